@@ -1,0 +1,69 @@
+"""What a trainer tells the world while it runs, and once when it ends.
+
+The heartbeat travels in an annotation of the job's Lease; the final record also goes into the
+container's termination message, so it is there when the API server was not.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from rtj_api.names import Reason
+from rtj_api.wire import WireModel
+
+
+class TrainerPhase(StrEnum):
+    """What the trainer is doing; each phase has its own idea of being stuck."""
+
+    STARTING = "Starting"
+    RESTORING = "Restoring"
+    TRAINING = "Training"
+    SAVING = "Saving"
+    FINISHED = "Finished"
+
+
+class Position(WireModel):
+    """The next thing to train on: everything before it is in the weights."""
+
+    step: int = Field(0, ge=0, description="Optimizer steps taken.")
+    epoch: int = Field(0, ge=0, description="Epochs finished.")
+    samples: int = Field(0, ge=0, description="Examples trained on, over all epochs.")
+    total_steps: int | None = Field(None, ge=0)
+    """Steps of the whole job; None while the length of an epoch is not known."""
+
+
+class CommitRef(WireModel):
+    """Names one durable commit on the volume."""
+
+    id: str = Field(description="Directory name of the commit, `<step>-<attempt>` zero-padded.")
+    step: int = Field(ge=0)
+    time: datetime
+
+
+class FinalRecord(WireModel):
+    """How the trainer ended, in its own words."""
+
+    exit_code: int = Field()
+    reason: Reason
+    message: str = Field(max_length=2048)
+
+
+class Heartbeat(WireModel):
+    """One beat of one attempt."""
+
+    attempt: int = Field(ge=1)
+    phase: TrainerPhase
+    position: Position = Position()
+    """Of the running model, ahead of the last commit."""
+    commit: CommitRef | None = None
+    """The newest durable commit in this attempt's lineage."""
+    started_from: CommitRef | None = Field(None)
+    """The commit that this attempt restored; None before that, and for a first start."""
+    strategy: str | None = None
+    """How the position is kept: iterator, index or replay."""
+    steps_per_second: float | None = Field(None, ge=0)
+    warning: FinalRecord | None = None
+    """Something to tell the user that did not stop the training."""
+    final: FinalRecord | None = None
+    """Set on the last beat only."""

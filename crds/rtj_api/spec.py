@@ -1,0 +1,248 @@
+"""`spec` of a ResumableTrainingJob: what a user may ask for.
+
+The descriptions are what `kubectl explain` prints, so each gives its unit and default. Bounds and
+defaults are in the schema; rules over several fields are in `rtj_api.rules`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from rtj_api.wire import WireModel
+
+# A DNS-1123 subdomain, the rule for names of ConfigMaps and claims.
+ObjectName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
+PythonName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+ModuleName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$",
+    ),
+]
+
+
+class ConfigMapSource(WireModel):
+    """A ConfigMap whose keys are the files of the builder."""
+
+    name: ObjectName = Field(description="Name of the ConfigMap, in the job's namespace.")
+
+
+class ClaimSource(WireModel):
+    """A folder on a PersistentVolumeClaim that holds the builder."""
+
+    name: ObjectName = Field(
+        description="Name of the PersistentVolumeClaim, in the job's namespace."
+    )
+    path: str = Field(
+        "",
+        max_length=1024,
+        pattern=r"^([^/].*)?$",
+        description="Folder inside the claim, without a leading slash. Default: its root.",
+    )
+
+
+class Builder(WireModel):
+    """Where the Python module is that builds the dataset and the model, and how to call it.
+
+    With neither configMap nor claim, the module must be in the trainer image.
+    """
+
+    config_map: ConfigMapSource | None = Field(
+        None, description="Mount the builder from this ConfigMap; each key is a file."
+    )
+    claim: ClaimSource | None = Field(
+        None, description="Mount the builder, read-only, from a folder of this claim."
+    )
+    module: ModuleName = Field(
+        "builder",
+        description="Python module to import, dotted. Default: builder, that is the file builder.py.",
+    )
+    dataset_function: PythonName = Field(
+        "build_dataset",
+        description=(
+            "Function that returns a tf.data.Dataset with one pass (epoch) over the data. The same "
+            "parameters must give the same dataset. Default: build_dataset."
+        ),
+    )
+    dataset_params: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Keyword arguments of datasetFunction, any JSON. Default: none.",
+    )
+    model_function: PythonName = Field(
+        "build_model",
+        description="Function that returns a compiled keras.Model. Default: build_model.",
+    )
+    model_params: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Keyword arguments of modelFunction, any JSON. Default: none.",
+    )
+
+
+class CheckpointPolicy(WireModel):
+    """Where and how often the training state is committed."""
+
+    claim_name: ObjectName = Field(
+        description=(
+            "PersistentVolumeClaim for the commits, in the job's namespace. Use ReadWriteMany if "
+            "the next attempt may run on another node. It belongs to you: deleting the job keeps it."
+        )
+    )
+    every_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Commit after this many steps. With everySeconds, whichever is first.",
+    )
+    every_seconds: int | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        description=(
+            "Commit when this many seconds have passed since the last one, between two steps. "
+            "Default: 60 if everySteps is not set either."
+        ),
+    )
+    keep: int = Field(
+        3, ge=2, le=1000, description="How many of the newest commits to keep. Default: 3, at least 2."
+    )
+
+
+class Trainer(WireModel):
+    """The pod that trains."""
+
+    image: str = Field(
+        min_length=1, max_length=1024, description="Trainer image, with the rtj_trainer package in it."
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        "IfNotPresent", description="When to pull the image. Default: IfNotPresent."
+    )
+    resources: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=3,
+        description=(
+            "Requests and limits of the trainer container, as in a pod, "
+            "such as limits: {nvidia.com/gpu: 1}. Default: none."
+        ),
+    )
+    grace_period_seconds: int = Field(
+        60,
+        ge=1,
+        le=3600,
+        description=(
+            "Seconds that a stopped trainer has to finish its step and commit. Default: 60."
+        ),
+    )
+    pod_template: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=2,
+        description=(
+            "A PodTemplateSpec (metadata and spec) merged under the pod that the operator makes: "
+            "nodeSelector, tolerations, volumes, priorityClassName, and so on. A container named "
+            "trainer is merged with the trainer's. Default: none."
+        ),
+    )
+
+
+class RunPolicy(WireModel):
+    """How long and how often the job may run."""
+
+    suspend: bool = Field(
+        False,
+        description=(
+            "True stops the job: the trainer commits and its pod goes; false lets it go on from "
+            "that commit. Default: false."
+        ),
+    )
+    backoff_limit: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description=(
+            "How many failures of the user's program are retried, with a growing pause of 10, 20, "
+            "40 … 360 seconds. Preemptions are not counted. Default: 3."
+        ),
+    )
+    active_deadline_seconds: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "Seconds after which a job that is not complete fails, counted from its first attempt, "
+            "pauses included. Default: no limit."
+        ),
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        None,
+        ge=0,
+        description=(
+            "Seconds after its end when the job is deleted; its commits stay. Default: kept for ever."
+        ),
+    )
+
+
+class FailurePolicy(WireModel):
+    """When to stop retrying although the cause was not the user's program."""
+
+    max_no_progress_restarts: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description=(
+            "The job fails when this many attempts in a row that had started their container ended "
+            "without a new commit. Default: 3."
+        ),
+    )
+
+
+class HangPolicy(WireModel):
+    """When a trainer that is alive but does nothing is replaced."""
+
+    progress_timeout_seconds: int = Field(
+        1800,
+        ge=10,
+        le=604_800,
+        description=(
+            "Seconds without a new step or phase after which the pod is replaced. It must be longer "
+            "than the slowest step, restore or commit. Such restarts count against backoffLimit. "
+            "Default: 1800."
+        ),
+    )
+
+
+class JobSpec(WireModel):
+    """A training job that ends with the same weights however often it is killed."""
+
+    builder: Builder = Field(description="The Python module that builds the dataset and the model.")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description=(
+            "Seed of every random generator, set right before the builder is called. Default: 0."
+        ),
+    )
+    epochs: int | None = Field(
+        None, ge=1, le=1_000_000, description="Passes over the dataset. Set this or totalSteps."
+    )
+    total_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000_000,
+        description="Optimizer steps. Set this or epochs; the dataset is repeated as needed.",
+    )
+    checkpoint: CheckpointPolicy = Field(description="Where and how often state is committed.")
+    trainer: Trainer = Field(description="The pod that trains.")
+    run_policy: RunPolicy = Field(
+        default_factory=RunPolicy, description="How long and how often the job may run."
+    )
+    failure_policy: FailurePolicy = Field(
+        default_factory=FailurePolicy, description="When to stop retrying."
+    )
+    hang_policy: HangPolicy = Field(
+        default_factory=HangPolicy, description="When a trainer that does nothing is replaced."
+    )

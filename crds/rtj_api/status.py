@@ -1,0 +1,90 @@
+"""`status` of a ResumableTrainingJob: what the operator has decided and what it has seen.
+
+The operator writes a decision here before it acts on it, so a new operator process can finish
+what a killed one began. The trainer's words (position, commit) are mirrored from the heartbeat.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from rtj_api.heartbeat import CommitRef, Position
+from rtj_api.names import Cause, Condition, Phase, Reason
+from rtj_api.wire import WireModel
+
+MAX_ATTEMPTS_KEPT = 10
+
+
+class ConditionStatus(WireModel):
+    """One condition, as `metav1.Condition`."""
+
+    type: Condition
+    status: Literal["True", "False", "Unknown"]
+    reason: Reason
+    message: str = Field("", max_length=4096)
+    last_transition_time: datetime
+    observed_generation: int = 0
+
+
+class CurrentAttempt(WireModel):
+    """The attempt that is wanted; written before its pod is created."""
+
+    number: int = Field(ge=1, description="Attempt number; only grows.")
+    pod_name: str = Field(description="Name of its pod.")
+    pod_uid: str | None = Field(None, description="UID of its pod, once it was seen.")
+    node_name: str | None = Field(None, description="Node of its pod, once it was scheduled.")
+    decided_time: datetime = Field(description="When the operator decided to launch it.")
+    running_time: datetime | None = Field(None, description="When its trainer was first seen alive.")
+    first_step: int | None = Field(None, description="Step that it started from.")
+    last_step: int | None = Field(None, description="Newest step that it reported.")
+
+
+class EndedAttempt(WireModel):
+    """An attempt that is over, and what ended it."""
+
+    number: int = Field(ge=1)
+    cause: Cause
+    reason: Reason
+    message: str = Field("", max_length=2048)
+    exit_code: int | None = None
+    node_name: str | None = None
+    first_step: int | None = Field(None, description="Step that it started from.")
+    last_step: int | None = Field(None, description="Newest step that it reported.")
+    committed_step: int | None = Field(None, description="Step of its newest commit.")
+    start_time: datetime
+    end_time: datetime
+
+
+class Restarts(WireModel):
+    """Ended attempts that were followed by another, counted apart by what ended them."""
+
+    preempted: int = Field(0, ge=0, description="Preemptions, evictions and lost nodes; free.")
+    user_error: int = Field(0, ge=0, description="Failures of the program, against backoffLimit.")
+    hung: int = Field(0, ge=0, description="Hung trainers, against backoffLimit.")
+    no_progress: int = Field(
+        0, ge=0, description="Attempts in a row that ended without a new commit."
+    )
+    total: int = Field(0, ge=0, description="All restarts.")
+
+
+class JobStatus(WireModel):
+    """Status of a ResumableTrainingJob."""
+
+    observed_generation: int = Field(0, description="Generation of the spec last acted on.")
+    phase: Phase = Phase.PENDING
+    conditions: list[ConditionStatus] = Field(default_factory=list, max_length=8)
+    attempt: CurrentAttempt | None = None
+    attempts: list[EndedAttempt] = Field(
+        default_factory=list, max_length=MAX_ATTEMPTS_KEPT, description="The last ten, newest last."
+    )
+    restarts: Restarts = Restarts()
+    position: Position | None = Field(None, description="Position of the running model.")
+    progress: str | None = Field(None, max_length=8, description="Share of all steps, such as 42%.")
+    last_commit: CommitRef | None = Field(None, description="Newest commit that a restart can use.")
+    strategy: str | None = Field(None, description="How the position is kept.")
+    next_attempt_time: datetime | None = Field(
+        None, description="When the next attempt may start, during a back-off."
+    )
+    start_time: datetime | None = Field(None, description="When the first attempt was decided.")
+    completion_time: datetime | None = Field(None, description="When the job ended.")

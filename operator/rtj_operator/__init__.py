@@ -1,0 +1,1 @@
+"""The operator: keeps every ResumableTrainingJob running until it is done."""

@@ -1,0 +1,1 @@
+"""The trainer: owns the training loop of one attempt."""
