@@ -1,0 +1,174 @@
+"""Training jobs as their user handles them: apply the example, watch it, look at its volume."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rtj_demo.kube import CommandFailedError, Kube, wait_for
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+INSPECTOR = "volume-inspector"
+FINAL_PHASES = ("Completed", "Failed")
+
+
+def load_example(
+    name: str, job_name: str, change: Callable[[dict[str, Any]], None] = lambda _: None
+) -> list[dict[str, Any]]:
+    """Return the objects of `examples/<name>/manifest.yaml`, with the job renamed.
+
+    Args:
+        name: Folder of the example.
+        job_name: `metadata.name` for the ResumableTrainingJob in it.
+        change: Called with the job, to edit it in place.
+    """
+    objects = [
+        found
+        for found in yaml.safe_load_all((EXAMPLES / name / "manifest.yaml").read_text())
+        if found
+    ]
+    for found in objects:
+        if found["kind"] == "ResumableTrainingJob":
+            found["metadata"]["name"] = job_name
+            change(found)
+    return objects
+
+
+@dataclass(frozen=True)
+class Job:
+    """One ResumableTrainingJob on a cluster."""
+
+    kube: Kube
+    namespace: str
+    name: str
+
+    def fetch(self) -> dict[str, Any]:
+        """Return the live object."""
+        return self.kube.get("rtj", self.name, self.namespace)
+
+    def status(self) -> dict[str, Any]:
+        """Return the live status; empty before the operator first wrote it."""
+        status: dict[str, Any] = self.fetch().get("status", {})
+        return status
+
+    def uid(self) -> str:
+        """Return the UID, which is also the job's folder on the volume."""
+        return str(self.fetch()["metadata"]["uid"])
+
+    def heartbeat(self) -> dict[str, Any]:
+        """Return the trainer's newest heartbeat, straight from the Lease; empty before the first."""
+        try:
+            lease = self.kube.get("lease", self.name, self.namespace)
+        except CommandFailedError:
+            return {}
+        text = lease["metadata"].get("annotations", {}).get("resumable.training/heartbeat", "{}")
+        beat: dict[str, Any] = json.loads(text)
+        return beat
+
+    def step(self, attempt: int = 1) -> int:
+        """Return the step of the running model, or -1 before `attempt` trains."""
+        beat = self.heartbeat()
+        if beat.get("attempt", 0) < attempt or beat.get("phase") not in ("Training", "Saving"):
+            return -1
+        return int(beat["position"]["step"])
+
+    def wait_until(
+        self, what: str, holds: Callable[[dict[str, Any]], object], timeout_seconds: float = 180
+    ) -> dict[str, Any]:
+        """Wait until the status satisfies `holds`, and return it.
+
+        Raises:
+            TimeoutError: It never did; the message carries the last status.
+        """
+        last: dict[str, Any] = {}
+
+        def probe() -> dict[str, Any] | None:
+            nonlocal last
+            last = self.status()
+            return last if holds(last) else None
+
+        try:
+            return wait_for(what, probe, timeout_seconds)
+        except TimeoutError as late:
+            raise TimeoutError(f"{late}; status was {json.dumps(last, indent=1)}") from None
+
+    def wait_for_end(self, timeout_seconds: float = 600) -> dict[str, Any]:
+        """Wait until the job is Completed or Failed, and return its status."""
+        return self.wait_until(
+            f"the end of job {self.name}",
+            lambda status: status.get("phase") in FINAL_PHASES,
+            timeout_seconds,
+        )
+
+    def pod_name(self) -> str:
+        """Return the name of the current attempt's pod."""
+        return str(self.status()["attempt"]["podName"])
+
+    def node_name(self) -> str:
+        """Return the node of the current attempt's pod; empty before it is scheduled."""
+        pod = self.kube.get("pod", self.pod_name(), self.namespace)
+        return str(pod["spec"].get("nodeName", ""))
+
+
+def submit(kube: Kube, namespace: str, objects: list[dict[str, Any]]) -> Job:
+    """Apply the objects of an example, and return its job."""
+    kube.run("apply", "-n", namespace, "-f", "-", stdin=yaml.safe_dump_all(objects))
+    name = next(o["metadata"]["name"] for o in objects if o["kind"] == "ResumableTrainingJob")
+    return Job(kube, namespace, name)
+
+
+def start_inspector(kube: Kube, namespace: str, claim: str, image: str, node: str = "") -> None:
+    """Start a pod that mounts the claim, to put files on it and to look at what is there.
+
+    Args:
+        kube: The cluster.
+        namespace: Where the claim is.
+        claim: Name of the claim.
+        image: Trainer image; its own tools read the volume.
+        node: Node to run on, if that matters.
+    """
+    spec: dict[str, Any] = {
+        "containers": [
+            {
+                "name": "tools",
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["sleep", "infinity"],
+                "volumeMounts": [{"name": "volume", "mountPath": "/var/lib/rtj"}],
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "terminationGracePeriodSeconds": 0,
+        "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": claim}}],
+    }
+    if node:
+        spec["nodeSelector"] = {"kubernetes.io/hostname": node}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": INSPECTOR, "namespace": namespace},
+        "spec": spec,
+    }
+    kube.apply(pod)
+    kube.run("wait", "-n", namespace, f"pod/{INSPECTOR}", "--for=condition=Ready", "--timeout=90s")
+
+
+def put_file(kube: Kube, namespace: str, source: Path, target: str) -> None:
+    """Copy a local file to `target` on the inspector's volume."""
+    kube.run(
+        *("exec", "-i", "-n", namespace, INSPECTOR, "--"),
+        *("sh", "-c", f'mkdir -p "$(dirname {target})" && cat > {target}'),
+        stdin=source.read_bytes(),
+    )
