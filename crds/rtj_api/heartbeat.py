@@ -29,22 +29,25 @@ class Position(WireModel):
     step: int = Field(0, ge=0, description="Optimizer steps taken.")
     epoch: int = Field(0, ge=0, description="Epochs finished.")
     samples: int = Field(0, ge=0, description="Examples trained on, over all epochs.")
-    total_steps: int | None = Field(None, ge=0)
-    """Steps of the whole job; None while the length of an epoch is not known."""
+    total_steps: int | None = Field(
+        None,
+        ge=0,
+        description="Steps of the whole job; absent while the length of an epoch is not known.",
+    )
 
 
 class CommitRef(WireModel):
     """Names one durable commit on the volume."""
 
     id: str = Field(description="Directory name of the commit, `<step>-<attempt>` zero-padded.")
-    step: int = Field(ge=0)
-    time: datetime
+    step: int = Field(ge=0, description="Optimizer steps that are in it.")
+    time: datetime = Field(description="When it became durable.")
 
 
 class FinalRecord(WireModel):
     """How the trainer ended, in its own words."""
 
-    exit_code: int = Field()
+    exit_code: int
     reason: Reason
     message: str = Field(max_length=2048)
 
@@ -58,7 +61,7 @@ class Heartbeat(WireModel):
     """Of the running model, ahead of the last commit."""
     commit: CommitRef | None = None
     """The newest durable commit in this attempt's lineage."""
-    started_from: CommitRef | None = Field(None)
+    started_from: CommitRef | None = None
     """The commit that this attempt restored; None before that, and for a first start."""
     strategy: str | None = None
     """How the position is kept: iterator, index or replay."""

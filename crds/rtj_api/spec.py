@@ -1,7 +1,8 @@
 """`spec` of a ResumableTrainingJob: what a user may ask for.
 
 The descriptions are what `kubectl explain` prints, so each gives its unit and default. Bounds and
-defaults are in the schema; rules over several fields are in `rtj_api.rules`.
+defaults are in the schema; rules over several fields are in `rtj_api.rules`. After a change here
+run `python crds/generate.py`.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,9 +13,16 @@ from rtj_api.wire import WireModel
 
 # A DNS-1123 subdomain, the rule for names of ConfigMaps and claims.
 ObjectName = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    ),
 ]
-PythonName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+PythonName = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+]
 ModuleName = Annotated[
     str,
     Field(
@@ -24,24 +32,64 @@ ModuleName = Annotated[
     ),
 ]
 
+# Schemas of free JSON, where a typo can be told before a pod is made from it.
+_QUANTITIES: dict[str, Any] = {
+    "type": "object",
+    "maxProperties": 32,
+    "additionalProperties": {
+        "x-kubernetes-int-or-string": True,
+        "maxLength": 64,
+        "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE]-?[0-9]+)?$",
+    },
+}
+_STRINGS: dict[str, Any] = {
+    "type": "object",
+    "maxProperties": 64,
+    "additionalProperties": {"type": "string", "maxLength": 16384},
+}
+_RESOURCES: dict[str, Any] = {
+    "properties": {
+        "requests": _QUANTITIES | {"description": "What the scheduler reserves. Default: limits."},
+        "limits": _QUANTITIES
+        | {"description": "What the container may use at most. Default: none."},
+    }
+}
+_POD_TEMPLATE: dict[str, Any] = {
+    "properties": {
+        "metadata": {
+            "type": "object",
+            "description": "Labels and annotations to add to the pod.",
+            "properties": {
+                "labels": _STRINGS | {"description": "Labels to add. Default: none."},
+                "annotations": _STRINGS | {"description": "Annotations to add. Default: none."},
+            },
+        },
+        "spec": {
+            "type": "object",
+            "description": "A PodSpec; kubectl explain pod.spec lists its fields. Default: none.",
+            "x-kubernetes-preserve-unknown-fields": True,
+        },
+    }
+}
+
 
 class ConfigMapSource(WireModel):
     """A ConfigMap whose keys are the files of the builder."""
 
-    name: ObjectName = Field(description="Name of the ConfigMap, in the job's namespace.")
+    name: ObjectName = Field(description="Name of the ConfigMap, in the job's namespace. Required.")
 
 
 class ClaimSource(WireModel):
     """A folder on a PersistentVolumeClaim that holds the builder."""
 
     name: ObjectName = Field(
-        description="Name of the PersistentVolumeClaim, in the job's namespace."
+        description="Name of the PersistentVolumeClaim, in the job's namespace. Required."
     )
     path: str = Field(
         "",
         max_length=1024,
         pattern=r"^([^/].*)?$",
-        description="Folder inside the claim, without a leading slash. Default: its root.",
+        description="Folder in the claim, without a leading slash. Default: the claim's root.",
     )
 
 
@@ -52,14 +100,22 @@ class Builder(WireModel):
     """
 
     config_map: ConfigMapSource | None = Field(
-        None, description="Mount the builder from this ConfigMap; each key is a file."
+        None,
+        description=(
+            "Mount the builder from this ConfigMap; each key is a file. Default: the module is in "
+            "the image."
+        ),
     )
     claim: ClaimSource | None = Field(
-        None, description="Mount the builder, read-only, from a folder of this claim."
+        None,
+        description=(
+            "Mount the builder, read-only, from a folder of this claim. Default: the module is in "
+            "the image."
+        ),
     )
     module: ModuleName = Field(
         "builder",
-        description="Python module to import, dotted. Default: builder, that is the file builder.py.",
+        description="Dotted name of the Python module. Default: builder, that is builder.py.",
     )
     dataset_function: PythonName = Field(
         "build_dataset",
@@ -90,26 +146,33 @@ class CheckpointPolicy(WireModel):
     claim_name: ObjectName = Field(
         description=(
             "PersistentVolumeClaim for the commits, in the job's namespace. Use ReadWriteMany if "
-            "the next attempt may run on another node. It belongs to you: deleting the job keeps it."
+            "the next attempt may run on another node. Deleting the job keeps it. It cannot change "
+            "later. Required."
         )
     )
     every_steps: int | None = Field(
         None,
         ge=1,
         le=1_000_000_000,
-        description="Commit after this many steps. With everySeconds, whichever is first.",
+        description=(
+            "Commit after this many steps. With everySeconds, whichever is first. Default: by "
+            "everySeconds alone."
+        ),
     )
     every_seconds: int | None = Field(
         None,
         ge=1,
         le=86_400,
         description=(
-            "Commit when this many seconds have passed since the last one, between two steps. "
-            "Default: 60 if everySteps is not set either."
+            "Commit when this many seconds have passed since the last commit, between two steps. "
+            "Default: 60, or no such limit where everySteps is set."
         ),
     )
     keep: int = Field(
-        3, ge=2, le=1000, description="How many of the newest commits to keep. Default: 3, at least 2."
+        3,
+        ge=2,
+        le=1000,
+        description="How many of the newest commits to keep. Default: 3, at least 2.",
     )
 
 
@@ -117,14 +180,20 @@ class Trainer(WireModel):
     """The pod that trains."""
 
     image: str = Field(
-        min_length=1, max_length=1024, description="Trainer image, with the rtj_trainer package in it."
+        min_length=1,
+        max_length=1024,
+        pattern=r"^\S+$",
+        description=(
+            "Trainer image with the rtj_trainer package in it, such as "
+            "registry.example.com/rtj-trainer:1.0. Required."
+        ),
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         "IfNotPresent", description="When to pull the image. Default: IfNotPresent."
     )
     resources: dict[str, Any] = Field(
         default_factory=dict,
-        max_length=3,
+        json_schema_extra=_RESOURCES,
         description=(
             "Requests and limits of the trainer container, as in a pod, "
             "such as limits: {nvidia.com/gpu: 1}. Default: none."
@@ -140,7 +209,7 @@ class Trainer(WireModel):
     )
     pod_template: dict[str, Any] = Field(
         default_factory=dict,
-        max_length=2,
+        json_schema_extra=_POD_TEMPLATE,
         description=(
             "A PodTemplateSpec (metadata and spec) merged under the pod that the operator makes: "
             "nodeSelector, tolerations, volumes, priorityClassName, and so on. A container named "
@@ -171,6 +240,7 @@ class RunPolicy(WireModel):
     active_deadline_seconds: int | None = Field(
         None,
         ge=1,
+        le=2**31 - 1,
         description=(
             "Seconds after which a job that is not complete fails, counted from its first attempt, "
             "pauses included. Default: no limit."
@@ -179,8 +249,9 @@ class RunPolicy(WireModel):
     ttl_seconds_after_finished: int | None = Field(
         None,
         ge=0,
+        le=2**31 - 1,
         description=(
-            "Seconds after its end when the job is deleted; its commits stay. Default: kept for ever."
+            "Seconds after its end when the job is deleted; its commits stay. Default: it is kept."
         ),
     )
 
@@ -207,9 +278,9 @@ class HangPolicy(WireModel):
         ge=10,
         le=604_800,
         description=(
-            "Seconds without a new step or phase after which the pod is replaced. It must be longer "
-            "than the slowest step, restore or commit. Such restarts count against backoffLimit. "
-            "Default: 1800."
+            "Seconds without a new step or phase after which the pod is replaced. It must be "
+            "longer than the slowest step, restore or commit. Such restarts count against "
+            "backoffLimit. Default: 1800."
         ),
     )
 
@@ -217,32 +288,51 @@ class HangPolicy(WireModel):
 class JobSpec(WireModel):
     """A training job that ends with the same weights however often it is killed."""
 
-    builder: Builder = Field(description="The Python module that builds the dataset and the model.")
+    builder: Builder = Field(
+        description=(
+            "The Python module that builds the dataset and the model. It cannot change later. "
+            "Required; {} means the module builder in the image."
+        )
+    )
     seed: int = Field(
         0,
         ge=0,
         le=2**31 - 1,
         description=(
-            "Seed of every random generator, set right before the builder is called. Default: 0."
+            "Seed of every random generator, set right before the builder is called. It cannot "
+            "change later. Default: 0."
         ),
     )
     epochs: int | None = Field(
-        None, ge=1, le=1_000_000, description="Passes over the dataset. Set this or totalSteps."
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Passes over the dataset. Exactly one of epochs and totalSteps is required.",
     )
     total_steps: int | None = Field(
         None,
         ge=1,
         le=1_000_000_000_000,
-        description="Optimizer steps. Set this or epochs; the dataset is repeated as needed.",
+        description=(
+            "Optimizer steps; the dataset is repeated as needed. Exactly one of epochs and "
+            "totalSteps is required."
+        ),
     )
-    checkpoint: CheckpointPolicy = Field(description="Where and how often state is committed.")
-    trainer: Trainer = Field(description="The pod that trains.")
+    checkpoint: CheckpointPolicy = Field(
+        description="Where and how often the training state is committed. Required."
+    )
+    trainer: Trainer = Field(description="The pod that trains. Required.")
     run_policy: RunPolicy = Field(
-        default_factory=RunPolicy, description="How long and how often the job may run."
+        default_factory=RunPolicy,
+        description="How long and how often the job may run. Default: {}.",
     )
     failure_policy: FailurePolicy = Field(
-        default_factory=FailurePolicy, description="When to stop retrying."
+        default_factory=FailurePolicy,
+        description=(
+            "When to stop retrying although the cause was not the user's program. Default: {}."
+        ),
     )
     hang_policy: HangPolicy = Field(
-        default_factory=HangPolicy, description="When a trainer that does nothing is replaced."
+        default_factory=HangPolicy,
+        description="When a trainer that is alive but does nothing is replaced. Default: {}.",
     )

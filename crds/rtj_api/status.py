@@ -19,12 +19,18 @@ MAX_ATTEMPTS_KEPT = 10
 class ConditionStatus(WireModel):
     """One condition, as `metav1.Condition`."""
 
-    type: Condition
-    status: Literal["True", "False", "Unknown"]
-    reason: Reason
-    message: str = Field("", max_length=4096)
-    last_transition_time: datetime
-    observed_generation: int = 0
+    type: Condition = Field(
+        description="What it says: Running, Restarting, Suspended, Complete or Failed."
+    )
+    status: Literal["True", "False", "Unknown"] = Field(
+        description="Whether it holds: True, False or Unknown."
+    )
+    reason: Reason = Field(description="Why, in one CamelCase word.")
+    message: str = Field(
+        "", max_length=4096, description="Why, in a sentence, and what to do about it."
+    )
+    last_transition_time: datetime = Field(description="When its status last changed.")
+    observed_generation: int = Field(0, description="Generation of the spec that it is about.")
 
 
 class CurrentAttempt(WireModel):
@@ -35,7 +41,9 @@ class CurrentAttempt(WireModel):
     pod_uid: str | None = Field(None, description="UID of its pod, once it was seen.")
     node_name: str | None = Field(None, description="Node of its pod, once it was scheduled.")
     decided_time: datetime = Field(description="When the operator decided to launch it.")
-    running_time: datetime | None = Field(None, description="When its trainer was first seen alive.")
+    running_time: datetime | None = Field(
+        None, description="When its trainer was first seen alive."
+    )
     first_step: int | None = Field(None, description="Step that it started from.")
     last_step: int | None = Field(None, description="Newest step that it reported.")
 
@@ -43,17 +51,22 @@ class CurrentAttempt(WireModel):
 class EndedAttempt(WireModel):
     """An attempt that is over, and what ended it."""
 
-    number: int = Field(ge=1)
-    cause: Cause
-    reason: Reason
-    message: str = Field("", max_length=2048)
-    exit_code: int | None = None
-    node_name: str | None = None
+    number: int = Field(ge=1, description="Attempt number.")
+    cause: Cause = Field(
+        description=(
+            "What ended it: Completed, Preempted, UserError, Permanent, Hung or Suspended. "
+            "It decides whether and when the next attempt starts."
+        )
+    )
+    reason: Reason = Field(description="Why, in one CamelCase word.")
+    message: str = Field("", max_length=2048, description="Why, in a sentence.")
+    exit_code: int | None = Field(None, description="Exit code of its trainer, if it was seen.")
+    node_name: str | None = Field(None, description="Node that it ran on.")
     first_step: int | None = Field(None, description="Step that it started from.")
     last_step: int | None = Field(None, description="Newest step that it reported.")
     committed_step: int | None = Field(None, description="Step of its newest commit.")
-    start_time: datetime
-    end_time: datetime
+    start_time: datetime = Field(description="When the operator decided to launch it.")
+    end_time: datetime = Field(description="When the operator saw that it had ended.")
 
 
 class Restarts(WireModel):
@@ -72,17 +85,43 @@ class JobStatus(WireModel):
     """Status of a ResumableTrainingJob."""
 
     observed_generation: int = Field(0, description="Generation of the spec last acted on.")
-    phase: Phase = Phase.PENDING
-    conditions: list[ConditionStatus] = Field(default_factory=list, max_length=8)
-    attempt: CurrentAttempt | None = None
-    attempts: list[EndedAttempt] = Field(
-        default_factory=list, max_length=MAX_ATTEMPTS_KEPT, description="The last ten, newest last."
+    phase: Phase = Field(
+        Phase.PENDING,
+        description=(
+            "The state in one word: Pending, Starting, Running, Restarting, Suspended, Completed "
+            "or Failed."
+        ),
     )
-    restarts: Restarts = Restarts()
-    position: Position | None = Field(None, description="Position of the running model.")
+    conditions: list[ConditionStatus] = Field(
+        default_factory=list,
+        max_length=8,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+        description="The state in detail; kubectl wait --for=condition=Complete reads it.",
+    )
+    attempt: CurrentAttempt | None = Field(
+        None, description="The attempt that is wanted; absent between attempts."
+    )
+    attempts: list[EndedAttempt] = Field(
+        default_factory=list,
+        max_length=MAX_ATTEMPTS_KEPT,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["number"],
+        },
+        description="The last ten attempts that are over, newest last.",
+    )
+    restarts: Restarts = Field(
+        Restarts(), description="How often a new attempt was needed, counted by cause."
+    )
+    position: Position | None = Field(None, description="The running model's next step.")
     progress: str | None = Field(None, max_length=8, description="Share of all steps, such as 42%.")
     last_commit: CommitRef | None = Field(None, description="Newest commit that a restart can use.")
-    strategy: str | None = Field(None, description="How the position is kept.")
+    strategy: str | None = Field(
+        None, description="How the trainer keeps its position: index, iterator or replay."
+    )
     next_attempt_time: datetime | None = Field(
         None, description="When the next attempt may start, during a back-off."
     )

@@ -5,7 +5,10 @@ from pydantic.alias_generators import to_camel
 
 
 class WireModel(BaseModel):
-    """Base of everything that leaves a process: camelCase outside, fields of a newer peer ignored."""
+    """Base of everything that leaves a process.
+
+    Names are camelCase outside; fields that only a newer peer knows are ignored.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True

@@ -1,0 +1,80 @@
+"""Rules over several fields, or over an old and a new value, that bounds cannot express.
+
+The API server evaluates them (CEL) when a job is created or changed, so a mistake is refused by
+`kubectl apply` and never reaches a pod. Each message names the field and what to do instead.
+"""
+
+from dataclasses import dataclass
+
+from rtj_api.names import MAX_JOB_NAME_LENGTH
+
+_CREATE_ANOTHER = (
+    "the steps already trained depend on it. Create a new job, with another name, instead"
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One `x-kubernetes-validations` entry."""
+
+    rule: str
+    """CEL over `self`, the value at the rule's path, and `oldSelf`, the value before a change."""
+    message: str
+    """What the user reads; a CEL expression of a string where `message_is_cel`."""
+    message_is_cel: bool = False
+
+    def to_wire(self) -> dict[str, str]:
+        """Return the entry as the CRD has it."""
+        return {
+            "rule": self.rule,
+            "messageExpression" if self.message_is_cel else "message": self.message,
+        }
+
+
+def _immutable(path: str) -> Rule:
+    return Rule("self == oldSelf", f"{path} cannot change: {_CREATE_ANOTHER}")
+
+
+RULES: dict[str, list[Rule]] = {
+    "": [
+        Rule(
+            f"self.metadata.name.size() <= {MAX_JOB_NAME_LENGTH}",
+            f"metadata.name is too long: use at most {MAX_JOB_NAME_LENGTH} characters, since pods "
+            "are named <job>-<attempt>-<index>",
+        ),
+        Rule(
+            "!self.metadata.name.contains('.')",
+            "metadata.name has a dot, which the host name of a pod cannot have: use '-' instead",
+        ),
+    ],
+    "spec": [
+        Rule(
+            "has(self.epochs) != has(self.totalSteps)",
+            "set exactly one of spec.epochs (passes over the dataset) and spec.totalSteps "
+            "(optimizer steps)",
+        ),
+    ],
+    "spec.builder": [
+        _immutable("spec.builder"),
+        Rule(
+            "!(has(self.configMap) && has(self.claim))",
+            "set spec.builder.configMap or spec.builder.claim, not both; with neither, the module "
+            "must be in the trainer image",
+        ),
+        Rule(
+            "!self.module.endsWith('.py')",
+            "'spec.builder.module is the name of a module, not of a file: write ' "
+            "+ self.module.substring(0, self.module.size() - 3)",
+            message_is_cel=True,
+        ),
+    ],
+    "spec.builder.claim": [
+        Rule(
+            "!self.path.split('/').exists(part, part == '..')",
+            "spec.builder.claim.path must stay inside the claim: leave out '..'",
+        ),
+    ],
+    "spec.seed": [_immutable("spec.seed")],
+    "spec.checkpoint.claimName": [_immutable("spec.checkpoint.claimName")],
+}
+"""Rules by the dotted path of the value that they look at; the empty path is the whole job."""
