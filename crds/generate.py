@@ -45,8 +45,9 @@ def _reference() -> str:
         lines += ["| Field | Type | Bounds | What it is |", "|---|---|---|---|"]
         lines += [_row(*field) for field in fields(tree, part)]
     lines += ["", "## Rules that the API server checks", ""]
+    lines += ["A job that breaks one is refused with this message.", ""]
     for path, rules in RULES.items():
-        lines += [f"- `{path or 'the job'}`: `{rule.rule}`" for rule in rules]
+        lines += [f"- `{path or 'metadata.name'}`: {rule.message}." for rule in rules]
     return "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,6 @@
 """The CustomResourceDefinition of ResumableTrainingJob, as the API server takes it."""
 
+from dataclasses import asdict
 from typing import Any
 
 from rtj_api.names import GROUP, KIND, PLURAL, SHORT_NAME, SINGULAR, VERSION
@@ -78,4 +79,4 @@ def _attach(schema: Schema, path: str, rules: list[Rule]) -> None:
     target = schema
     for name in path.split(".") if path else []:
         target = target["properties"][name]
-    target["x-kubernetes-validations"] = [rule.to_wire() for rule in rules]
+    target["x-kubernetes-validations"] = [asdict(rule) for rule in rules]

@@ -20,15 +20,7 @@ class Rule:
     rule: str
     """CEL over `self`, the value at the rule's path, and `oldSelf`, the value before a change."""
     message: str
-    """What the user reads; a CEL expression of a string where `message_is_cel`."""
-    message_is_cel: bool = False
-
-    def to_wire(self) -> dict[str, str]:
-        """Return the entry as the CRD has it."""
-        return {
-            "rule": self.rule,
-            "messageExpression" if self.message_is_cel else "message": self.message,
-        }
+    """What the user reads."""
 
 
 def _immutable(path: str) -> Rule:
@@ -63,9 +55,7 @@ RULES: dict[str, list[Rule]] = {
         ),
         Rule(
             "!self.module.endsWith('.py')",
-            "'spec.builder.module is the name of a module, not of a file: write ' "
-            "+ self.module.substring(0, self.module.size() - 3)",
-            message_is_cel=True,
+            "spec.builder.module is the name of a module, not of a file: leave out '.py'",
         ),
     ],
     "spec.builder.claim": [

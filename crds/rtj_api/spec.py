@@ -76,14 +76,14 @@ _POD_TEMPLATE: dict[str, Any] = {
 class ConfigMapSource(WireModel):
     """A ConfigMap whose keys are the files of the builder."""
 
-    name: ObjectName = Field(description="Name of the ConfigMap, in the job's namespace. Required.")
+    name: ObjectName = Field(description="Name of the ConfigMap, in the job's namespace.")
 
 
 class ClaimSource(WireModel):
     """A folder on a PersistentVolumeClaim that holds the builder."""
 
     name: ObjectName = Field(
-        description="Name of the PersistentVolumeClaim, in the job's namespace. Required."
+        description="Name of the PersistentVolumeClaim, in the job's namespace."
     )
     path: str = Field(
         "",
@@ -147,7 +147,7 @@ class CheckpointPolicy(WireModel):
         description=(
             "PersistentVolumeClaim for the commits, in the job's namespace. Use ReadWriteMany if "
             "the next attempt may run on another node. Deleting the job keeps it. It cannot change "
-            "later. Required."
+            "later."
         )
     )
     every_steps: int | None = Field(
@@ -185,7 +185,7 @@ class Trainer(WireModel):
         pattern=r"^\S+$",
         description=(
             "Trainer image with the rtj_trainer package in it, such as "
-            "registry.example.com/rtj-trainer:1.0. Required."
+            "registry.example.com/rtj-trainer:1.0."
         ),
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
@@ -291,7 +291,7 @@ class JobSpec(WireModel):
     builder: Builder = Field(
         description=(
             "The Python module that builds the dataset and the model. It cannot change later. "
-            "Required; {} means the module builder in the image."
+            "{} means the module builder in the image."
         )
     )
     seed: int = Field(
@@ -319,9 +319,9 @@ class JobSpec(WireModel):
         ),
     )
     checkpoint: CheckpointPolicy = Field(
-        description="Where and how often the training state is committed. Required."
+        description="Where and how often the training state is committed."
     )
-    trainer: Trainer = Field(description="The pod that trains. Required.")
+    trainer: Trainer = Field(description="The pod that trains.")
     run_policy: RunPolicy = Field(
         default_factory=RunPolicy,
         description="How long and how often the job may run. Default: {}.",
