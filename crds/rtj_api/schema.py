@@ -107,8 +107,6 @@ class _Converter:
         if "const" in node:
             node = {**node, "enum": [node["const"]]}
             del node["const"]
-        if node.get("type") == "array" and "items" not in node:
-            raise UnsupportedSchemaError(f"{path}: a list needs one type for all its items")
         out = _known_keywords(node, path)
         if "description" in out:
             out["description"] = " ".join(out["description"].split())

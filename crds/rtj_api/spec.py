@@ -58,7 +58,7 @@ _POD_TEMPLATE: dict[str, Any] = {
     "properties": {
         "metadata": {
             "type": "object",
-            "description": "Labels and annotations to add to the pod.",
+            "description": "Labels and annotations to add to the pod. Default: none.",
             "properties": {
                 "labels": _STRINGS | {"description": "Labels to add. Default: none."},
                 "annotations": _STRINGS | {"description": "Annotations to add. Default: none."},
