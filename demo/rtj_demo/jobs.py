@@ -59,7 +59,7 @@ class Job:
         return str(self.fetch()["metadata"]["uid"])
 
     def heartbeat(self) -> dict[str, Any]:
-        """Return the trainer's newest heartbeat, straight from the Lease; empty before the first."""
+        """Return the trainer's newest heartbeat, from the Lease; empty before the first."""
         try:
             lease = self.kube.get("lease", self.name, self.namespace)
         except CommandFailedError:

@@ -1,4 +1,4 @@
-"""What the demo shows while it works: a line per stage with its elapsed time, a bar where it is long."""
+"""What the demo shows while it works: a line per stage with its time, a bar where it is long."""
 
 import time
 from collections.abc import Callable, Iterator

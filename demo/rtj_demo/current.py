@@ -1,0 +1,53 @@
+"""The demo on a cluster that already exists; asked for by name, never by default.
+
+A node of somebody's cluster is not ours to kill: here the trainer's pod is deleted by force, as an
+eviction without notice does it.
+"""
+
+import os
+from pathlib import Path
+
+from rtj_demo.clusters import Images, UnusableClusterError
+from rtj_demo.jobs import Job
+from rtj_demo.kube import Kube
+from rtj_demo.stages import Stages
+
+
+class CurrentCluster:
+    """The cluster that `KUBECONFIG` names."""
+
+    def __init__(self) -> None:
+        missing = [
+            name
+            for name in ("KUBECONFIG", "OPERATOR_IMAGE", "TRAINER_IMAGE")
+            if not os.environ.get(name)
+        ]
+        if missing:
+            raise UnusableClusterError(
+                f"CLUSTER=current needs {', '.join(missing)} in the environment: the cluster, and "
+                "both images in a registry that it pulls from. Its default StorageClass must give "
+                "ReadWriteMany volumes"
+            )
+        self.kube = Kube(["kubectl"], ["helm"], Path(os.environ["KUBECONFIG"]))
+
+    def up(self, stages: Stages) -> None:
+        """Check that the cluster answers."""
+        with stages.stage("Reach the cluster that KUBECONFIG names"):
+            self.kube.run("get", "--raw", "/readyz")
+
+    def provide_images(self, stages: Stages) -> Images:
+        """Name the images that the cluster will pull."""
+        stages.say(f"  using {os.environ['OPERATOR_IMAGE']} and {os.environ['TRAINER_IMAGE']}")
+        return Images(os.environ["OPERATOR_IMAGE"], os.environ["TRAINER_IMAGE"])
+
+    def strike(self, job: Job) -> str:
+        """Delete the job's pod by force; return what was done, for a person."""
+        pod = job.pod_name()
+        job.kube.run("delete", "pod", pod, "-n", job.namespace, "--force", "--grace-period=0")
+        return f"deleted pod {pod} by force (a node of yours is not killed)"
+
+    def mend(self) -> None:
+        """Do nothing: no node was touched."""
+
+    def down(self) -> None:
+        """Do nothing: the cluster is not ours."""

@@ -1,0 +1,100 @@
+"""What the end-to-end tests share: a job's volume as files, its process, a reference run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rtj_api.launch import BuilderConfig, TrainerConfig
+from rtj_api.names import CONFIG_ENV, POD_UID_ENV
+from rtj_api.spec import JobSpec
+from rtj_demo.jobs import Job
+from rtj_demo.kube import wait_for
+
+
+def job_folder(job: Job) -> Path:
+    """Return the job's folder on its claim: on the dev cluster, a folder of this machine."""
+    claim = job.fetch()["spec"]["checkpoint"]["claimName"]
+    volume = job.kube.get("pvc", claim, job.namespace)["spec"]["volumeName"]
+    host_path = json.loads(job.kube.run("get", "pv", volume, "-o", "json"))["spec"]["hostPath"]
+    return Path(host_path["path"]) / job.uid()
+
+
+def commits(folder: Path) -> dict[int, dict[str, Any]]:
+    """Return the manifests of all commits in a job's folder, by step."""
+    manifests = [
+        json.loads(found.read_text()) for found in folder.glob("commits/[0-9]*/manifest.json")
+    ]
+    return {manifest["step"]: manifest for manifest in manifests}
+
+
+def final_commit(folder: Path) -> dict[str, Any]:
+    """Return the manifest of the commit with the highest step."""
+    found = commits(folder)
+    return found[max(found)]
+
+
+def trainer_pids(pod_uid: str) -> list[int]:
+    """Return the processes of a pod's trainer, as this machine numbers them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = pod_uid in (process / "cgroup").read_text()
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue  # It ended while we looked.
+        if ours and b"rtj_trainer" in command:
+            found.append(int(process.name))
+    return found
+
+
+def sigkill_trainer(job: Job) -> None:
+    """Kill the current attempt's trainer where it stands."""
+    pod = job.kube.get("pod", job.pod_name(), job.namespace)
+    pids = wait_for("the trainer's process", lambda: trainer_pids(pod["metadata"]["uid"]), 30)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def run_reference(objects: list[dict[str, Any]], folder: Path) -> Path:
+    """Run a job's trainer here, without a cluster and without a kill; return the job's folder.
+
+    Args:
+        objects: The objects of an example: its ConfigMap and its job.
+        folder: An empty folder for the builder and the volume.
+    """
+    builder = folder / "builder"
+    builder.mkdir()
+    for found in objects:
+        if found["kind"] == "ConfigMap":
+            for name, text in found["data"].items():
+                (builder / name).write_text(text)
+    raw = next(o for o in objects if o["kind"] == "ResumableTrainingJob")["spec"]
+    spec = JobSpec.model_validate(raw)
+    config = TrainerConfig(
+        job_name="reference",
+        job_uid="reference",
+        attempt=1,
+        volume=folder / "volume",
+        builder=BuilderConfig(path=builder, **_calls(spec)),
+        seed=spec.seed,
+        epochs=spec.epochs,
+        total_steps=spec.total_steps,
+        checkpoint=spec.checkpoint.model_copy(update={"keep": 1000}),
+    )
+    (folder / "volume").mkdir()
+    subprocess.run(
+        [sys.executable, "-m", "rtj_trainer"],
+        env={**os.environ, CONFIG_ENV: config.to_json(), POD_UID_ENV: "reference"},
+        check=True,
+    )
+    return folder / "volume" / "reference"
+
+
+def _calls(spec: JobSpec) -> dict[str, Any]:
+    return spec.builder.model_dump(
+        include={"module", "dataset_function", "dataset_params", "model_function", "model_params"}
+    )

@@ -1,0 +1,162 @@
+"""What a new user gets wrong ends in a condition and an Event that name the field and the mend."""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rtj_demo.jobs import Job, load_example, submit
+from rtj_demo.kube import CommandFailedError, Kube, wait_for
+
+pytestmark = pytest.mark.e2e
+
+Change = Callable[[list[dict[str, Any]]], None]
+
+
+def _job_spec(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    spec: dict[str, Any] = next(o for o in objects if o["kind"] == "ResumableTrainingJob")["spec"]
+    return spec
+
+
+def _set_builder(source: str) -> Change:
+    def change(objects: list[dict[str, Any]]) -> None:
+        config_map = next(o for o in objects if o["kind"] == "ConfigMap")
+        config_map["data"]["builder.py"] = source
+
+    return change
+
+
+def _set_builder_field(field: str, value: Any) -> Change:
+    return lambda objects: _job_spec(objects)["builder"].update({field: value})
+
+
+def _events(kube: Kube, namespace: str, job: str) -> list[dict[str, Any]]:
+    return [
+        event
+        for event in kube.list("events", namespace)
+        if event["involvedObject"]["name"] == job
+        and event["involvedObject"]["kind"] == "ResumableTrainingJob"
+    ]
+
+
+def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next((c for c in status.get("conditions", []) if c["type"] == kind), {})
+
+
+PERMANENT: dict[str, tuple[Change, str, list[str]]] = {
+    "a builder with a syntax error": (
+        _set_builder("def build_dataset(:\n    pass\n"),
+        "BuilderInvalid",
+        ["builder.py", "line 1"],
+    ),
+    "an unknown dataset function": (
+        _set_builder_field("datasetFunction", "bild_dataset"),
+        "FunctionNotFound",
+        ["bild_dataset", "build_dataset"],
+    ),
+    "a parameter that the function does not have": (
+        _set_builder_field("datasetParams", {"batchsize": 10}),
+        "ParamsInvalid",
+        ["datasetParams", "batchsize"],
+    ),
+    "a module that is not there": (
+        _set_builder_field("module", "bilder"),
+        "BuilderNotFound",
+        ["bilder.py", "builder.configMap"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", PERMANENT)
+def test_a_mistake_in_the_builder_is_named_and_never_retried(
+    mistake: str, kube: Kube, namespace: str, operator: None
+) -> None:
+    change, reason, words = PERMANENT[mistake]
+    objects = copy.deepcopy(load_example("iterator", "wrong"))
+    change(objects)
+    job = submit(kube, namespace, objects)
+
+    def told() -> list[str] | None:
+        status = job.status()
+        texts = [c["message"] for c in status.get("conditions", []) if c["reason"] == reason]
+        texts += [e["message"] for e in _events(kube, namespace, job.name) if e["reason"] == reason]
+        return texts if len(texts) >= 2 else None
+
+    for text in wait_for(f"a condition and an Event with reason {reason}", told, 120):
+        for word in words:
+            assert word in text
+    assert job.status()["restarts"]["total"] == 0
+
+
+def test_a_builder_that_raises_is_retried_up_to_its_limit_and_no_further(
+    kube: Kube, namespace: str, operator: None
+) -> None:
+    objects = load_example("iterator", "raises")
+    _set_builder("def build_dataset(**_):\n    raise OSError('no such bucket: s3://mine')\n")(
+        objects
+    )
+    _job_spec(objects)["runPolicy"] = {"backoffLimit": 1}
+    job = submit(kube, namespace, objects)
+    status = job.wait_for_end(timeout_seconds=120)
+    failed = _condition(status, "Failed")
+    assert failed["reason"] == "BackoffLimitExceeded"
+    assert "no such bucket" in failed["message"]
+    assert status["restarts"]["userError"] == 1
+    assert status["restarts"]["preempted"] == 0
+    assert [a["cause"] for a in status["attempts"]] == ["UserError", "UserError"]
+
+
+def test_a_missing_config_map_is_waited_for_and_named(
+    kube: Kube, namespace: str, operator: None
+) -> None:
+    objects = load_example("iterator", "early")
+    late = next(o for o in objects if o["kind"] == "ConfigMap")
+    job = submit(kube, namespace, [o for o in objects if o is not late])
+    _wait_for_reason(job, "BuilderNotFound", "spec.builder.configMap", late["metadata"]["name"])
+    assert kube.list("pods", namespace, f"resumable.training/job-name={job.name}") == []
+    kube.run("apply", "-n", namespace, "-f", "-", stdin=json.dumps(late))
+    assert job.wait_for_end()["phase"] == "Completed"
+
+
+def test_a_missing_claim_is_waited_for_and_named(
+    kube: Kube, namespace: str, operator: None
+) -> None:
+    objects = load_example("iterator", "early")
+    late = next(o for o in objects if o["kind"] == "PersistentVolumeClaim")
+    job = submit(kube, namespace, [o for o in objects if o is not late])
+    _wait_for_reason(job, "ClaimNotFound", "spec.checkpoint.claimName", late["metadata"]["name"])
+    kube.run("apply", "-n", namespace, "-f", "-", stdin=json.dumps(late))
+    assert job.wait_for_end()["phase"] == "Completed"
+
+
+def _wait_for_reason(job: Job, reason: str, *words: str) -> None:
+    def told() -> bool:
+        text = job.kube.run("describe", "rtj", job.name, "-n", job.namespace)
+        conditions, _, events = text.partition("Events:")
+        return all(
+            reason in part and all(word in part for word in words) for part in (conditions, events)
+        )
+
+    wait_for(f"{reason} in the conditions and in the Events", told, 60)
+
+
+def test_a_typo_in_a_field_is_refused_by_kubectl_apply(
+    kube: Kube, namespace: str, operator: None
+) -> None:
+    objects = load_example("iterator", "typo", lambda job: job["spec"].update({"epoch": 3}))
+    with pytest.raises(CommandFailedError, match=r'unknown field "spec\.epoch"'):
+        submit(kube, namespace, objects)
+
+
+def test_parameters_of_the_wrong_type_name_the_function_and_what_it_said(
+    kube: Kube, namespace: str, operator: None
+) -> None:
+    objects = load_example("iterator", "wrong-type")
+    _set_builder_field("datasetParams", {"batch_size": "ten"})(objects)
+    _job_spec(objects)["runPolicy"] = {"backoffLimit": 0}
+    status = submit(kube, namespace, objects).wait_for_end(timeout_seconds=120)
+    failed = _condition(status, "Failed")
+    assert "build_dataset" in failed["message"]
+    assert "batch_size" in failed["message"]
+    assert len(status["attempts"]) == 1

@@ -1,0 +1,44 @@
+"""Each example, killed in the middle on a real node, ends as if nothing had happened.
+
+The reference is the same trainer on the same builder, without a cluster and without a kill.
+"""
+
+from pathlib import Path
+
+import pytest
+from rtj_demo.jobs import load_example, submit
+from rtj_demo.kube import Kube, wait_for
+from rtj_trainer.ledger import committed_trajectory
+
+from tests.e2e.support import final_commit, job_folder, run_reference, sigkill_trainer
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("example", ["cached", "iterator"])
+@pytest.mark.usefixtures("operator")
+def test_an_example_killed_in_the_middle_ends_with_the_same_weights(
+    example: str, kube: Kube, namespace: str, tmp_path: Path
+) -> None:
+    objects = load_example(example, example)
+    job = submit(kube, namespace, objects)
+    beat = wait_for(
+        "a commit and steps beyond it",
+        lambda: (
+            (b := job.heartbeat())
+            and b.get("commit")
+            and b["position"]["step"] > b["commit"]["step"]
+            and b
+        ),
+        120,
+    )
+    sigkill_trainer(job)
+    status = job.wait_for_end()
+    assert status["phase"] == "Completed"
+    assert len(status["attempts"]) == 2
+    assert status["attempts"][1]["firstStep"] >= beat["commit"]["step"]
+
+    reference = run_reference(objects, tmp_path)
+    folder = job_folder(job)
+    assert final_commit(folder)["stateSha256"] == final_commit(reference)["stateSha256"]
+    assert committed_trajectory(folder) == committed_trajectory(reference)
