@@ -34,3 +34,37 @@ lock: setup ## Write the hashed requirement files again from pyproject.toml.
 	for extra in operator trainer trainer-gpu; do
 		$(LOCK) pyproject.toml --extra $$extra --constraint requirements/dev.txt --output-file requirements/$$extra.txt
 	done
+
+.PHONY: generate
+generate: setup ## Write the CRD and the field reference again from the models.
+	$(BIN)/python crds/generate.py
+
+.PHONY: lint
+lint: setup ## Linters, types, import contracts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: test-unit
+test-unit: setup ## No Kubernetes: decisions, files, real TensorFlow.
+	$(BIN)/pytest -m unit
+
+.PHONY: test-integration
+test-integration: setup ## A real kube-apiserver.
+	$(BIN)/pytest -m integration
+
+.PHONY: test-e2e
+test-e2e: setup ## The dev cluster: real nodes, real deaths.
+	$(BIN)/pytest -m e2e
+
+.PHONY: test
+test: lint test-unit test-integration test-e2e ## All of it; this is what CI runs.
+
+.PHONY: demo
+demo: setup ## The story of the README, for real. CLUSTER=dev (default), kind or current.
+	$(BIN)/python -m rtj_demo --cluster $(CLUSTER)
+
+.PHONY: clean
+clean: ## Take everything down; leave no process, mount, network or cgroup behind.
+	if [ -x $(BIN)/devcluster ]; then $(BIN)/devcluster down --all; fi

