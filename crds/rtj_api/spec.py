@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from rtj_api.free_json import POD_TEMPLATE, RESOURCES
 from rtj_api.wire import WireModel
 
 # A DNS-1123 subdomain, the rule for names of ConfigMaps and claims.
@@ -31,46 +32,6 @@ ModuleName = Annotated[
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$",
     ),
 ]
-
-# Schemas of free JSON, where a typo can be told before a pod is made from it.
-_QUANTITIES: dict[str, Any] = {
-    "type": "object",
-    "maxProperties": 32,
-    "additionalProperties": {
-        "x-kubernetes-int-or-string": True,
-        "maxLength": 64,
-        "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE]-?[0-9]+)?$",
-    },
-}
-_STRINGS: dict[str, Any] = {
-    "type": "object",
-    "maxProperties": 64,
-    "additionalProperties": {"type": "string", "maxLength": 16384},
-}
-_RESOURCES: dict[str, Any] = {
-    "properties": {
-        "requests": _QUANTITIES | {"description": "What the scheduler reserves. Default: limits."},
-        "limits": _QUANTITIES
-        | {"description": "What the container may use at most. Default: none."},
-    }
-}
-_POD_TEMPLATE: dict[str, Any] = {
-    "properties": {
-        "metadata": {
-            "type": "object",
-            "description": "Labels and annotations to add to the pod. Default: none.",
-            "properties": {
-                "labels": _STRINGS | {"description": "Labels to add. Default: none."},
-                "annotations": _STRINGS | {"description": "Annotations to add. Default: none."},
-            },
-        },
-        "spec": {
-            "type": "object",
-            "description": "A PodSpec; kubectl explain pod.spec lists its fields. Default: none.",
-            "x-kubernetes-preserve-unknown-fields": True,
-        },
-    }
-}
 
 
 class ConfigMapSource(WireModel):
@@ -127,7 +88,10 @@ class Builder(WireModel):
     dataset_params: dict[str, Any] = Field(
         default_factory=dict,
         max_length=64,
-        description="Keyword arguments of datasetFunction, any JSON. Default: none.",
+        description=(
+            "Keyword arguments of datasetFunction, any JSON. kubectl drops a null and turns 1.0 "
+            "into 1. Default: none."
+        ),
     )
     model_function: PythonName = Field(
         "build_model",
@@ -136,7 +100,10 @@ class Builder(WireModel):
     model_params: dict[str, Any] = Field(
         default_factory=dict,
         max_length=64,
-        description="Keyword arguments of modelFunction, any JSON. Default: none.",
+        description=(
+            "Keyword arguments of modelFunction, any JSON. kubectl drops a null and turns 1.0 "
+            "into 1. Default: none."
+        ),
     )
 
 
@@ -193,7 +160,7 @@ class Trainer(WireModel):
     )
     resources: dict[str, Any] = Field(
         default_factory=dict,
-        json_schema_extra=_RESOURCES,
+        json_schema_extra=RESOURCES,
         description=(
             "Requests and limits of the trainer container, as in a pod, "
             "such as limits: {nvidia.com/gpu: 1}. Default: none."
@@ -209,7 +176,7 @@ class Trainer(WireModel):
     )
     pod_template: dict[str, Any] = Field(
         default_factory=dict,
-        json_schema_extra=_POD_TEMPLATE,
+        json_schema_extra=POD_TEMPLATE,
         description=(
             "A PodTemplateSpec (metadata and spec) merged under the pod that the operator makes: "
             "nodeSelector, tolerations, volumes, priorityClassName, and so on. A container named "
