@@ -1,0 +1,214 @@
+"""One attempt, from the fence to the last commit: the order in which everything happens."""
+
+import logging
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from rtj_api.heartbeat import CommitRef, FinalRecord, TrainerPhase
+from rtj_api.launch import TrainerConfig
+from rtj_api.names import ExitCode, Reason
+
+from rtj_trainer import builder, fingerprint
+from rtj_trainer.commits import attempts, lineage, retention
+from rtj_trainer.commits.layout import TEMPORARY_PREFIX, JobDirectory
+from rtj_trainer.commits.lineage import Choice
+from rtj_trainer.committer import Committer, explain
+from rtj_trainer.errors import PermanentError, UserError
+from rtj_trainer.heartbeat import Heart
+from rtj_trainer.ledger import EMPTY_HASH, LedgerWriter
+from rtj_trainer.progress import Progress
+from rtj_trainer.signals import StopRequest
+
+log = logging.getLogger(__name__)
+
+
+def run_attempt(config: TrainerConfig, pod_uid: str, heart: Heart, stop: StopRequest) -> str:
+    """Train until the job is complete; return a sentence about how it ended.
+
+    Raises:
+        StopError: every other planned end.
+    """
+    job = JobDirectory(config.volume / config.job_uid)
+    try:
+        job.create()
+        attempts.create_fence(job, config.attempt, pod_uid)
+        retention.remove_leftovers(job, config.attempt)
+    except OSError as error:
+        raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
+    heart.check_superseded()
+    choice = lineage.choose(job, config.attempt, config.expected_step)
+    _report_choice(config, choice, heart)
+    if _is_complete(config, choice):
+        return f"was complete at step {_step(choice)} already"
+    return _train(config, job, choice, heart, stop)
+
+
+def _step(choice: Choice) -> int:
+    return choice.manifest.step if choice.manifest else 0
+
+
+def _target(config: TrainerConfig) -> dict[str, int | None]:
+    return {"epochs": config.epochs, "totalSteps": config.total_steps}
+
+
+def _is_complete(config: TrainerConfig, choice: Choice) -> bool:
+    manifest = choice.manifest
+    return manifest is not None and manifest.complete and manifest.target == _target(config)
+
+
+def _report_choice(config: TrainerConfig, choice: Choice, heart: Heart) -> None:
+    for rejected in choice.rejected:
+        log.warning("commit %s was rejected: %s", rejected.commit_id, rejected.why)
+    if choice.commit_id is None or choice.manifest is None:
+        log.info("no commit to go on from: training starts at step 0")
+        return
+    log.info("going on from commit %s, step %d", choice.commit_id, choice.manifest.step)
+    commit = CommitRef(
+        id=str(choice.commit_id), step=choice.manifest.step, time=choice.manifest.time
+    )
+    heart.report(phase=TrainerPhase.RESTORING, started_from=commit, commit=commit)
+    if choice.manifest.step < config.expected_step:
+        message = (
+            f"going on from step {choice.manifest.step}, although step {config.expected_step} was "
+            "committed: " + "; ".join(f"{item.commit_id}: {item.why}" for item in choice.rejected)
+        )
+        log.warning(message)
+        heart.report(
+            warning=FinalRecord(
+                exit_code=ExitCode.COMPLETED,
+                reason=Reason.POSITION_REGRESSED,
+                message=message[:2048],
+            )
+        )
+
+
+def _environment(threads: int) -> dict[str, Any]:
+    import keras
+    import tensorflow as tf
+
+    return {
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "machine": platform.machine(),
+        "intraOpThreads": threads,
+    }
+
+
+def _prepare_tensorflow(choice: Choice) -> dict[str, Any]:
+    """Make TensorFlow deterministic, with as many threads as the first attempt had.
+
+    Some kernels split a sum by the number of threads, so a node with more cores would give other
+    last bits.
+    """
+    import tensorflow as tf
+
+    saved = choice.manifest.environment if choice.manifest else {}
+    threads = int(saved.get("intraOpThreads") or len(os.sched_getaffinity(0)))
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.experimental.enable_op_determinism()
+    current = _environment(threads)
+    for key in ("tensorflow", "keras", "machine"):
+        if saved and saved.get(key) != current[key]:
+            log.warning(
+                "%s was %s when the job was last committed and is %s now: "
+                "the weights may differ in their last bits",
+                key,
+                saved.get(key),
+                current[key],
+            )
+    return current
+
+
+def _train(
+    config: TrainerConfig, job: JobDirectory, choice: Choice, heart: Heart, stop: StopRequest
+) -> str:
+    environment = _prepare_tensorflow(choice)
+    # These import TensorFlow, so they wait until its threads are set.
+    from rtj_trainer.loop import TrainingLoop
+    from rtj_trainer.pipeline import Factory
+    from rtj_trainer.state import TrainingState
+    from rtj_trainer.step import compile_step
+
+    module = builder.load_module(config.builder)
+    factory = Factory(config, module)
+    scratch = job.commits / f"{TEMPORARY_PREFIX}preflight-{config.attempt:06d}"
+    pipeline = factory.pipeline(choice.commit_id is None, scratch)
+    log.info("position strategy: %s, because %s", pipeline.strategy.name, pipeline.strategy.why)
+    heart.report(strategy=pipeline.strategy.name)
+    model = factory.model()
+    step_function, traced = compile_step(model, pipeline.element_spec)
+    state = TrainingState(model, traced)
+    identity = {
+        "source": fingerprint.of_source(builder.source_files(config.builder, module)),
+        "dataset": {"function": config.builder.dataset_function, **config.builder.dataset_params},
+        "model": {"function": config.builder.model_function, **config.builder.model_params},
+        "seed": config.seed,
+        "variables": state.describe(),
+        **pipeline.identity,
+    }
+    progress = Progress(steps_per_epoch=pipeline.strategy.batches_per_epoch)
+    progress.total_steps = _total_steps(config, progress.steps_per_epoch)
+    pipeline.position.start(_step(choice))
+    ledger_hash = _restore(job, choice, state, pipeline.position, progress, identity)
+    try:
+        record = attempts.StartRecord(config.attempt, choice.commit_id)
+        attempts.write_start_record(job, record)
+    except OSError as error:
+        raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
+    ledger = LedgerWriter(job.ledger_segment(config.attempt), ledger_hash)
+    constant = {
+        "strategy": pipeline.strategy.name,
+        "fingerprint": identity,
+        "environment": environment,
+        "target": _target(config),
+    }
+    committer = Committer(
+        job,
+        config.attempt,
+        config.checkpoint,
+        state,
+        pipeline.position,
+        ledger,
+        choice.commit_id,
+        constant,
+    )
+    TrainingLoop(
+        model, step_function, pipeline.position, progress, ledger, committer, heart, stop
+    ).run()
+    return f"complete at step {progress.step} after {progress.samples} examples"
+
+
+def _total_steps(config: TrainerConfig, steps_per_epoch: int | None) -> int | None:
+    by_epochs = None
+    if config.epochs is not None and steps_per_epoch is not None:
+        by_epochs = config.epochs * steps_per_epoch
+    known = [found for found in (config.total_steps, by_epochs) if found is not None]
+    return min(known, default=None)
+
+
+def _restore(
+    job: JobDirectory,
+    choice: Choice,
+    state: Any,
+    position: Any,
+    progress: Progress,
+    identity: dict[str, Any],
+) -> str:
+    """Restore a commit; return its ledger hash."""
+    if choice.commit_id is None or choice.manifest is None:
+        return EMPTY_HASH
+    fingerprint.check(choice.manifest.fingerprint, identity)
+    folder: Path = job.commit(choice.commit_id)
+    state.restore(folder, position.trackables())
+    restored = state.sha256()
+    if restored != choice.manifest.state_sha256:
+        raise PermanentError(
+            Reason.POSITION_LOST,
+            f"commit {choice.commit_id} holds state {choice.manifest.state_sha256}, "
+            f"but restoring it gave {restored}",
+        )
+    progress.restore(choice.manifest)
+    log.info("restored step %d, state sha256 %s", progress.step, restored)
+    return choice.manifest.ledger_hash

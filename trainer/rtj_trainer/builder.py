@@ -1,0 +1,172 @@
+"""Loads the user's module and calls its two functions, with errors that say what to mend.
+
+A module that cannot be imported, a function that is not there and parameters that do not fit are
+permanent: the next attempt would see the same text. A builder that raises may have met a passing
+trouble of its file system, so it is retried up to the job's backoffLimit.
+"""
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rtj_api.launch import BuilderConfig
+from rtj_api.names import Reason
+
+from rtj_trainer.errors import PermanentError, StopError, UserError
+
+_TRACE_LINES = 12
+
+
+def load_module(config: BuilderConfig) -> ModuleType:
+    """Import the builder.
+
+    Raises:
+        PermanentError: `BuilderInvalid`: no such module, or it does not compile.
+        UserError: `BuilderFailed`: its top-level code raised.
+    """
+    if config.path:
+        sys.path.insert(0, str(config.path))
+        sys.dont_write_bytecode = True  # the mount is read-only
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(config.module)
+    except SyntaxError as error:
+        raise PermanentError(
+            Reason.BUILDER_INVALID,
+            f"{error.filename}:{error.lineno}: {error.msg}: {(error.text or '').strip()!r}. "
+            "Correct the builder and create the job again.",
+        ) from error
+    except ModuleNotFoundError as error:
+        raise PermanentError(Reason.BUILDER_INVALID, _module_missing(config, error)) from error
+    except StopError:
+        raise
+    except Exception as error:
+        raise UserError(Reason.BUILDER_FAILED, _raised(config.module, error)) from error
+
+
+def _module_missing(config: BuilderConfig, error: ModuleNotFoundError) -> str:
+    if error.name and (config.module + ".").startswith(error.name + "."):
+        where = f"{config.path}" if config.path else "the image"
+        present = _modules_in(config.path) if config.path else []
+        listing = f", which has {', '.join(present)}" if present else ""
+        return f"spec.builder.module: no module {config.module!r} in {where}{listing}"
+    return (
+        f"builder module {config.module!r} imports {error.name!r}, which is not in the image; "
+        "add it to the image (spec.trainer.image) or to the builder's files"
+    )
+
+
+def _modules_in(path: Path) -> list[str]:
+    if not path.is_dir():
+        return []
+    return sorted(found.stem for found in path.glob("*.py"))[:20]
+
+
+def get_function(module: ModuleType, name: str, field: str) -> Callable[..., Any]:
+    """Return a function of the builder.
+
+    Args:
+        module: The builder.
+        name: Name of the function.
+        field: Field of the job that names it, for the message.
+
+    Raises:
+        PermanentError: `FunctionNotFound`, with the functions that there are.
+    """
+    function = getattr(module, name, None)
+    if callable(function):
+        return function  # type: ignore[no-any-return]
+    own = inspect.getmembers(
+        module, lambda item: inspect.isfunction(item) and item.__module__ == module.__name__
+    )
+    names = ", ".join(found for found, _ in own) or "no function"
+    raise PermanentError(
+        Reason.FUNCTION_NOT_FOUND,
+        f"{field}: {module.__name__} has no function {name!r}; it has {names}",
+    )
+
+
+def call(function: Callable[..., Any], params: dict[str, Any], field: str) -> Any:
+    """Call a builder function with the job's parameters.
+
+    Args:
+        function: From `get_function`.
+        params: Keyword arguments.
+        field: Field of the job that holds them, for the message.
+
+    Raises:
+        PermanentError: `ParamsInvalid`: a name or a type does not fit.
+        UserError: `BuilderFailed`: it raised.
+    """
+    name = getattr(function, "__name__", "function")
+    try:
+        signature = inspect.signature(function)
+        signature.bind(**params)
+    except TypeError as error:
+        raise PermanentError(
+            Reason.PARAMS_INVALID,
+            f"{field}: {error}; the function is {name}{signature}, the parameters are {params!r}",
+        ) from error
+    _check_annotated_types(name, signature, params, field)
+    try:
+        return function(**params)
+    except StopError:
+        raise
+    except Exception as error:
+        raise UserError(Reason.BUILDER_FAILED, _raised(name, error)) from error
+
+
+def _check_annotated_types(
+    name: str, signature: inspect.Signature, params: dict[str, Any], field: str
+) -> None:
+    """Compare JSON values with plain annotations; the rest is the function's affair."""
+    accepted: dict[Any, tuple[type, ...]] = {
+        int: (int,),
+        float: (int, float),
+        str: (str,),
+        bool: (bool,),
+        list: (list,),
+        dict: (dict,),
+    }
+    by_name = {kind.__name__: kinds for kind, kinds in accepted.items()}
+    for parameter, value in params.items():
+        annotation = getattr(signature.parameters.get(parameter), "annotation", None)
+        kinds = by_name.get(annotation) if isinstance(annotation, str) else accepted.get(annotation)
+        if kinds is None:
+            continue
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            wanted = kinds[-1].__name__
+            raise PermanentError(
+                Reason.PARAMS_INVALID,
+                f"{field}.{parameter}: {name} wants {wanted}, "
+                f"the job gives {type(value).__name__} {value!r}",
+            )
+
+
+def _raised(what: str, error: Exception) -> str:
+    lines = "".join(traceback.format_exception(error)).strip().splitlines()
+    return f"{what} raised {type(error).__name__}: {error}\n" + "\n".join(lines[-_TRACE_LINES:])
+
+
+def source_files(config: BuilderConfig, module: ModuleType) -> dict[str, Path]:
+    """Return the builder's own files that are imported by now, by module name.
+
+    These are the files below the builder's folder, or just the module's file if the image ships it.
+    """
+    found: dict[str, Path] = {}
+    root = config.path.resolve() if config.path else None
+    for name, loaded in list(sys.modules.items()):
+        file = getattr(loaded, "__file__", None)
+        if not file:
+            continue
+        path = Path(file)
+        # A ConfigMap's files are links into a hidden folder: compare the folder that was asked for.
+        inside = root is not None and path.parent.resolve().is_relative_to(root)
+        if inside or name == module.__name__:
+            found[name] = path
+    return dict(sorted(found.items()))

@@ -1,0 +1,38 @@
+"""How training state becomes durable, and which of it counts.
+
+The problem. A trainer may be killed between any two instructions; its node may lose power; and a
+trainer that everybody believes dead may wake up on the far side of a healed network and go on
+writing. There is no lock server, and the shared volume may be NFS. A restart must still find a
+complete state, and exactly one history may exist.
+
+The layout, below `<volume>/<job uid>/`:
+
+    attempts/000003.json         the fence: attempt 3 exists
+    attempts/000003.start.json   the start record: the commit that attempt 3 goes on from
+    commits/000000000120-000003/ a commit: state after step 120, written by attempt 3
+    commits/tmp-…/               a commit being written, or one being deleted; never read
+    ledger/000003.jsonl          one line per step that attempt 3 took
+
+Writing a commit (`writer`):
+  1. Files go into `tmp-…`; each is fsynced, then the directory.
+  2. The manifest, with size and sha256 of each file, is written and fsynced last.
+  3. The fence is checked; the directory is renamed to its final name; the parent is fsynced.
+A kill before the rename leaves only a `tmp-…` folder, which the next attempt removes. A power loss
+after the rename cannot expose a partial file, because everything was durable before. If a disk lies
+about that, the manifest shows it and the reader falls back.
+
+Fencing (`attempts`). An attempt starts by creating its fence file with `link`, which exactly one
+process can do. A writer looks for a newer fence before each rename and before each deletion, and
+stops when it sees one. A writer that was paused between the look and the rename can still add one
+commit, under its own attempt number; that is harmless, because:
+
+Lineage (`lineage`). What counts is not what is newest but what is reachable: the newest attempt
+with a start record, its own commits, then the commit it started from, and so on back. A stale
+writer's commit is outside of that, unless the stale writer's attempt is itself the newest with a
+start record, and then it was not stale. The next attempt restores the first commit of its lineage
+whose manifest verifies, records that choice, and only then trains.
+
+Deleting (`retention`). A commit is deleted only once `keep` newer ones are in the lineage and the
+newest of them was read back and verified. It is renamed to `tmp-…` first, so that a half-deleted
+commit is never mistaken for a whole one.
+"""

@@ -1,0 +1,88 @@
+"""Names and places of everything that a job keeps on its volume."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtj_trainer import files
+
+MANIFEST = "manifest.json"
+TEMPORARY_PREFIX = "tmp-"
+_COMMIT_ID = re.compile(r"^(\d{12})-(\d{6})$")
+_FENCE = re.compile(r"^(\d{6})\.json$")
+
+
+@dataclass(frozen=True, order=True)
+class CommitId:
+    """Identifies a commit: the optimizer step that it holds and the attempt that wrote it."""
+
+    step: int
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.step:012d}-{self.attempt:06d}"
+
+    @classmethod
+    def parse(cls, name: str) -> "CommitId | None":
+        """Return the id that a directory name spells, or None for any other name."""
+        match = _COMMIT_ID.match(name)
+        return cls(int(match[1]), int(match[2])) if match else None
+
+
+@dataclass(frozen=True)
+class JobDirectory:
+    """The folder of one job on the volume."""
+
+    root: Path
+
+    @property
+    def attempts(self) -> Path:
+        """Fences and start records."""
+        return self.root / "attempts"
+
+    @property
+    def commits(self) -> Path:
+        """Commits, and temporary folders on their way in or out."""
+        return self.root / "commits"
+
+    @property
+    def ledger(self) -> Path:
+        """One segment per attempt."""
+        return self.root / "ledger"
+
+    def create(self) -> None:
+        """Make the folders, durably."""
+        for folder in (self.attempts, self.commits, self.ledger):
+            files.make_directory(folder)
+
+    def commit(self, commit_id: CommitId) -> Path:
+        """Return the folder of a commit, whether it exists or not."""
+        return self.commits / str(commit_id)
+
+    def fence(self, attempt: int) -> Path:
+        """Return the fence file of an attempt."""
+        return self.attempts / f"{attempt:06d}.json"
+
+    def start_record(self, attempt: int) -> Path:
+        """Return the start record of an attempt."""
+        return self.attempts / f"{attempt:06d}.start.json"
+
+    def ledger_segment(self, attempt: int) -> Path:
+        """Return the ledger segment of an attempt."""
+        return self.ledger / f"{attempt:06d}.jsonl"
+
+    def fenced_attempts(self) -> list[int]:
+        """Return the numbers of all attempts that ever created a fence, ascending."""
+        matches = (_FENCE.match(path.name) for path in self.attempts.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def commit_ids(self) -> list[CommitId]:
+        """Return the ids of all commits with a final name, verified or not, ascending."""
+        if not self.commits.is_dir():
+            return []
+        ids = (CommitId.parse(path.name) for path in self.commits.iterdir())
+        return sorted(found for found in ids if found)
+
+    def temporary_folders(self) -> list[Path]:
+        """Return what killed writers and killed deletions left behind."""
+        return sorted(self.commits.glob(f"{TEMPORARY_PREFIX}*"))

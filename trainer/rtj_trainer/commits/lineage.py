@@ -1,0 +1,102 @@
+"""Which commits count, newest first, and which of them to restore."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rtj_api.names import Reason
+
+from rtj_trainer.commits import attempts
+from rtj_trainer.commits.layout import CommitId, JobDirectory
+from rtj_trainer.commits.manifest import CommitDamagedError, Manifest, verify_commit
+from rtj_trainer.errors import PermanentError
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A commit that was passed over, and why."""
+
+    commit_id: CommitId
+    why: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The commit to go on from (None: start from scratch) and those passed over on the way."""
+
+    commit_id: CommitId | None
+    manifest: Manifest | None
+    rejected: tuple[Rejected, ...] = ()
+
+
+def candidates(job: JobDirectory, before: int) -> list[CommitId]:
+    """Return the commits that attempt `before` may go on from, best first.
+
+    They are the commits of the newest attempt with a start record, then the commit that it started
+    from, then those of the attempt that wrote that one up to it, and so on. A commit that an
+    attempt started from is listed even if its folder is gone, so that its loss is noticed.
+    """
+    record = attempts.newest_start_record(job, before)
+    return list(_walk(job, record)) if record else []
+
+
+def own_and_older(job: JobDirectory, attempt: int) -> list[CommitId]:
+    """Return the lineage of a running attempt, newest first, its own commits included."""
+    record = attempts.read_start_record(job, attempt)
+    return list(_walk(job, record)) if record else []
+
+
+def _walk(job: JobDirectory, record: attempts.StartRecord | None) -> Iterator[CommitId]:
+    limit: CommitId | None = None  # newest commit of the attempt that still belongs to the lineage
+    while record:
+        for commit_id in reversed(job.commit_ids()):
+            own = commit_id.attempt == record.attempt
+            if own and (limit is None or commit_id.step < limit.step):
+                yield commit_id
+        limit = record.starts_from
+        if limit is None:
+            return
+        yield limit
+        record = attempts.read_start_record(job, limit.attempt)
+
+
+def choose(job: JobDirectory, attempt: int, expected_step: int) -> Choice:
+    """Pick the commit that an attempt goes on from: the first candidate that verifies.
+
+    Args:
+        job: Folder of the job.
+        attempt: Number of the attempt that is starting.
+        expected_step: Step of the newest commit that was ever reported; 0 if none was.
+
+    Raises:
+        PermanentError: `PositionLost`: there was a position and none of it can be restored. A
+            silent restart from step 0 is never the answer.
+    """
+    try:
+        names = candidates(job, attempt)
+        recorded = attempts.newest_start_record(job, attempt) is not None
+    except ValueError as error:
+        raise _lost(job, str(error)) from error
+    rejected: list[Rejected] = []
+    for commit_id in names:
+        try:
+            manifest = verify_commit(job.commit(commit_id))
+        except CommitDamagedError as error:
+            rejected.append(Rejected(commit_id, str(error)))
+            continue
+        return Choice(commit_id, manifest, tuple(rejected))
+    if rejected:
+        reasons = "; ".join(f"{item.commit_id}: {item.why}" for item in rejected[:3])
+        raise _lost(job, f"none of {len(rejected)} commits verifies ({reasons})")
+    if expected_step > 0:
+        raise _lost(job, f"the job had committed step {expected_step}, but no commit is there")
+    if job.commit_ids() and not recorded:
+        raise _lost(job, f"{job.commits} holds commits, but {job.attempts} says nothing about them")
+    return Choice(None, None)
+
+
+def _lost(job: JobDirectory, what: str) -> PermanentError:
+    return PermanentError(
+        Reason.POSITION_LOST,
+        f"the position of this job cannot be restored: {what}. Restore {job.root} from a backup, "
+        "or create the job again under a new name to train from step 0.",
+    )

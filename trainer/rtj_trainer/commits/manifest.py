@@ -1,0 +1,90 @@
+"""The manifest: what a commit says about itself, and the check that it is true."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from rtj_api.wire import WireModel
+
+from rtj_trainer import files
+from rtj_trainer.commits.layout import MANIFEST
+
+
+class CommitDamagedError(Exception):
+    """A commit is not what its manifest says."""
+
+
+class FileRecord(WireModel):
+    """One file of a commit."""
+
+    size: int = Field(ge=0)
+    sha256: str
+
+
+class Manifest(WireModel):
+    """Everything about a commit that can be known without TensorFlow."""
+
+    step: int = Field(ge=0)
+    epoch: int = Field(ge=0)
+    """Index of the epoch that the last step belonged to."""
+    step_in_epoch: int = Field(ge=0)
+    """Steps taken in that epoch."""
+    samples: int = Field(ge=0)
+    attempt: int = Field(ge=1)
+    parent: str | None
+    """The commit before this one in the lineage; None for the first of a job."""
+    time: datetime
+    strategy: str
+    fingerprint: dict[str, Any]
+    ledger_hash: str
+    state_sha256: str
+    complete: bool = False
+    """Whether this is the end of the job."""
+    target: dict[str, int | None]
+    """The job's epochs and total steps at that time."""
+    environment: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+
+
+def describe_files(folder: Path) -> dict[str, FileRecord]:
+    """Return size and sha256 of each file directly in a folder, the manifest left out."""
+    return {
+        path.name: FileRecord(size=path.stat().st_size, sha256=files.sha256_of_file(path))
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return a commit's manifest, unverified.
+
+    Raises:
+        CommitDamagedError: it is missing or unreadable.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise CommitDamagedError(f"{MANIFEST} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise CommitDamagedError(f"{MANIFEST} is not valid: {error.errors()[0]['msg']}") from error
+
+
+def verify_commit(folder: Path) -> Manifest:
+    """Return the manifest of a commit after checking every byte that it speaks for.
+
+    Raises:
+        CommitDamagedError: says which file is missing, has another size or another content.
+    """
+    manifest = read_manifest(folder)
+    for name, record in manifest.files.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != record.size:
+                raise CommitDamagedError(f"{name} has {size} bytes instead of {record.size}")
+            if files.sha256_of_file(path) != record.sha256:
+                raise CommitDamagedError(f"{name} has another content (sha256 differs)")
+        except OSError as error:
+            raise CommitDamagedError(f"{name} cannot be read: {error.strerror}") from error
+    return manifest

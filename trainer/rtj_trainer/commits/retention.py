@@ -1,0 +1,49 @@
+"""Deletes what nothing can need any more."""
+
+import shutil
+
+from rtj_trainer import files
+from rtj_trainer.commits.attempts import check_fence
+from rtj_trainer.commits.layout import TEMPORARY_PREFIX, CommitId, JobDirectory
+from rtj_trainer.commits.lineage import own_and_older
+from rtj_trainer.commits.manifest import CommitDamagedError, verify_commit
+
+
+def remove_leftovers(job: JobDirectory, attempt: int) -> None:
+    """Remove temporary folders of killed writers; call it once the attempt has its fence.
+
+    A stale writer that loses its folder this way fails its rename, and would have been stopped by
+    the fence anyway.
+
+    Raises:
+        SupersededError: a newer attempt exists; the folders may be its own.
+    """
+    for folder in job.temporary_folders():
+        check_fence(job, attempt)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_old_commits(job: JobDirectory, attempt: int, keep: int) -> list[CommitId]:
+    """Keep the newest `keep` commits of the attempt's lineage; return the ids of the deleted.
+
+    Commits outside the lineage that no newer attempt wrote are deleted too: nothing can restore
+    them. Nothing is deleted unless the newest commit is this attempt's own and verifies.
+
+    Raises:
+        SupersededError: a newer attempt exists; what to keep is its decision.
+    """
+    lineage = own_and_older(job, attempt)
+    if not lineage or lineage[0].attempt != attempt:
+        return []
+    try:
+        verify_commit(job.commit(lineage[0]))
+    except CommitDamagedError:
+        return []
+    kept = set(lineage[:keep])
+    doomed = [found for found in job.commit_ids() if found not in kept and found.attempt <= attempt]
+    for commit_id in doomed:
+        check_fence(job, attempt)
+        grave = job.commits / f"{TEMPORARY_PREFIX}deleted-{commit_id}"
+        files.rename_directory(job.commit(commit_id), grave)
+        shutil.rmtree(grave, ignore_errors=True)
+    return doomed

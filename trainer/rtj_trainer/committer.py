@@ -1,0 +1,126 @@
+"""Decides when to commit, and puts a commit together from its parts."""
+
+import errno
+import logging
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from rtj_api.heartbeat import CommitRef
+from rtj_api.spec import CheckpointPolicy
+
+from rtj_trainer.commits.layout import CommitId, JobDirectory
+from rtj_trainer.commits.manifest import Manifest
+from rtj_trainer.commits.retention import delete_old_commits
+from rtj_trainer.commits.writer import write_commit
+from rtj_trainer.ledger import LedgerWriter
+from rtj_trainer.position import Position
+from rtj_trainer.progress import Progress
+
+DEFAULT_EVERY_SECONDS = 60
+
+log = logging.getLogger(__name__)
+
+
+class State(Protocol):
+    """What a commit needs of `rtj_trainer.state.TrainingState`."""
+
+    def sha256(self) -> str:
+        """Return the digest of all variables."""
+
+    def write(self, folder: Path, position: Mapping[str, Any]) -> None:
+        """Write all variables and the position's objects."""
+
+
+class Committer:
+    """Makes the commits of one attempt."""
+
+    def __init__(
+        self,
+        job: JobDirectory,
+        attempt: int,
+        policy: CheckpointPolicy,
+        state: State,
+        position: Position,
+        ledger: LedgerWriter,
+        parent: CommitId | None,
+        constant: dict[str, Any],
+    ) -> None:
+        """Args: `constant` has the manifest's fields that no step changes."""
+        self._job = job
+        self._attempt = attempt
+        self._policy = policy
+        self._state = state
+        self._position = position
+        self._ledger = ledger
+        self._constant = constant
+        self._tried_step = parent.step if parent else 0
+        self._tried_time = time.monotonic()
+        self.last: CommitId | None = parent
+
+    def due(self, step: int) -> bool:
+        """Return whether the policy wants a commit after this step."""
+        every_steps, every_seconds = self._policy.every_steps, self._policy.every_seconds
+        if every_steps is None and every_seconds is None:
+            every_seconds = DEFAULT_EVERY_SECONDS
+        if every_steps is not None and step - self._tried_step >= every_steps:
+            return True
+        elapsed = time.monotonic() - self._tried_time
+        return every_seconds is not None and elapsed >= every_seconds and step > self._tried_step
+
+    def covers(self, step: int) -> bool:
+        """Return whether the newest commit holds this step already."""
+        return self.last is not None and self.last.step == step
+
+    def commit(self, progress: Progress, complete: bool = False) -> CommitRef:
+        """Commit the state after the last step.
+
+        Raises:
+            SupersededError: a newer attempt exists; nothing was committed.
+            OSError: the volume is full or broken; nothing was committed.
+        """
+        self._tried_step, self._tried_time = progress.step, time.monotonic()
+        commit_id = CommitId(progress.step, self._attempt)
+        self._ledger.flush()
+        now = datetime.now(UTC)
+        manifest = Manifest(
+            step=progress.step,
+            epoch=progress.epoch,
+            step_in_epoch=progress.step_in_epoch,
+            samples=progress.samples,
+            attempt=self._attempt,
+            parent=str(self.last) if self.last else None,
+            time=now,
+            ledger_hash=self._ledger.rolling_hash,
+            state_sha256=self._state.sha256(),
+            complete=complete,
+            **self._constant,
+        )
+        began = time.monotonic()
+        manifest = write_commit(
+            self._job,
+            commit_id,
+            manifest,
+            lambda folder: self._state.write(folder, self._position.trackables()),
+        )
+        self.last = commit_id
+        size = sum(record.size for record in manifest.files.values())
+        log.info("committed %s: %.1f MB in %.2f s", commit_id, size / 1e6, time.monotonic() - began)
+        self._delete_old()
+        return CommitRef(id=str(commit_id), step=progress.step, time=now)
+
+    def _delete_old(self) -> None:
+        try:
+            for commit_id in delete_old_commits(self._job, self._attempt, self._policy.keep):
+                log.debug("deleted commit %s", commit_id)
+        except OSError as error:
+            log.warning("old commits could not be deleted: %s", error)
+
+
+def explain(error: OSError) -> str:
+    """Return what is wrong with the volume, for a user."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return f"the volume is full ({error}); free space or enlarge the claim"
+    return f"the volume cannot be written ({error})"

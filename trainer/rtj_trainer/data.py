@@ -1,0 +1,118 @@
+"""What a builder may use: a source whose position is a number, and a way to name examples.
+
+A builder that starts from `indexed` can be resumed at any step in constant time, with nothing to
+save: the order of the examples is a function of the job's seed and the epoch, not the state of a
+shuffle buffer. The functions also work outside of a job, where they start at the beginning.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class Tagged(NamedTuple):
+    """A batch with the ids of its examples, for the ledger; the model is trained on `data`.
+
+    `ids` is a tensor of shape [batch], of an integer type or string.
+    """
+
+    ids: Any
+    data: Any
+
+
+@dataclass(frozen=True)
+class IndexedSource:
+    """One call of `indexed`, with the batches that an epoch has."""
+
+    size: int
+    batch_size: int
+    shuffle: bool
+    drop_remainder: bool
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in one epoch, the last short one counted unless it is dropped."""
+        whole, rest = divmod(self.size, self.batch_size)
+        return whole + (1 if rest and not self.drop_remainder else 0)
+
+
+@dataclass
+class IndexedContext:
+    """Tells `indexed` where to start, and learns what was asked of it."""
+
+    seed: int
+    start: int = 0
+    """Global number of the first batch, over all epochs."""
+    stop: int | None = None
+    """Global number of the batch after the last; None for the end of the first epoch."""
+    sources: list[IndexedSource] = field(default_factory=list)
+
+
+_context: ContextVar[IndexedContext | None] = ContextVar("indexed_context", default=None)
+
+
+@contextmanager
+def indexed_context(context: IndexedContext) -> Iterator[IndexedContext]:
+    """Make `context` the one that `indexed` reads while a builder runs."""
+    token = _context.set(context)
+    try:
+        yield context
+    finally:
+        _context.reset(token)
+
+
+def indexed(
+    size: int, batch_size: int, shuffle: bool = True, drop_remainder: bool = False
+) -> tf.data.Dataset:
+    """Return a dataset of batches of indices in [0, size), each index once per epoch.
+
+    Follow it with `map` (say, `tf.gather` from arrays, or reading records by offset) and
+    `prefetch` only: batch k of the result must be made from batch k of this.
+
+    The order of an epoch is the pseudorandom permutation of `tf.random.experimental.index_shuffle`
+    keyed with [job seed, epoch]; with `shuffle=False` it is 0, 1, 2, …
+
+    Args:
+        size: Number of examples in one epoch, at least 1.
+        batch_size: Indices per batch, at least 1; the last batch of an epoch may be shorter.
+        shuffle: Another order in every epoch.
+        drop_remainder: Drop the last batch of an epoch if it is shorter.
+
+    Returns:
+        Elements of shape [batch], int64.
+
+    Raises:
+        ValueError: an argument is out of range, or an epoch would have no batch.
+    """
+    if size < 1 or batch_size < 1:
+        raise ValueError(f"size and batch_size must be at least 1, not {size} and {batch_size}")
+    source = IndexedSource(int(size), int(batch_size), bool(shuffle), bool(drop_remainder))
+    if source.batches_per_epoch == 0:
+        raise ValueError(
+            f"drop_remainder drops the only batch: size {size} < batch_size {batch_size}"
+        )
+    context = _context.get() or IndexedContext(seed=0)
+    context.sources.append(source)
+    stop = source.batches_per_epoch if context.stop is None else context.stop
+    seed = context.seed
+
+    def batch_of_indices(number: Any) -> Any:
+        epoch, batch = number // source.batches_per_epoch, number % source.batches_per_epoch
+        first = batch * source.batch_size
+        last = tf.minimum(first + source.batch_size, source.size)
+        positions = tf.range(first, last, dtype=tf.int64)
+        positions = tf.ensure_shape(positions, [source.batch_size if _is_even(source) else None])
+        if not source.shuffle:
+            return positions
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        return tf.random.experimental.index_shuffle(positions, key, source.size - 1)
+
+    return tf.data.Dataset.range(context.start, stop).map(batch_of_indices)
+
+
+def _is_even(source: IndexedSource) -> bool:
+    return source.drop_remainder or source.size % source.batch_size == 0

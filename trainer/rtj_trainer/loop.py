@@ -1,0 +1,128 @@
+"""The training loop: batch, step, ledger, commit; and the orderly stop between two steps."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from rtj_api.heartbeat import FinalRecord, TrainerPhase
+from rtj_api.names import ExitCode, Reason
+
+from rtj_trainer import batches
+from rtj_trainer.committer import Committer, explain
+from rtj_trainer.errors import PreemptedError, UserError
+from rtj_trainer.heartbeat import Heart
+from rtj_trainer.ledger import Entry, LedgerWriter
+from rtj_trainer.position import Position
+from rtj_trainer.progress import Progress
+from rtj_trainer.signals import StopRequest
+
+log = logging.getLogger(__name__)
+
+
+class TrainingLoop:
+    """Trains from a restored position to the end of the job, or until it is asked to stop."""
+
+    def __init__(
+        self,
+        model: Any,
+        step_function: Callable[[Any], Any],
+        position: Position,
+        progress: Progress,
+        ledger: LedgerWriter,
+        committer: Committer,
+        heart: Heart,
+        stop: StopRequest,
+    ) -> None:
+        self._model = model
+        self._step_function = step_function
+        self._position = position
+        self._progress = progress
+        self._ledger = ledger
+        self._committer = committer
+        self._heart = heart
+        self._stop = stop
+
+    def run(self) -> None:
+        """Train to the end and make the final commit.
+
+        Raises:
+            PreemptedError: asked to stop; the last step is committed if that was possible.
+            SupersededError: a newer attempt exists.
+            UserError: the final commit cannot be written.
+        """
+        with self._stop.deferred():
+            self._heart.report(phase=TrainerPhase.TRAINING, position=self._progress.wire())
+            while not self._at_total():
+                self._check_stop()
+                batch = self._position.next()
+                if batch is None:
+                    break
+                self._step(batch.index, batch.element)
+                if not self._at_total() and self._committer.due(self._progress.step):
+                    self._try_commit()
+            self._finish()
+
+    def _at_total(self) -> bool:
+        total = self._progress.total_steps
+        return total is not None and self._progress.step >= total
+
+    def _step(self, index: int, element: Any) -> None:
+        progress = self._progress
+        if index == 0:
+            if progress.step:
+                self._log_epoch()
+            progress.begin_epoch()
+            for metric in self._model.metrics:
+                metric.reset_state()
+        self._step_function(batches.training_data(element))
+        progress.count(batches.count_examples(element))
+        ids = batches.ids_of(element)
+        digest = batches.sha256_of(element) if ids is None else None
+        self._ledger.append(Entry(progress.step, progress.epoch, ids, digest))
+        self._heart.progress(progress)
+
+    def _log_epoch(self) -> None:
+        results = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        values = ", ".join(f"{name} {value:.4g}" for name, value in results.items())
+        log.info("epoch %d ended at step %d: %s", self._progress.epoch, self._progress.step, values)
+
+    def _check_stop(self) -> None:
+        self._heart.check_superseded()
+        if not self._stop.requested:
+            return
+        if self._committer.last is None and self._progress.step == 0:
+            raise PreemptedError("stopped at step 0; nothing new to commit")
+        if not self._committer.covers(self._progress.step):
+            self._try_commit()
+        raise PreemptedError(
+            f"stopped at step {self._progress.step}, committed {self._committer.last}"
+        )
+
+    def _try_commit(self) -> None:
+        self._heart.report(phase=TrainerPhase.SAVING, position=self._progress.wire())
+        try:
+            commit = self._committer.commit(self._progress)
+        except OSError as error:
+            message = f"commit at step {self._progress.step} was skipped: {explain(error)}"
+            log.warning(message)
+            warning = FinalRecord(
+                exit_code=ExitCode.COMPLETED, reason=Reason.COMMIT_SKIPPED, message=message[:2048]
+            )
+            self._heart.report(phase=TrainerPhase.TRAINING, warning=warning)
+        else:
+            self._heart.report(phase=TrainerPhase.TRAINING, commit=commit, warning=None)
+
+    def _finish(self) -> None:
+        self._heart.check_superseded()
+        self._log_epoch()
+        self._heart.report(phase=TrainerPhase.SAVING, position=self._progress.wire())
+        # As fit() does at its end; it matters for optimizers that average weights.
+        self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
+        self._progress.steps_per_epoch = self._progress.step_in_epoch
+        try:
+            commit = self._committer.commit(self._progress, complete=True)
+        except OSError as error:
+            message = f"the final commit at step {self._progress.step} failed: {explain(error)}"
+            raise UserError(Reason.VOLUME_UNUSABLE, message) from error
+        self._progress.total_steps = self._progress.step
+        self._heart.report(commit=commit, position=self._progress.wire())

@@ -1,0 +1,37 @@
+"""How the position in the data is kept, so that the next batch is the right one.
+
+`iterator`  saves the tf.data iterator itself: works for any deterministic pipeline that tf.data can
+            save; costs as much as the pipeline's buffers hold.
+`index`     the position is a number: the builder starts from `rtj_trainer.data.indexed`, and a
+            restart begins at that batch. Nothing to save, constant time.
+`replay`    counts, and skips what was seen: for deterministic sources that tf.data restores
+            wrongly. A restart reads the data again up to the position.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One element of the dataset, and its place in its epoch."""
+
+    index: int
+    """0 for the first batch of an epoch."""
+    element: Any
+
+
+class Position(Protocol):
+    """A place in the stream of batches over all epochs."""
+
+    strategy: str
+
+    def start(self, step: int) -> None:
+        """Go to where `step` batches have been taken; a saved iterator is restored afterwards."""
+
+    def trackables(self) -> Mapping[str, Any]:
+        """Return what `tf.train.Checkpoint` must save and restore with the variables."""
+
+    def next(self) -> Batch | None:
+        """Return the next batch, or None at the end of the last epoch."""

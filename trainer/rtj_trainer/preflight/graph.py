@@ -1,0 +1,88 @@
+"""Sees a tf.data pipeline as TensorFlow does: as a graph of operations, without running it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
+
+_IGNORE, _FAIL = 1, 2  # values of tf.data's ExternalStatePolicy
+
+
+@dataclass(frozen=True)
+class PipelineGraph:
+    """The nodes of a pipeline and of all functions that it calls."""
+
+    definition: Any
+    stateful: str | None
+    """TensorFlow's own complaint about the first operation whose state it cannot save."""
+
+    def scopes(self) -> Iterator[list[Any]]:
+        """Yield the nodes of the pipeline itself, then those of each function."""
+        yield list(self.definition.node)
+        for function in self.definition.library.function:
+            yield list(function.node_def)
+
+    def find(self, *operations: str) -> Iterator["FoundNode"]:
+        """Yield every node with one of these operations."""
+        for scope in self.scopes():
+            for node in scope:
+                if node.op in operations:
+                    yield FoundNode(node, scope)
+
+    def operations(self) -> set[str]:
+        """Return the names of the operations that occur."""
+        return {node.op for scope in self.scopes() for node in scope}
+
+    def shuffle_seeds(self) -> list[tuple[Any, ...]]:
+        """Return both seeds of each shuffle, None for one that is computed, in graph order."""
+        return [
+            (node.constant_input(2), node.constant_input(3))
+            for node in self.find(
+                "ShuffleDatasetV2", "ShuffleDatasetV3", "ShuffleAndRepeatDatasetV2"
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class FoundNode:
+    """A node and the graph or function that it is in."""
+
+    node: Any
+    scope: list[Any]
+
+    def constant_input(self, index: int) -> Any:
+        """Return the value of an input if it is a constant of one element, else None."""
+        if index >= len(self.node.input):
+            return None
+        name = self.node.input[index].split(":")[0]
+        for source in self.scope:
+            if source.name == name and source.op == "Const":
+                value = tf.make_ndarray(source.attr["value"].tensor)
+                return value.item() if np.size(value) == 1 else None
+        return None
+
+
+def read_graph(dataset: Any) -> PipelineGraph:
+    """Return the graph of a dataset."""
+    stateful = None
+    try:
+        _serialize(dataset, _FAIL)
+    except tf.errors.OpError as error:
+        stateful = error.message.splitlines()[0]
+    return PipelineGraph(graph_pb2.GraphDef.FromString(_serialize(dataset, _IGNORE)), stateful)
+
+
+def _serialize(dataset: Any, policy: int) -> bytes:
+    variant = dataset._variant_tensor
+    graph = tf.raw_ops.DatasetToGraphV2(input_dataset=variant, external_state_policy=policy)
+    content: bytes = graph.numpy()
+    return content
+
+
+def dataset_fingerprint(dataset: Any) -> int:
+    """Return TensorFlow's hash of a pipeline: operations, attributes and captured constants."""
+    variant = dataset._variant_tensor
+    return int(tf.raw_ops.DatasetFingerprint(input_dataset=variant))

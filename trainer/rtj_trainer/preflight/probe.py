@@ -1,0 +1,37 @@
+"""Takes one batch and saves the iterator into a folder that is thrown away."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from rtj_trainer.preflight.strategy import refuse, refuse_empty
+
+
+def probe(dataset: Any, strategy: str, folder: Path) -> None:
+    """Refuse a dataset without elements, or one whose iterator cannot be saved once it ran.
+
+    Args:
+        dataset: Built for this; a shuffle that was iterated gives another order the next time.
+        strategy: Name of the chosen strategy; only `iterator` saves.
+        folder: Scratch folder; gone afterwards.
+
+    Raises:
+        PermanentError: the dataset is refused.
+    """
+    iterator = iter(dataset.enumerate())
+    if next(iterator, None) is None:
+        refuse_empty()
+    if strategy != "iterator":
+        return
+    folder.mkdir()
+    try:
+        tf.train.Checkpoint(iterator=iterator).write(str(folder / "probe"))
+    except (tf.errors.UnimplementedError, tf.errors.FailedPreconditionError) as error:
+        line = error.message.splitlines()[0]
+        refuse([f"TensorFlow cannot save its iterator: {line}; replace that operation"])
+    except NotImplementedError as error:
+        refuse([f"TensorFlow cannot save its iterator: {error}"])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

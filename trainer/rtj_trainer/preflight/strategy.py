@@ -1,0 +1,98 @@
+"""Chooses how the position is kept, or refuses the pipeline."""
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from rtj_api.names import Reason
+
+from rtj_trainer.data import IndexedContext
+from rtj_trainer.errors import PermanentError
+from rtj_trainer.preflight import rules
+from rtj_trainer.preflight.graph import PipelineGraph
+
+_INFINITE = -1
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How the position is kept, and why so."""
+
+    name: str
+    why: str
+    batches_per_epoch: int | None
+    """None while it is not known, or if one epoch never ends."""
+
+
+def refuse(reasons: list[str]) -> NoReturn:
+    """Raise the refusal.
+
+    Raises:
+        PermanentError: `PipelineNotResumable`.
+    """
+    raise PermanentError(
+        Reason.PIPELINE_NOT_RESUMABLE,
+        "the dataset cannot be resumed exactly, so training was not started: " + "; ".join(reasons),
+    )
+
+
+def choose_strategy(
+    dataset: Any, graph: PipelineGraph, context: IndexedContext, epochs: int | None
+) -> Strategy:
+    """Return the strategy for a dataset that was built in `context`.
+
+    Raises:
+        PermanentError: `PipelineNotResumable` with every reason found; `BuilderInvalid` for an
+            empty dataset; `InvalidSpec` for an endless one where epochs are to be counted.
+    """
+    reasons = list(rules.problems(graph))
+    if dataset.options().deterministic is False:
+        reasons.append(
+            "its options have deterministic=False, so its order is chance; leave that out"
+        )
+    if reasons:
+        refuse(reasons)
+    cardinality = int(dataset.cardinality())
+    if cardinality == 0:
+        refuse_empty()
+    if cardinality == _INFINITE and epochs is not None:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"spec.epochs is {epochs}, but the dataset never ends, as with repeat() without a count; "
+            "set spec.totalSteps instead, or drop the repeat()",
+        )
+    if context.sources:
+        return _index(graph, context, cardinality)
+    known = cardinality if cardinality > 0 else None
+    why = rules.must_be_replayed(graph)
+    if why:
+        return Strategy("replay", why, known)
+    return Strategy("iterator", "tf.data can save this pipeline's iterator", known)
+
+
+def refuse_empty() -> NoReturn:
+    """Raise the refusal of a dataset without elements.
+
+    Raises:
+        PermanentError: `BuilderInvalid`.
+    """
+    raise PermanentError(
+        Reason.BUILDER_INVALID,
+        "datasetFunction returned an empty dataset; check spec.builder.datasetParams, such as "
+        "paths, filters, and a batch size above the number of examples with drop_remainder",
+    )
+
+
+def _index(graph: PipelineGraph, context: IndexedContext, cardinality: int) -> Strategy:
+    if len(context.sources) != 1:
+        refuse([f"the builder calls indexed() {len(context.sources)} times; call it once"])
+    expected = context.sources[0].batches_per_epoch
+    others = ", ".join(rules.not_one_to_one(graph))
+    if others:
+        refuse(
+            [
+                f"only map and prefetch may follow indexed(), which shuffles and batches: drop {others}"
+            ]
+        )
+    if cardinality != expected:
+        refuse([f"indexed() makes {expected} batches and the dataset has {cardinality}; keep each"])
+    return Strategy("index", "the builder starts from indexed()", expected)

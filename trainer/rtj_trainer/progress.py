@@ -1,0 +1,60 @@
+"""How far the training is, as plain numbers."""
+
+from dataclasses import dataclass
+
+from rtj_api.heartbeat import Position as WirePosition
+
+from rtj_trainer.commits.manifest import Manifest
+
+
+@dataclass
+class Progress:
+    """Counts of what is in the weights."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    epoch: int = -1
+    """Index of the epoch that the last step belonged to; -1 before the first step."""
+    step_in_epoch: int = 0
+    """Steps taken in that epoch."""
+    samples: int = 0
+    """Examples trained on, over all epochs."""
+    steps_per_epoch: int | None = None
+    """None while it is not known."""
+    total_steps: int | None = None
+    """Steps of the whole job; None while it is not known."""
+
+    def restore(self, manifest: Manifest) -> None:
+        """Go to the position of a commit."""
+        self.step = manifest.step
+        self.epoch = manifest.epoch
+        self.step_in_epoch = manifest.step_in_epoch
+        self.samples = manifest.samples
+
+    def begin_epoch(self) -> None:
+        """Count the first batch of an epoch; the length of the one before is known now."""
+        if self.epoch >= 0 and self.steps_per_epoch is None:
+            self.steps_per_epoch = self.step_in_epoch
+        self.epoch += 1
+        self.step_in_epoch = 0
+
+    def count(self, examples: int) -> None:
+        """Count one step."""
+        self.step += 1
+        self.step_in_epoch += 1
+        self.samples += examples
+
+    @property
+    def finished_epochs(self) -> int:
+        """Epochs that are over, as far as is known before the next batch is asked for."""
+        at_end = self.step_in_epoch == self.steps_per_epoch
+        return max(self.epoch + (1 if at_end else 0), 0)
+
+    def wire(self) -> WirePosition:
+        """Return the position as the heartbeat has it."""
+        return WirePosition(
+            step=self.step,
+            epoch=self.finished_epochs,
+            samples=self.samples,
+            total_steps=self.total_steps,
+        )

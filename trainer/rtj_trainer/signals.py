@@ -1,0 +1,39 @@
+"""Turns SIGTERM into an orderly end."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rtj_trainer.errors import PreemptedError
+
+
+class StopRequest:
+    """Whether Kubernetes asked this process to stop.
+
+    Until training starts there is nothing to save, so the request ends the process at once. While
+    it is deferred, the loop looks at `requested` between two steps.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._deferred = False
+
+    def install(self) -> None:
+        """Handle SIGTERM and SIGINT from now on."""
+        signal.signal(signal.SIGTERM, self._receive)
+        signal.signal(signal.SIGINT, self._receive)
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        self.requested = True
+        if not self._deferred:
+            raise PreemptedError("stopped before training began; nothing new to commit")
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let the loop decide when to stop."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
