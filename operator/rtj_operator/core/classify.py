@@ -1,0 +1,114 @@
+"""What ended an attempt, decided once: conditions before exit codes.
+
+A pod that is being evicted, deleted or lost with its node fails with whatever code its process
+happened to return, so what the cluster says comes first. Two things come even before that, since
+only the trainer can know them: that the job is done, and that no retry can help.
+"""
+
+from dataclasses import dataclass
+
+from rtj_api.heartbeat import FinalRecord
+from rtj_api.names import Cause, ExitCode, Reason
+
+from rtj_operator.core.observed import ContainerExit, Pod
+
+KILLED_BY_SIGNAL = {137: "SIGKILL", 143: "SIGTERM"}
+"""128 + signal, as the container runtime reports a process that a signal ended."""
+
+LOST_BY_KUBELET = ("ContainerStatusUnknown", "Unknown")
+"""Container reasons that mean: nobody saw how it ended."""
+
+MESSAGE_LENGTH = 1024
+
+OUT_OF_MEMORY = (
+    "The trainer used more memory than spec.trainer.resources.limits.memory. "
+    "Raise it, or make the batches or shuffle buffers smaller."
+)
+SILENT_SUCCESS = (
+    "The process exited with 0 but did not say that the training is complete. "
+    "Does the builder call sys.exit()?"
+)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What ended an attempt."""
+
+    cause: Cause
+    reason: Reason
+    message: str
+    exit_code: int | None = None
+    started: bool = True
+    """Whether its trainer container had ever run."""
+
+
+def classify(pod: Pod | None, final: FinalRecord | None, *, node_lost: bool = False) -> Ending:
+    """Tell what ended an attempt.
+
+    `pod` is None when its object is gone; `final` is the trainer's last heartbeat record of this
+    very attempt; `node_lost` says that the node is dead whatever the pod's status still claims.
+    """
+    exit_ = pod.exit if pod else None
+    final = (exit_.final if exit_ else None) or final
+    code = exit_.code if exit_ else final.exit_code if final else None
+    started = pod.started if pod else True
+
+    def ending(cause: Cause, reason: Reason, message: str) -> Ending:
+        return Ending(cause, reason, message[:MESSAGE_LENGTH], code, started)
+
+    if code == ExitCode.COMPLETED and final and final.reason is Reason.COMPLETED:
+        return ending(Cause.COMPLETED, Reason.COMPLETED, final.message)
+    if code == ExitCode.PERMANENT and final:
+        return ending(Cause.PERMANENT, final.reason, final.message)
+    if code == ExitCode.SUPERSEDED:
+        message = final.message if final else "A newer attempt, or a second pod, owns the volume."
+        return ending(Cause.PREEMPTED, Reason.SUPERSEDED, message)
+    if disruption := _disruption(pod, node_lost=node_lost):
+        return ending(Cause.PREEMPTED, *disruption)
+    if exit_ is None:
+        return ending(Cause.PREEMPTED, Reason.POD_DELETED, "The pod was deleted.")
+    return ending(*_by_exit_code(exit_, final))
+
+
+def _disruption(pod: Pod | None, *, node_lost: bool) -> tuple[Reason, str] | None:
+    """Return why the cluster, and not the program, ended the attempt; None if it did not."""
+    if pod is None:
+        return Reason.POD_DELETED, "The pod is gone."
+    where = f" on node {pod.node}" if pod.node else ""
+    if pod.disruption:
+        told = f"{pod.disruption.reason}: {pod.disruption.message}".strip(": ")
+        return Reason.EVICTED, f"The pod{where} was evicted. {told}"
+    if node_lost:
+        return Reason.NODE_LOST, f"Node {pod.node} is lost: it and its trainer have fallen silent."
+    if pod.deleting:
+        return Reason.POD_DELETED, f"The pod{where} was deleted."
+    if pod.exit is None and pod.phase == "Failed":
+        return Reason.EVICTED, f"The pod{where} was refused. {pod.reason}: {pod.message}"
+    if pod.exit and pod.exit.reason in LOST_BY_KUBELET:
+        return Reason.NODE_LOST, f"The kubelet{where} lost sight of the container."
+    return None
+
+
+def _by_exit_code(exit_: ContainerExit, final: FinalRecord | None) -> tuple[Cause, Reason, str]:
+    said = final.message if final else exit_.message.strip()[-MESSAGE_LENGTH:]
+    if exit_.reason == "OOMKilled":
+        return (
+            Cause.USER_ERROR,
+            Reason.OOM_KILLED,
+            OUT_OF_MEMORY,
+        )
+    if exit_.code == ExitCode.PREEMPTED:
+        return Cause.PREEMPTED, Reason.TRAINER_PREEMPTED, said or "The trainer was asked to stop."
+    if exit_.code in KILLED_BY_SIGNAL:
+        signal = KILLED_BY_SIGNAL[exit_.code]
+        return Cause.PREEMPTED, Reason.TRAINER_PREEMPTED, f"{signal} from outside the container."
+    if exit_.code == ExitCode.PERMANENT:
+        return Cause.PERMANENT, Reason.TRAINER_FAILED, said or "The trainer gave no reason."
+    if exit_.code == ExitCode.COMPLETED:
+        return (
+            Cause.USER_ERROR,
+            Reason.TRAINER_FAILED,
+            SILENT_SUCCESS,
+        )
+    reason = final.reason if final else Reason.TRAINER_FAILED
+    return Cause.USER_ERROR, reason, said or f"The trainer exited with {exit_.code}."

@@ -1,0 +1,40 @@
+"""`status.conditions`, as metav1.Condition wants them: a time changes only with its status."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rtj_api.names import Condition, Reason
+from rtj_api.status import ConditionStatus
+
+MESSAGE_LENGTH = 4096
+
+
+def with_condition(
+    conditions: Sequence[ConditionStatus],
+    type_: Condition,
+    value: bool,
+    reason: Reason,
+    message: str,
+    *,
+    now: datetime,
+    generation: int,
+) -> list[ConditionStatus]:
+    """Return the list with one condition set; order and the others' content are kept."""
+    old = find(conditions, type_)
+    status = "True" if value else "False"
+    new = ConditionStatus(
+        type=type_,
+        status="True" if value else "False",
+        reason=reason,
+        message=message[:MESSAGE_LENGTH],
+        last_transition_time=old.last_transition_time if old and old.status == status else now,
+        observed_generation=generation,
+    )
+    if old is None:
+        return [*conditions, new]
+    return [new if c.type is type_ else c for c in conditions]
+
+
+def find(conditions: Sequence[ConditionStatus], type_: Condition) -> ConditionStatus | None:
+    """Return the condition of this type, if it was ever set."""
+    return next((c for c in conditions if c.type is type_), None)

@@ -1,0 +1,160 @@
+"""The operator's whole behaviour: one look at a job in, one decision out.
+
+Read it top to bottom: a finished job is only cleaned up; else the current attempt is judged, an
+ended one is settled, and then the job is paused, its next attempt launched, or its state shown.
+"""
+
+from datetime import datetime, timedelta
+
+from rtj_api.names import Cause, Condition, Phase, Reason
+from rtj_api.spec import JobSpec
+
+from rtj_operator.core import show
+from rtj_operator.core.budget import charge, idle_attempts
+from rtj_operator.core.classify import Ending
+from rtj_operator.core.decision import Decision, DeleteJob, DeletePod
+from rtj_operator.core.judge import Stand, Verdict, judge
+from rtj_operator.core.launch import create_pod, launch
+from rtj_operator.core.limits import until_deadline, until_removal
+from rtj_operator.core.observed import Observed
+from rtj_operator.core.plan import Plan
+from rtj_operator.core.progress import identified, mirror_due, mirrored_fields, progressed
+
+KEPT_PODS = 3
+"""Ended pods of the newest attempts stay for their logs."""
+
+
+def decide(observed: Observed, now: datetime) -> Decision:
+    """Decide what to write, do and say about a job.
+
+    `now` is timezone-aware. Pure: the same arguments give the same decision.
+    """
+    plan = Plan(observed, now)
+    if observed.job.deleting:
+        return Decision(observed.job.status)
+    if not plan.status.phase.final:
+        _advance(plan)
+    if plan.status.phase.final:
+        _expire(plan)
+    _sweep(plan)
+    return plan.decision()
+
+
+def _advance(plan: Plan) -> None:
+    observed, spec = plan.observed, plan.observed.job.spec
+    if spec is None:
+        plan.finish(Phase.FAILED, Reason.INVALID_SPEC, observed.job.spec_error)
+        return
+    verdict = judge(observed, spec) if plan.status.attempt else None
+    _mirror(plan, spec, last_chance=verdict is not None and verdict.ending is not None)
+    if verdict and verdict.ending:
+        _settle(plan, spec, verdict.ending)
+        verdict = None
+    if plan.status.phase.final or _out_of_time(plan, spec):
+        return
+    if spec.run_policy.suspend:
+        _suspend(plan, verdict)
+        return
+    _resume(plan)
+    if verdict is None:
+        launch(plan, spec)
+    elif verdict.stand is Stand.ABSENT:
+        create_pod(plan, spec)
+    else:
+        show.standing(plan, verdict)
+        plan.wake(verdict.recheck)
+
+
+def _mirror(plan: Plan, spec: JobSpec, *, last_chance: bool) -> None:
+    """Take the heartbeat's words into status, as often as they are worth a write."""
+    observed, beat, attempt = plan.observed, plan.observed.beat, plan.status.attempt
+    if attempt is None:
+        return
+    plan.update(attempt=identified(attempt, observed.pod, beat))
+    if beat is None:
+        return
+    if last_chance or mirror_due(observed):
+        plan.update(**mirrored_fields(beat, plan.status, spec.total_steps, plan.now))
+        plan.mirrored = True
+    else:
+        plan.wake(observed.settings.mirror_interval - observed.since_mirrored)
+
+
+def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
+    """Record what ended the attempt, charge it, and end the job if nothing is left to try."""
+    if spec.run_policy.suspend and ending.cause is Cause.PREEMPTED:
+        ending = Ending(Cause.SUSPENDED, Reason.SUSPENDED_BY_USER, ending.message, ending.exit_code)
+    before = plan.status.attempts[-1].committed_step if plan.status.attempts else None
+    moved = progressed(plan.observed.beat, before)
+    number = plan.newest_number
+    plan.close_attempt(ending)
+    if ending.cause is Cause.COMPLETED:
+        plan.finish(Phase.COMPLETED, Reason.COMPLETED, ending.message)
+        return
+    if ending.cause is Cause.PERMANENT:
+        plan.finish(Phase.FAILED, ending.reason, ending.message)
+        return
+    idle = idle_attempts(plan.status.attempts)
+    bill = charge(plan.status.restarts, ending, progressed=moved, idle=idle, spec=spec)
+    plan.update(restarts=bill.restarts)
+    if bill.failure:
+        plan.finish(Phase.FAILED, *bill.failure)
+        return
+    if bill.delay:
+        plan.update(next_attempt_time=plan.now + timedelta(seconds=bill.delay))
+    show.ended(plan, number, ending, bill.delay)
+
+
+def _out_of_time(plan: Plan, spec: JobSpec) -> bool:
+    left = until_deadline(spec.run_policy, plan.status, plan.now)
+    if left is not None and left <= 0:
+        limit = spec.run_policy.active_deadline_seconds
+        message = f"Not complete after spec.runPolicy.activeDeadlineSeconds {limit}."
+        plan.finish(Phase.FAILED, Reason.DEADLINE_EXCEEDED, message)
+        return True
+    plan.wake(left)
+    return False
+
+
+def _suspend(plan: Plan, verdict: Verdict | None) -> None:
+    """Ask the pod to commit and go; the job is suspended once it has gone."""
+    pod = plan.observed.pod
+    if verdict is None or verdict.stand is Stand.ABSENT:
+        if verdict:
+            plan.close_attempt(
+                Ending(Cause.SUSPENDED, Reason.SUSPENDED_BY_USER, "Never started.", started=False)
+            )
+        show.suspended(plan)
+        return
+    if pod and not pod.deleting:
+        plan.act(DeletePod(pod.name, pod.uid))
+    plan.wake(verdict.recheck)
+
+
+def _resume(plan: Plan) -> None:
+    if plan.is_true(Condition.SUSPENDED):
+        message = "spec.runPolicy.suspend is false again."
+        plan.condition(Condition.SUSPENDED, False, Reason.RESUMED, message)
+        plan.say(Reason.RESUMED, message)
+
+
+def _expire(plan: Plan) -> None:
+    spec = plan.observed.job.spec
+    left = until_removal(spec.run_policy, plan.status, plan.now) if spec else None
+    if left is not None and left <= 0:
+        plan.act(DeleteJob())
+    plan.wake(left)
+
+
+def _sweep(plan: Plan) -> None:
+    """Delete pods that no longer speak for the job; a dead node's may hang, nobody waits for it."""
+    attempt, newest = plan.status.attempt, plan.newest_number
+    for pod in plan.observed.pods:
+        current = (
+            attempt is not None
+            and pod.name == attempt.pod_name
+            and attempt.pod_uid in (None, pod.uid)
+        )
+        stale = pod.attempt <= newest - KEPT_PODS if pod.ended else True
+        if not current and stale and not pod.deleting:
+            plan.act(DeletePod(pod.name, pod.uid))

@@ -1,0 +1,69 @@
+"""What `decide` answers: the status to write first, then the actions, all of them idempotent."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rtj_api.names import Reason
+from rtj_api.status import JobStatus
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as it goes over the wire."""
+
+
+@dataclass(frozen=True)
+class EnsureObjects:
+    """Create each of these unless it is there: account, role, binding, Lease; the Lease last."""
+
+    manifests: tuple[Manifest, ...]
+
+
+@dataclass(frozen=True)
+class CreatePod:
+    """Create this pod. AlreadyExists with the same owner is success."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class DeletePod:
+    """Ask for the end of exactly this pod; the uid keeps a namesake safe."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Delete the job itself: its time to live is over."""
+
+
+Action = EnsureObjects | CreatePod | DeletePod | DeleteJob
+
+
+@dataclass(frozen=True)
+class Notice:
+    """An Event to be posted about the job."""
+
+    reason: Reason
+    message: str
+    attempt: int
+    severity: Literal["Normal", "Warning"] = "Normal"
+
+    def object_name(self, job_name: str, job_uid: str) -> str:
+        """Return a name that is the same when the same turn is announced twice."""
+        turn = f"{job_uid} {self.attempt} {self.reason} {self.message}"
+        return f"{job_name}.{hashlib.sha256(turn.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The whole answer of one look."""
+
+    status: JobStatus
+    actions: tuple[Action, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    requeue_after: float | None = None
+    """Seconds until the job must be looked at again though nothing happened."""
+    mirrored: bool = False
+    """Whether the status carries a position that was not there before."""

@@ -1,0 +1,75 @@
+"""The next attempt: when it may start, what must be there first, and its pod."""
+
+from rtj_api.names import Cause, Condition, Phase, Reason
+from rtj_api.spec import JobSpec
+from rtj_api.status import CurrentAttempt
+
+from rtj_operator.core import show
+from rtj_operator.core.conditions import find
+from rtj_operator.core.decision import CreatePod, EnsureObjects
+from rtj_operator.core.objects import supporting_objects
+from rtj_operator.core.plan import Plan
+from rtj_operator.core.podspec import pod_manifest, pod_name
+
+REJECTIONS = (Reason.POD_REJECTED, Reason.POD_NAME_TAKEN)
+
+
+def launch(plan: Plan, spec: JobSpec) -> None:
+    """Decide on the next attempt, unless it must wait."""
+    status, now = plan.status, plan.now
+    if status.next_attempt_time and now < status.next_attempt_time:
+        plan.wake((status.next_attempt_time - now).total_seconds())
+        return
+    if plan.observed.problems:
+        show.blocked(plan)
+        return
+    number = next_number(plan)
+    restart = bool(status.attempts) and status.attempts[-1].cause is not Cause.SUSPENDED
+    plan.update(
+        attempt=CurrentAttempt(
+            number=number, pod_name=pod_name(plan.observed.job.name, number), decided_time=now
+        ),
+        phase=Phase.RESTARTING if restart else Phase.STARTING,
+        start_time=status.start_time or now,
+        next_attempt_time=None,
+    )
+    commit = status.last_commit
+    origin = f"the commit of step {commit.step}" if commit else "step 0, since there is no commit"
+    plan.say(Reason.ATTEMPT_LAUNCHED, f"Attempt {number} starts from {origin}.")
+    create_pod(plan, spec)
+
+
+def next_number(plan: Plan) -> int:
+    """Return a number above every one that was ever used, even if status was lost."""
+    beat, pods = plan.observed.heartbeat, plan.observed.pods
+    seen = [plan.newest_number, beat.attempt if beat else 0, *(pod.attempt for pod in pods)]
+    return max(seen) + 1
+
+
+def create_pod(plan: Plan, spec: JobSpec) -> None:
+    """Create the pod of the attempt that status names, and what it needs."""
+    observed, attempt = plan.observed, plan.status.attempt
+    if attempt is None:
+        return
+    if observed.problems:
+        show.blocked(plan)
+        return
+    running = find(plan.status.conditions, Condition.RUNNING)
+    if running is None or running.reason not in REJECTIONS:
+        # A rejection stays in sight until a pod is really there.
+        message = f"Pod {attempt.pod_name} is being created."
+        plan.condition(Condition.RUNNING, False, Reason.WAITING_FOR_PODS, message)
+    manifest = pod_manifest(
+        observed.job, spec, attempt.number, observed.settings, node_to_avoid(plan)
+    )
+    plan.act(EnsureObjects(supporting_objects(observed.job)))
+    plan.act(CreatePod(manifest))
+
+
+def node_to_avoid(plan: Plan) -> str | None:
+    """Return the node that the last attempt was lost with, if a node was to blame."""
+    if not plan.status.attempts:
+        return None
+    last = plan.status.attempts[-1]
+    to_blame = last.cause is Cause.HUNG or last.reason in (Reason.NODE_LOST, Reason.EVICTED)
+    return last.node_name if to_blame else None

@@ -1,0 +1,148 @@
+"""Everything that a decision may depend on, as frozen data.
+
+`rtj_operator.observe` fills these from live reads. Durations of silence are measured by the
+observing process on its own monotonic clock, so no two machines' clocks are ever compared.
+"""
+
+from dataclasses import dataclass, field
+
+from rtj_api.heartbeat import FinalRecord, Heartbeat
+from rtj_api.names import Reason
+from rtj_api.spec import JobSpec
+from rtj_api.status import JobStatus
+
+
+@dataclass(frozen=True)
+class Job:
+    """A ResumableTrainingJob."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    status: JobStatus
+    spec: JobSpec | None
+    """None when this version of the operator cannot accept it."""
+    spec_error: str = ""
+    """What is wrong with the spec, with the field's path; empty when it is accepted."""
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class ContainerExit:
+    """How the trainer container ended."""
+
+    code: int
+    reason: str = ""
+    """As the kubelet says it: Completed, Error, OOMKilled, ContainerStatusUnknown, …"""
+    message: str = ""
+    final: FinalRecord | None = None
+    """The trainer's own last word, when the termination message holds one."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why the trainer container does not run yet, or why the pod has no node."""
+
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One pod of the job, of whichever attempt."""
+
+    name: str
+    uid: str
+    attempt: int
+    node: str | None = None
+    phase: str = "Pending"
+    reason: str = ""
+    message: str = ""
+    deleting: bool = False
+    grace_seconds: float = 0.0
+    """Grace period of the deletion under way."""
+    disruption: Waiting | None = None
+    """The condition DisruptionTarget or TerminationTarget, when it is True."""
+    waiting: Waiting | None = None
+    started: bool = False
+    """Whether the trainer container has ever run."""
+    exit: ContainerExit | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the trainer will never run (again) in this pod."""
+        return self.exit is not None or self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Seconds since something was last seen to change."""
+
+    heartbeat: float = 0.0
+    """The attempt's heartbeat, or since its pod was first seen on a node."""
+    node_lease: float = 0.0
+    """The Lease in kube-node-lease of the pod's node."""
+    node_gone: bool = False
+    """The Node object is gone."""
+    progress: float = 0.0
+    """Step or phase in the heartbeat, or since the container was first seen running without one."""
+    terminating: float = 0.0
+    """Since the pod was first seen with a deletionTimestamp."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that keeps a pod from being created until somebody mends it."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the administrator may tune, in seconds."""
+
+    node_silence: float = 12.0
+    """A node is dead when heartbeat and node Lease both were silent this long."""
+    mirror_interval: float = 10.0
+    """Positions are written to status at most this often."""
+    recheck_interval: float = 10.0
+    """How often a missing ConfigMap or claim is looked for again."""
+    lease_interval: float = 5.0
+    """How often a trainer is told to beat."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One consistent look at a job: all fields were read after the key was taken."""
+
+    job: Job
+    pods: tuple[Pod, ...] = ()
+    heartbeat: Heartbeat | None = None
+    """Of whichever attempt wrote last."""
+    lease_found: bool = False
+    silence: Silence = Silence()
+    problems: tuple[Problem, ...] = ()
+    since_mirrored: float = float("inf")
+    """Seconds since this process last wrote the job's position to status."""
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def beat(self) -> Heartbeat | None:
+        """The heartbeat of the current attempt; a beat of an older one says nothing."""
+        attempt = self.job.status.attempt
+        if attempt and self.heartbeat and self.heartbeat.attempt == attempt.number:
+            return self.heartbeat
+        return None
+
+    @property
+    def pod(self) -> Pod | None:
+        """The pod of the current attempt, if it is the one that was recorded."""
+        attempt = self.job.status.attempt
+        if attempt is None:
+            return None
+        for pod in self.pods:
+            if pod.name == attempt.pod_name and attempt.pod_uid in (None, pod.uid):
+                return pod
+        return None

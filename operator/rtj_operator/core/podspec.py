@@ -1,0 +1,229 @@
+"""From a job's spec to the pod of one attempt.
+
+The user's podTemplate lies under what the operator sets: it may add anything, and may not take away
+what the contract or the Pod Security Standard `restricted` needs.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from rtj_api.launch import BuilderConfig, LeaseConfig, TrainerConfig
+from rtj_api.names import (
+    BUILDER_MOUNT_PATH,
+    CONFIG_ENV,
+    LABEL_ATTEMPT,
+    POD_UID_ENV,
+    TRAINER_CONTAINER,
+    VOLUME_MOUNT_PATH,
+)
+from rtj_api.spec import Builder, JobSpec
+
+from rtj_operator.core.decision import Manifest
+from rtj_operator.core.merge import by_name, laid_over
+from rtj_operator.core.objects import account_name, labels, owner_reference
+from rtj_operator.core.observed import Job, Settings
+
+USER_ID = 65532
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
+UNREACHABLE_TOLERATION_SECONDS = 10
+"""The default of 300 s would keep a dead node's pod, and its GPU, on the books."""
+
+Fields = dict[str, Any]
+
+
+def pod_name(job_name: str, attempt: int) -> str:
+    """Return the name of the pod of an attempt: the same whoever computes it, and when."""
+    return f"{job_name}-{attempt}-0"
+
+
+def trainer_config(job: Job, spec: JobSpec, attempt: int, settings: Settings) -> TrainerConfig:
+    """Return what the trainer of this attempt must know."""
+    builder = spec.builder
+    commit = job.status.last_commit
+    return TrainerConfig(
+        job_name=job.name,
+        job_uid=job.uid,
+        attempt=attempt,
+        builder=BuilderConfig(
+            path=Path(BUILDER_MOUNT_PATH) if builder.config_map or builder.claim else None,
+            module=builder.module,
+            dataset_function=builder.dataset_function,
+            dataset_params=builder.dataset_params,
+            model_function=builder.model_function,
+            model_params=builder.model_params,
+        ),
+        seed=spec.seed,
+        epochs=spec.epochs,
+        total_steps=spec.total_steps,
+        checkpoint=spec.checkpoint,
+        expected_step=commit.step if commit else 0,
+        lease=LeaseConfig(
+            namespace=job.namespace, name=job.name, interval_seconds=settings.lease_interval
+        ),
+    )
+
+
+def pod_manifest(
+    job: Job, spec: JobSpec, attempt: int, settings: Settings, avoid_node: str | None
+) -> Manifest:
+    """Return the pod of an attempt; it prefers any other node to `avoid_node`."""
+    template = spec.trainer.pod_template
+    under: Fields = template.get("metadata") or {}
+    metadata = {
+        "name": pod_name(job.name, attempt),
+        "namespace": job.namespace,
+        "labels": {**(under.get("labels") or {}), **labels(job), LABEL_ATTEMPT: str(attempt)},
+        "annotations": under.get("annotations") or {},
+        "ownerReferences": [owner_reference(job)],
+    }
+    config = trainer_config(job, spec, attempt, settings).to_json()
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": _pod_spec(job, spec, config, template.get("spec") or {}, avoid_node),
+    }
+
+
+def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, avoid: str | None) -> Fields:
+    containers = list(under.get("containers") or [])
+    theirs: Fields = next((c for c in containers if c.get("name") == TRAINER_CONTAINER), {})
+    others = [c for c in containers if c.get("name") != TRAINER_CONTAINER]
+    return {
+        **under,
+        "restartPolicy": "Never",
+        "serviceAccountName": account_name(job),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": spec.trainer.grace_period_seconds,
+        "securityContext": _pod_security(under.get("securityContext") or {}),
+        "tolerations": _tolerations(under.get("tolerations") or []),
+        "affinity": _affinity(under.get("affinity") or {}, avoid),
+        "containers": [_container(spec, config, theirs), *others],
+        "volumes": by_name(under.get("volumes") or [], _volumes(spec)),
+    }
+
+
+def _container(spec: JobSpec, config: str, under: Fields) -> Fields:
+    trainer = spec.trainer
+    env: list[Fields] = [
+        # The kubelet expands $(NAME) in values, and takes $$ for an escaped $.
+        {"name": CONFIG_ENV, "value": config.replace("$", "$$")},
+        {"name": POD_UID_ENV, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+    ]
+    ours = {
+        "name": TRAINER_CONTAINER,
+        "image": trainer.image,
+        "imagePullPolicy": trainer.image_pull_policy,
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "env": by_name(under.get("env") or [], env),
+        "volumeMounts": by_name(under.get("volumeMounts") or [], _mounts(spec), key="mountPath"),
+        "securityContext": laid_over(
+            under.get("securityContext") or {},
+            {
+                "allowPrivilegeEscalation": False,
+                "privileged": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
+        ),
+    }
+    if trainer.resources:
+        ours["resources"] = trainer.resources
+    return {**under, **ours}
+
+
+def _pod_security(under: Fields) -> Fields:
+    ours_by_default = {
+        "runAsUser": USER_ID,
+        "runAsGroup": USER_ID,
+        "fsGroup": USER_ID,
+        "fsGroupChangePolicy": "OnRootMismatch",
+    }
+    required = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    return {**ours_by_default, **under, **required}
+
+
+def _tolerations(under: list[Fields]) -> list[Fields]:
+    taken = {toleration.get("key") for toleration in under}
+    return [
+        *under,
+        *(
+            {
+                "key": key,
+                "operator": "Exists",
+                "effect": "NoExecute",
+                "tolerationSeconds": UNREACHABLE_TOLERATION_SECONDS,
+            }
+            for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+            if key not in taken
+        ),
+    ]
+
+
+def _affinity(under: Fields, avoid: str | None) -> Fields:
+    if avoid is None:
+        return under
+    node = under.get("nodeAffinity") or {}
+    preferred = "preferredDuringSchedulingIgnoredDuringExecution"
+    elsewhere = {
+        "weight": 100,
+        "preference": {
+            "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [avoid]}]
+        },
+    }
+    return {**under, "nodeAffinity": {**node, preferred: [*(node.get(preferred) or []), elsewhere]}}
+
+
+def _volumes(spec: JobSpec) -> list[Fields]:
+    claim = {"claimName": spec.checkpoint.claim_name}
+    return [
+        {"name": "rtj-volume", "persistentVolumeClaim": claim},
+        {"name": "rtj-tmp", "emptyDir": {}},
+        {"name": "rtj-token", "projected": {"sources": _token_sources()}},
+        *_builder_volume(spec.builder),
+    ]
+
+
+def _builder_volume(builder: Builder) -> list[Fields]:
+    if builder.config_map:
+        return [{"name": "rtj-builder", "configMap": {"name": builder.config_map.name}}]
+    if builder.claim:
+        claim = {"claimName": builder.claim.name}
+        return [{"name": "rtj-builder", "persistentVolumeClaim": claim}]
+    return []
+
+
+def _token_sources() -> list[Fields]:
+    """Spell out what a pod mounts by itself when automount is on."""
+    namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+    return [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+        {
+            "configMap": {
+                "name": "kube-root-ca.crt",
+                "items": [{"key": "ca.crt", "path": "ca.crt"}],
+            }
+        },
+        {"downwardAPI": {"items": [namespace]}},
+    ]
+
+
+def _mounts(spec: JobSpec) -> list[Fields]:
+    mounts: list[Fields] = [
+        {"name": "rtj-volume", "mountPath": VOLUME_MOUNT_PATH},
+        {"name": "rtj-tmp", "mountPath": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
+        {"name": "rtj-token", "mountPath": TOKEN_PATH, "readOnly": True},
+    ]
+    builder = spec.builder
+    if builder.config_map or builder.claim:
+        mount: Fields = {
+            "name": "rtj-builder",
+            "mountPath": BUILDER_MOUNT_PATH,
+            "readOnly": True,
+        }
+        if builder.claim and builder.claim.path:
+            mount["subPath"] = builder.claim.path
+        mounts.append(mount)
+    return mounts

@@ -1,0 +1,81 @@
+"""Mirroring the trainer's words into status: position, commit, share done."""
+
+from datetime import datetime
+from typing import Any
+
+from rtj_api.heartbeat import Heartbeat, Position
+from rtj_api.status import CurrentAttempt, JobStatus
+
+from rtj_operator.core.judge import is_training
+from rtj_operator.core.observed import Observed, Pod
+
+
+def share_done(position: Position, total_steps: int | None) -> str | None:
+    """Return the share of all steps as whole percent, rounded down; None while unknown."""
+    total = total_steps or position.total_steps
+    if not total:
+        return None
+    return f"{min(100, 100 * position.step // total)}%"
+
+
+def mirror_due(observed: Observed) -> bool:
+    """Whether the heartbeat says something that status must carry now."""
+    beat, status = observed.beat, observed.job.status
+    if beat is None or status.attempt is None:
+        return False
+    if observed.since_mirrored >= observed.settings.mirror_interval:
+        return True
+    newly_training = is_training(beat) and status.attempt.running_time is None
+    new_commit = beat.commit is not None and beat.commit != status.last_commit
+    return newly_training or new_commit or beat.final is not None
+
+
+def mirrored_fields(
+    beat: Heartbeat, status: JobStatus, total_steps: int | None, now: datetime
+) -> dict[str, Any]:
+    """Return the fields of status that this beat of the current attempt changes.
+
+    A position is taken only from a restored model: while it starts, a trainer says step 0.
+    """
+    attempt = status.attempt
+    if attempt is None:
+        return {}
+    fields: dict[str, Any] = {"strategy": beat.strategy or status.strategy}
+    if beat.commit:
+        fields["last_commit"] = beat.commit
+    if not is_training(beat):
+        return fields
+    fields["position"] = beat.position
+    fields["progress"] = share_done(beat.position, total_steps) or status.progress
+    fields["attempt"] = attempt.model_copy(
+        update={
+            "running_time": attempt.running_time or now,
+            "first_step": beat.started_from.step if beat.started_from else 0,
+            "last_step": beat.position.step,
+        }
+    )
+    return fields
+
+
+def identified(attempt: CurrentAttempt, pod: Pod | None, beat: Heartbeat | None) -> CurrentAttempt:
+    """Return the attempt with its pod's identity, once that pod may have touched the volume.
+
+    Until then nothing is lost if the pod vanishes and is created again under the same name, and
+    a status write is saved. A heartbeat proves the same even if this was never written.
+    """
+    if pod is None or attempt.pod_uid or not (beat or pod.deleting or pod.ended):
+        return attempt
+    return attempt.model_copy(update={"pod_uid": pod.uid, "node_name": pod.node})
+
+
+def progressed(beat: Heartbeat | None, committed_before: int | None) -> bool:
+    """Whether the attempt of this beat moved the job's newest commit forward.
+
+    A commit that became durable but was not reported before a kill is counted when the next
+    attempt starts from it.
+    """
+    if beat is None or beat.commit is None:
+        return False
+    if committed_before is None or beat.commit.step > committed_before:
+        return True
+    return beat.started_from is not None and beat.commit.step > beat.started_from.step

@@ -1,0 +1,84 @@
+"""What people see of a decision: phase, conditions and Events."""
+
+from rtj_api.names import Cause, Condition, Phase, Reason
+
+from rtj_operator.core.classify import Ending
+from rtj_operator.core.conditions import find
+from rtj_operator.core.judge import Stand, Verdict
+from rtj_operator.core.plan import Plan
+
+
+def standing(plan: Plan, verdict: Verdict) -> None:
+    """Show a live attempt."""
+    if verdict.stand is Stand.TRAINING:
+        _training(plan)
+    elif verdict.stand is Stand.STARTING:
+        _starting(plan, verdict)
+
+
+def _starting(plan: Plan, verdict: Verdict) -> None:
+    old = find(plan.status.conditions, Condition.RUNNING)
+    problem = verdict.reason is not Reason.WAITING_FOR_PODS
+    if problem and old and old.reason is verdict.reason:
+        return  # The kubelet words the same failure anew at each try; the first wording stays.
+    plan.condition(Condition.RUNNING, False, verdict.reason, verdict.message)
+    if problem:
+        plan.say(verdict.reason, verdict.message, "Warning")
+
+
+def _training(plan: Plan) -> None:
+    attempt, beat = plan.status.attempt, plan.observed.beat
+    if attempt is None or beat is None:
+        return
+    message = f"Attempt {attempt.number} trains on node {attempt.node_name}."
+    if beat.warning:
+        message += f" {beat.warning.reason}: {beat.warning.message}"
+    old = find(plan.status.conditions, Condition.RUNNING)
+    plan.condition(Condition.RUNNING, True, Reason.TRAINING, message)
+    if plan.status.phase is not Phase.RUNNING:
+        plan.update(phase=Phase.RUNNING)
+        verb = "resumed" if attempt.first_step else "started"
+        text = f"Training {verb} at step {attempt.first_step} on node {attempt.node_name}."
+        plan.say(Reason.TRAINING, f"Attempt {attempt.number}: {text}")
+    if plan.is_true(Condition.RESTARTING):
+        plan.condition(Condition.RESTARTING, False, Reason.TRAINING, message)
+    if beat.warning and (old is None or old.message != message):
+        plan.say(beat.warning.reason, beat.warning.message, "Warning")
+
+
+def ended(plan: Plan, number: int, ending: Ending, delay: float) -> None:
+    """Show that an attempt ended and another will follow."""
+    commit = plan.status.last_commit
+    kept = f"The newest commit is of step {commit.step}." if commit else "There is no commit yet."
+    pause = f" The next attempt follows in {delay:.0f} s." if delay else ""
+    message = f"Attempt {number} ended ({ending.cause}): {ending.message} {kept}{pause}"
+    plan.condition(Condition.RUNNING, False, ending.reason, message)
+    if ending.cause is Cause.SUSPENDED:
+        return
+    plan.update(phase=Phase.RESTARTING)
+    plan.condition(Condition.RESTARTING, True, ending.reason, message)
+    plan.say(ending.reason, message, "Warning")
+
+
+def suspended(plan: Plan) -> None:
+    """Show that the job rests."""
+    message = "spec.runPolicy.suspend is true."
+    plan.update(phase=Phase.SUSPENDED)
+    if not plan.is_true(Condition.SUSPENDED):
+        plan.say(Reason.SUSPENDED_BY_USER, message)
+    plan.condition(Condition.SUSPENDED, True, Reason.SUSPENDED_BY_USER, message)
+    plan.condition(Condition.RUNNING, False, Reason.SUSPENDED_BY_USER, message)
+    if find(plan.status.conditions, Condition.RESTARTING):
+        plan.condition(Condition.RESTARTING, False, Reason.SUSPENDED_BY_USER, message)
+
+
+def blocked(plan: Plan) -> None:
+    """Show what keeps the next pod from being created; it is looked for again."""
+    problem = plan.observed.problems[0]
+    old = find(plan.status.conditions, Condition.RUNNING)
+    if old is None or (old.reason, old.message) != (problem.reason, problem.message):
+        plan.say(problem.reason, problem.message, "Warning")
+    plan.condition(Condition.RUNNING, False, problem.reason, problem.message)
+    if not plan.status.attempts:
+        plan.update(phase=Phase.PENDING)
+    plan.wake(plan.observed.settings.recheck_interval)

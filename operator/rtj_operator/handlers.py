@@ -1,0 +1,109 @@
+"""The shell around kopf: every watched event only puts the key of its job on the queue.
+
+Nothing is decided from an event's body, which may be stale; it only tells whether a look is worth
+its reads. A handler that raised would not be called again, so none does more than this.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+from rtj_api.names import GROUP, LABEL_JOB, LABEL_JOB_UID, PLURAL, VERSION
+
+from rtj_operator.cluster import COORDINATION, NODE_LEASES, Key
+from rtj_operator.memory import Memory
+from rtj_operator.parse import parse_heartbeat
+from rtj_operator.queue import WorkQueue
+
+
+class Handlers:
+    """Turns watch events into keys."""
+
+    def __init__(self, queue: WorkQueue, memory: Memory) -> None:
+        self._queue = queue
+        self._memory = memory
+        self._generations: dict[str, int] = {}
+        self._news: dict[str, object] = {}
+
+    def job(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """Take an event of a job; our own status writes are no news."""
+        meta = body["metadata"]
+        uid, generation = meta["uid"], meta.get("generation", 0)
+        if kind == "DELETED":
+            self._generations.pop(uid, None)
+        elif self._generations.get(uid) == generation:
+            return
+        else:
+            self._generations[uid] = generation
+        self._queue.add(Key(meta["namespace"], meta["name"]))
+
+    def pod(self, body: Mapping[str, Any]) -> None:
+        """Take an event of a trainer pod."""
+        meta = body["metadata"]
+        if name := (meta.get("labels") or {}).get(LABEL_JOB):
+            self._queue.add(Key(meta["namespace"], name))
+
+    def lease(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """Take an event of any Lease: a node's, a job's, or somebody else's."""
+        meta = body["metadata"]
+        renewed = (body.get("spec") or {}).get("renewTime")
+        if meta["namespace"] == NODE_LEASES:
+            self._memory.silences.seconds(("node", meta["name"]), renewed)
+            return
+        labels = meta.get("labels") or {}
+        name, uid = labels.get(LABEL_JOB), labels.get(LABEL_JOB_UID)
+        if not name or not uid:
+            return
+        if kind == "DELETED":
+            self._news.pop(uid, None)
+            return
+        self._beat(Key(meta["namespace"], name), uid, renewed, body)
+
+    def _beat(self, key: Key, uid: str, renewed: object, body: Mapping[str, Any]) -> None:
+        """Note that the trainer is alive; look at the job only if it says something new.
+
+        A position that moves on is no news: the timer of the last look fetches it.
+        """
+        beat = parse_heartbeat(dict(body))
+        if beat is None:
+            return
+        self._memory.silences.seconds(("heartbeat", uid), (beat.attempt, renewed))
+        news = (beat.attempt, beat.phase, beat.commit, beat.warning, beat.final)
+        if self._news.get(uid) != news:
+            self._news[uid] = news
+            self._queue.add(key)
+
+
+def make_registry(handlers: Handlers) -> kopf.OperatorRegistry:
+    """Return the kopf handlers: three watches, and a login."""
+    registry = kopf.OperatorRegistry()
+
+    def login(**kwargs: Any) -> Any:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    def on_job(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
+        handlers.job(type, body)
+
+    def on_pod(*, body: Mapping[str, Any], **_: Any) -> None:
+        handlers.pod(body)
+
+    def on_lease(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
+        handlers.lease(type, body)
+
+    kopf.on.login(registry=registry)(login)
+    kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(on_job)
+    kopf.on.event("", "v1", "pods", registry=registry)(on_pod)
+    kopf.on.event(*COORDINATION.split("/"), "leases", registry=registry)(on_lease)
+    return registry
+
+
+def make_settings() -> kopf.OperatorSettings:
+    """Return settings under which kopf only watches: no finalizer, annotation, Event or peering."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.watching.label_selectors["", "v1", "pods"] = LABEL_JOB
+    settings.watching.connect_timeout = 10
+    settings.networking.request_timeout = 30
+    return settings

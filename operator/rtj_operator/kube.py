@@ -1,0 +1,144 @@
+"""The adapter of the port to a real API server, over the official client's HTTP layer."""
+
+import asyncio
+import json
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from kubernetes.aio import client, config
+from rtj_api.names import FIELD_MANAGER
+
+from rtj_operator.cluster import (
+    AlreadyExistsError,
+    ClusterError,
+    ConflictError,
+    Kind,
+    Manifest,
+    NotFoundError,
+    RejectedError,
+    UnavailableError,
+)
+
+TIMEOUT_SECONDS = 15
+PAGE_SIZE = 500
+REFUSALS = (400, 401, 403, 405, 413, 415, 422)
+
+Query = list[tuple[str, str | int]]
+
+
+class KubeCluster:
+    """Speaks to the API server that the pod runs in, or that KUBECONFIG names."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+
+    @classmethod
+    async def connect(cls) -> Self:
+        """Load the credentials of the environment; they are refreshed as they expire."""
+        configuration = client.Configuration()
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException:
+            await config.load_kube_config(client_configuration=configuration)
+        return cls(client.ApiClient(configuration))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._api.close()
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
+        """See `Cluster.get`."""
+        return await self._call("GET", _path(kind, namespace, name))
+
+    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+        """See `Cluster.list`. Pages of 500 keep the memory of both sides flat."""
+        items: list[Manifest] = []
+        token = ""
+        while True:
+            query: Query = [("limit", PAGE_SIZE)]
+            query += [("labelSelector", selector)] if selector else []
+            query += [("continue", token)] if token else []
+            page = await self._call("GET", _path(kind, namespace), query)
+            items += page.get("items") or []
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return items
+
+    async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
+        """See `Cluster.create`."""
+        path = _path(kind, namespace)
+        return await self._call("POST", path, [("fieldManager", FIELD_MANAGER)], manifest)
+
+    async def replace(
+        self, kind: Kind, namespace: str, manifest: Manifest, subresource: str = ""
+    ) -> Manifest:
+        """See `Cluster.replace`."""
+        path = _path(kind, namespace, manifest["metadata"]["name"], subresource)
+        return await self._call("PUT", path, [("fieldManager", FIELD_MANAGER)], manifest)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """See `Cluster.delete`."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Background",
+        }
+        await self._call("DELETE", _path(kind, namespace, name), [], options)
+
+    async def _call(
+        self, method: str, path: str, query: Query | None = None, body: Manifest | None = None
+    ) -> Manifest:
+        request = await self._api.param_serialize(
+            method,
+            path,
+            query_params=query or [],
+            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            text = await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            raise UnavailableError(f"{method} {path}: {error!r}") from error
+        answer = _decode(text)
+        if response.status < 300:
+            return answer
+        raise _error(response.status, answer, f"{method} {path}")
+
+
+def _path(kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
+    root = "/apis" if "/" in kind.api_version else "/api"
+    scope = f"/namespaces/{namespace}" if namespace and kind.namespaced else ""
+    tail = "".join(f"/{part}" for part in (name, subresource) if part)
+    return f"{root}/{kind.api_version}{scope}/{kind.plural}{tail}"
+
+
+def _decode(text: bytes) -> dict[str, Any]:
+    """Return the JSON object; something between us and the API server may answer with HTML."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _error(status: int, answer: Manifest, request: str) -> ClusterError:
+    message = str(answer.get("message") or f"{request}: HTTP {status}")
+    if status == 404:
+        return NotFoundError(message)
+    if status == 409:
+        taken = answer.get("reason") == "AlreadyExists"
+        return AlreadyExistsError(message) if taken else ConflictError(message)
+    if status in REFUSALS:
+        return RejectedError(message)
+    return UnavailableError(message)

@@ -1,0 +1,126 @@
+"""Leader election by a Lease, so that a second process of the operator waits instead of acting.
+
+It only saves needless work: actions are idempotent and status writes carry a resourceVersion, so
+even two leaders for a moment do no harm. Expiry is judged by how long this process has seen the
+Lease unchanged, never by comparing clocks.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from datetime import UTC, datetime
+
+from rtj_operator.cluster import (
+    LEASES,
+    AlreadyExistsError,
+    Cluster,
+    ClusterError,
+    ConflictError,
+    Manifest,
+    NotFoundError,
+    UnavailableError,
+)
+from rtj_operator.silence import Silences
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME = "rtj-operator"
+DURATION_SECONDS = 15
+RENEW_SECONDS = 2.0
+RENEW_DEADLINE_SECONDS = 10.0
+
+
+class LeadershipLostError(Exception):
+    """Another process leads, or nobody can tell: stop at once."""
+
+
+class Leader:
+    """Takes and holds the Lease; its renewals also prove that the API server is in reach."""
+
+    def __init__(self, cluster: Cluster, namespace: str, identity: str, silences: Silences) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._identity = identity
+        self._silences = silences
+        self._seen: object = None
+        self._seen_at = 0.0
+
+    async def acquire(self) -> None:
+        """Wait until this process leads."""
+        while True:
+            if await self._try():
+                break
+            await asyncio.sleep(RENEW_SECONDS)
+        log.info("leading", extra={"identity": self._identity})
+
+    async def hold(self) -> None:
+        """Renew for ever. Raises LeadershipLostError."""
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            if await self._try():
+                renewed = time.monotonic()
+            elif time.monotonic() - renewed > RENEW_DEADLINE_SECONDS:
+                raise LeadershipLostError(f"{self._identity} could not renew {LEASE_NAME}")
+
+    async def release(self) -> None:
+        """Hand over at once instead of letting the Lease expire; best effort."""
+        with contextlib.suppress(ClusterError):
+            lease = await self._cluster.get(LEASES, self._namespace, LEASE_NAME)
+            if lease["spec"].get("holderIdentity") == self._identity:
+                lease["spec"]["holderIdentity"] = ""
+                await self._cluster.replace(LEASES, self._namespace, lease)
+
+    async def _try(self) -> bool:
+        try:
+            leads = await self._take_or_renew()
+        except (ConflictError, AlreadyExistsError):
+            return False
+        except ClusterError as error:
+            log.warning("leader lease", extra={"error": str(error)})
+            if isinstance(error, UnavailableError):
+                self._silences.interrupted()
+            return False
+        self._silences.contact()
+        return leads
+
+    async def _take_or_renew(self) -> bool:
+        try:
+            lease = await self._cluster.get(LEASES, self._namespace, LEASE_NAME)
+        except NotFoundError:
+            lease = {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": LEASE_NAME, "namespace": self._namespace},
+                "spec": self._spec({}),
+            }
+            await self._cluster.create(LEASES, self._namespace, lease)
+            return True
+        spec = lease.get("spec") or {}
+        if not self._free(lease, spec):
+            return False
+        lease["spec"] = self._spec(spec)
+        await self._cluster.replace(LEASES, self._namespace, lease)
+        return True
+
+    def _free(self, lease: Manifest, spec: Manifest) -> bool:
+        version = lease["metadata"]["resourceVersion"]
+        if version != self._seen:
+            self._seen, self._seen_at = version, time.monotonic()
+        holder = spec.get("holderIdentity")
+        if not holder or holder == self._identity:
+            return True
+        duration = spec.get("leaseDurationSeconds") or DURATION_SECONDS
+        return time.monotonic() - self._seen_at > duration
+
+    def _spec(self, old: Manifest) -> Manifest:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        ours = old.get("holderIdentity") == self._identity
+        return {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": DURATION_SECONDS,
+            "acquireTime": old.get("acquireTime", now) if ours else now,
+            "renewTime": now,
+            "leaseTransitions": (old.get("leaseTransitions") or 0) + (0 if ours else 1),
+        }

@@ -1,0 +1,57 @@
+"""What one operator process remembers between two looks. Losing all of it costs only time."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rtj_operator.cluster import Key
+from rtj_operator.core.budget import backoff
+from rtj_operator.core.observed import Problem
+from rtj_operator.silence import Silences
+
+
+@dataclass
+class _Refusal:
+    problem: Problem
+    count: int
+    until: float
+
+
+@dataclass
+class Memory:
+    """Clocks of silence, and per job: the last mirrored write, and a refused creation."""
+
+    clock: Callable[[], float] = time.monotonic
+    silences: Silences = field(init=False)
+    _mirrored: dict[Key, float] = field(default_factory=dict)
+    _refusals: dict[Key, _Refusal] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.silences = Silences(self.clock)
+
+    def mirrored(self, key: Key) -> None:
+        """Note that the job's position was written just now."""
+        self._mirrored[key] = self.clock()
+
+    def since_mirrored(self, key: Key) -> float:
+        """Return the seconds since then; infinite for a process that has just started."""
+        return self.clock() - self._mirrored.get(key, float("-inf"))
+
+    def refused(self, key: Key, problem: Problem) -> None:
+        """Note that creating something for the job was refused; each time it waits longer."""
+        count = self._refusals[key].count + 1 if key in self._refusals else 1
+        self._refusals[key] = _Refusal(problem, count, self.clock() + backoff(count))
+
+    def refusal(self, key: Key) -> Problem | None:
+        """Return why creating must not be tried yet."""
+        refusal = self._refusals.get(key)
+        return refusal.problem if refusal and self.clock() < refusal.until else None
+
+    def accepted(self, key: Key) -> None:
+        """Note that the pod was created."""
+        self._refusals.pop(key, None)
+
+    def forget(self, key: Key) -> None:
+        """Drop what is known of a job that is gone."""
+        self._mirrored.pop(key, None)
+        self._refusals.pop(key, None)

@@ -1,0 +1,145 @@
+"""One live look at a job: all that `decide` may depend on, read after the key was taken."""
+
+import asyncio
+
+from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH
+
+from rtj_operator.cluster import (
+    JOBS,
+    LEASES,
+    NODE_LEASES,
+    NODES,
+    PODS,
+    Cluster,
+    Key,
+    Manifest,
+    NotFoundError,
+    RejectedError,
+)
+from rtj_operator.core.observed import Observed, Pod, Settings, Silence
+from rtj_operator.memory import Memory
+from rtj_operator.parse import owned_by, parse_heartbeat, parse_job, parse_pod
+from rtj_operator.prelaunch import find_problems
+
+
+async def observe(
+    cluster: Cluster, key: Key, memory: Memory, settings: Settings
+) -> tuple[Manifest, Observed] | None:
+    """Read everything about a job; None if there is none. The raw job is returned for its version.
+
+    Raises ClusterError.
+    """
+    raw: Manifest | None
+    pods: list[Manifest]
+    if len(key.name) > MAX_JOB_NAME_LENGTH:
+        # Its name is no label value; the job will be refused for it.
+        raw, pods, lease = await _get_or_none(cluster, key), [], None
+    else:
+        raw, pods, lease = await asyncio.gather(
+            _get_or_none(cluster, key),
+            cluster.list(PODS, key.namespace, f"{LABEL_JOB}={key.name}"),
+            _lease(cluster, key.namespace, key.name),
+        )
+    if raw is None:
+        return None
+    memory.silences.contact()
+    job = parse_job(raw)
+    if lease and not owned_by(lease, job.uid):
+        lease = None
+    observed = Observed(
+        job=job,
+        pods=tuple(parse_pod(pod) for pod in pods if owned_by(pod, job.uid)),
+        heartbeat=parse_heartbeat(lease) if lease else None,
+        lease_found=lease is not None,
+        since_mirrored=memory.since_mirrored(key),
+        settings=settings,
+    )
+    observed = _with(observed, silence=await _silence(cluster, observed, lease, memory))
+    if _may_launch(observed):
+        refusal = memory.refusal(key)
+        problems = [refusal] if refusal else await find_problems(cluster, job)
+        observed = _with(observed, problems=tuple(problems))
+    return raw, observed
+
+
+def _with(observed: Observed, **fields: object) -> Observed:
+    return Observed(**{**observed.__dict__, **fields})
+
+
+async def _get_or_none(cluster: Cluster, key: Key) -> Manifest | None:
+    try:
+        return await cluster.get(JOBS, key.namespace, key.name)
+    except NotFoundError:
+        return None
+
+
+async def _lease(cluster: Cluster, namespace: str, name: str) -> Manifest | None:
+    try:
+        return await cluster.get(LEASES, namespace, name)
+    except NotFoundError:
+        return None
+
+
+def _may_launch(observed: Observed) -> bool:
+    """Whether this look may end in creating a pod, so that its needs must be looked at."""
+    job, pod = observed.job, observed.pod
+    if job.spec is None or job.deleting or job.status.phase.final or job.spec.run_policy.suspend:
+        return False
+    if pod is None or pod.ended or pod.deleting:
+        return True
+    return (
+        observed.silence.heartbeat >= observed.settings.node_silence
+        or observed.silence.progress >= job.spec.hang_policy.progress_timeout_seconds
+    )
+
+
+async def _silence(
+    cluster: Cluster, observed: Observed, lease: Manifest | None, memory: Memory
+) -> Silence:
+    pod, silences = observed.pod, memory.silences
+    if pod is None or pod.ended:
+        return Silence()
+    terminating = silences.seconds(("terminating", pod.uid), pod.deleting)
+    if pod.node is None:
+        return Silence(terminating=terminating if pod.deleting else 0.0)
+    beat = observed.beat
+    if beat and lease:
+        renewed = lease["spec"].get("renewTime")
+        heartbeat = silences.seconds(("heartbeat", observed.job.uid), (beat.attempt, renewed))
+    else:
+        heartbeat = silences.seconds(("scheduled", pod.uid), pod.node)
+    moved = (beat.attempt, beat.phase, beat.position.step) if beat else (pod.uid, pod.started)
+    node_lease, node_gone = 0.0, False
+    if heartbeat >= observed.settings.node_silence / 2 or not silences.knows(("node", pod.node)):
+        node_lease, node_gone = await _ask_node(cluster, pod, memory)
+    return Silence(
+        heartbeat=heartbeat,
+        node_lease=silences.of(("node", pod.node)) if not node_gone else node_lease,
+        node_gone=node_gone,
+        progress=silences.seconds(("progress", observed.job.uid), moved),
+        terminating=terminating if pod.deleting else 0.0,
+    )
+
+
+async def _ask_node(cluster: Cluster, pod: Pod, memory: Memory) -> tuple[float, bool]:
+    """Look at the node itself: the watch may be behind. Returns seconds of silence, and "gone"."""
+    name = pod.node or ""
+    lease = await _lease(cluster, NODE_LEASES, name)
+    renewed = (lease.get("spec") or {}).get("renewTime") if lease else None
+    silent = memory.silences.seconds(("node", name), renewed)
+    try:
+        await cluster.get(NODES, "", name)
+    except NotFoundError:
+        return silent, True
+    except RejectedError:
+        return silent, False  # Not allowed to read nodes: the Lease must do.
+    return silent, False
+
+
+async def list_keys(cluster: Cluster, namespaces: tuple[str, ...]) -> list[Key]:
+    """List every job, in these namespaces or, with none given, in all. Raises ClusterError."""
+    keys = []
+    for namespace in namespaces or ("",):
+        for raw in await cluster.list(JOBS, namespace):
+            keys.append(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]))
+    return keys

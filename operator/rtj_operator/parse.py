@@ -1,0 +1,108 @@
+"""From objects on the wire to the core's facts. Whatever is missing reads as not yet known."""
+
+from typing import Any
+
+from pydantic import ValidationError
+from rtj_api.heartbeat import FinalRecord, Heartbeat
+from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_ATTEMPT, TRAINER_CONTAINER
+from rtj_api.status import JobStatus
+
+from rtj_operator.cluster import Manifest
+from rtj_operator.core.observed import ContainerExit, Job, Pod, Waiting
+from rtj_operator.core.validate import parse_spec
+
+DISRUPTIONS = ("DisruptionTarget", "TerminationTarget")
+"""Set by the eviction API, the taint manager, the scheduler and the kubelet; and by Kueue."""
+
+
+def parse_job(raw: Manifest) -> Job:
+    """Read a job. Raises pydantic.ValidationError for a status that this version cannot read."""
+    meta = raw["metadata"]
+    spec, error = parse_spec(meta["name"], raw.get("spec") or {})
+    return Job(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=meta.get("generation", 0),
+        status=JobStatus.model_validate(raw.get("status") or {}),
+        spec=spec,
+        spec_error=error,
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def owned_by(raw: Manifest, uid: str) -> bool:
+    """Whether the object's controller is the job with this uid."""
+    owners = raw["metadata"].get("ownerReferences") or []
+    return any(owner.get("controller") and owner["uid"] == uid for owner in owners)
+
+
+def parse_heartbeat(lease: Manifest) -> Heartbeat | None:
+    """Read the beat from the Lease; None before the first, or if it makes no sense."""
+    text = (lease["metadata"].get("annotations") or {}).get(ANNOTATION_HEARTBEAT)
+    if not text:
+        return None
+    try:
+        return Heartbeat.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def parse_pod(raw: Manifest) -> Pod:
+    """Read a pod of a job."""
+    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    statuses = status.get("containerStatuses") or []
+    container: dict[str, Any] = next(
+        (c for c in statuses if c.get("name") == TRAINER_CONTAINER), {}
+    )
+    state = container.get("state") or {}
+    conditions = status.get("conditions") or []
+    label = str((meta.get("labels") or {}).get(LABEL_ATTEMPT, ""))
+    return Pod(
+        name=meta["name"],
+        uid=meta["uid"],
+        attempt=int(label) if label.isdecimal() else 0,
+        node=spec.get("nodeName"),
+        phase=status.get("phase", "Pending"),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        deleting="deletionTimestamp" in meta,
+        grace_seconds=float(meta.get("deletionGracePeriodSeconds") or 0),
+        disruption=_disruption(conditions),
+        waiting=_waiting(state, conditions),
+        started="running" in state or "terminated" in state,
+        exit=_exit(state),
+    )
+
+
+def _disruption(conditions: list[dict[str, Any]]) -> Waiting | None:
+    for condition in conditions:
+        if condition.get("type") in DISRUPTIONS and condition.get("status") == "True":
+            return Waiting(condition.get("reason", ""), condition.get("message", ""))
+    return None
+
+
+def _waiting(state: dict[str, Any], conditions: list[dict[str, Any]]) -> Waiting | None:
+    if waiting := state.get("waiting"):
+        return Waiting(waiting.get("reason", ""), waiting.get("message", ""))
+    for condition in conditions:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return Waiting(condition.get("reason", ""), condition.get("message", ""))
+    return None
+
+
+def _exit(state: dict[str, Any]) -> ContainerExit | None:
+    terminated = state.get("terminated")
+    if not terminated:
+        return None
+    message = terminated.get("message", "")
+    try:
+        final = FinalRecord.model_validate_json(message) if message else None
+    except ValidationError:
+        final = None
+    return ContainerExit(
+        code=terminated.get("exitCode", 0),
+        reason=terminated.get("reason", ""),
+        message=message,
+        final=final,
+    )

@@ -1,0 +1,77 @@
+"""Looking, before a pod is made, whether what it mounts is there.
+
+A pod that mounts something missing hangs in ContainerCreating and tells nobody who reads the job.
+"""
+
+import asyncio
+
+from rtj_api.names import Reason
+from rtj_api.spec import Builder
+
+from rtj_operator.cluster import (
+    CLAIMS,
+    CONFIG_MAPS,
+    Cluster,
+    Manifest,
+    NotFoundError,
+)
+from rtj_operator.core.observed import Job, Problem
+
+
+async def find_problems(cluster: Cluster, job: Job) -> list[Problem]:
+    """Return what the job's next pod lacks, worst first. Raises ClusterError."""
+    if job.spec is None:
+        return []
+    builder, namespace = job.spec.builder, job.namespace
+    looks = [
+        _claim(cluster, namespace, "spec.checkpoint.claimName", job.spec.checkpoint.claim_name)
+    ]
+    if builder.claim:
+        looks.append(_claim(cluster, namespace, "spec.builder.claim.name", builder.claim.name))
+    if builder.config_map:
+        looks.append(_config_map(cluster, namespace, builder))
+    return [problem for problem in await asyncio.gather(*looks) if problem]
+
+
+async def _claim(cluster: Cluster, namespace: str, field: str, name: str) -> Problem | None:
+    try:
+        claim = await cluster.get(CLAIMS, namespace, name)
+    except NotFoundError:
+        return Problem(
+            Reason.CLAIM_NOT_FOUND,
+            f"{field} {name!r}: there is no PersistentVolumeClaim of this name in namespace "
+            f"{namespace}. Create it; the job goes on by itself.",
+        )
+    if "deletionTimestamp" in claim["metadata"]:
+        return Problem(
+            Reason.CLAIM_NOT_FOUND,
+            f"{field} {name!r}: this PersistentVolumeClaim is being deleted. "
+            "Create it again; the job goes on by itself.",
+        )
+    return None
+
+
+async def _config_map(cluster: Cluster, namespace: str, builder: Builder) -> Problem | None:
+    name = builder.config_map.name if builder.config_map else ""
+    try:
+        config_map = await cluster.get(CONFIG_MAPS, namespace, name)
+    except NotFoundError:
+        return Problem(
+            Reason.BUILDER_NOT_FOUND,
+            f"spec.builder.configMap.name {name!r}: there is no ConfigMap of this name in "
+            f"namespace {namespace}. Create it (kubectl create configmap {name} "
+            f"--from-file={builder.module}.py); the job goes on by itself.",
+        )
+    key = f"{builder.module}.py"
+    if key in _keys(config_map):
+        return None
+    there = ", ".join(_keys(config_map)) or "nothing"
+    return Problem(
+        Reason.BUILDER_NOT_FOUND,
+        f"spec.builder.module {builder.module!r}: ConfigMap {name!r} has no key {key!r}, it has "
+        f"{there}. Add the file, or name the module that is there; the job goes on by itself.",
+    )
+
+
+def _keys(config_map: Manifest) -> list[str]:
+    return sorted({**(config_map.get("data") or {}), **(config_map.get("binaryData") or {})})

@@ -1,0 +1,80 @@
+"""A work queue of keys: each waits at most once, and is never worked on twice at the same time."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from rtj_operator.cluster import ClusterError, ConflictError, Key
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 0.05
+LONGEST_RETRY_SECONDS = 60.0
+
+Worker = Callable[[Key], Awaitable[float | None]]
+
+
+class WorkQueue:
+    """Hands keys to workers; a key that is added during its own turn gets another turn."""
+
+    def __init__(self) -> None:
+        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._waiting: set[Key] = set()
+        self._working: set[Key] = set()
+        self._again: set[Key] = set()
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._failures: dict[Key, int] = {}
+
+    def add(self, key: Key) -> None:
+        """Ask for a turn as soon as a worker is free."""
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.put_nowait(key)
+
+    async def work(self, worker: Worker) -> None:
+        """Take turns for ever; run several of these side by side."""
+        while True:
+            await self._turn(await self._ready.get(), worker)
+
+    async def _turn(self, key: Key, worker: Worker) -> None:
+        self._waiting.discard(key)
+        self._working.add(key)
+        self._cancel_timer(key)
+        try:
+            delay = await worker(key)
+            self._failures.pop(key, None)
+        except Exception as error:
+            # Whatever went wrong with one job must not keep the others from their turns.
+            delay = self._failed(key, error)
+        finally:
+            self._working.discard(key)
+        if delay is not None:
+            timer = asyncio.get_running_loop().call_later(delay, self._due, key)
+            self._timers[key] = timer
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def _failed(self, key: Key, error: Exception) -> float:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 20), LONGEST_RETRY_SECONDS)
+        expected = isinstance(error, ClusterError)
+        level = logging.DEBUG if isinstance(error, ConflictError) else logging.WARNING
+        log.log(
+            level if expected else logging.ERROR,
+            "turn failed",
+            extra={"job": str(key), "error": repr(error), "retry_seconds": delay},
+            exc_info=None if expected else error,
+        )
+        return delay
+
+    def _due(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    def _cancel_timer(self, key: Key) -> None:
+        with contextlib.suppress(KeyError):
+            self._timers.pop(key).cancel()
