@@ -68,8 +68,9 @@ async def _config_map(cluster: Cluster, namespace: str, builder: Builder) -> Pro
     there = ", ".join(_keys(config_map)) or "nothing"
     return Problem(
         Reason.BUILDER_NOT_FOUND,
-        f"spec.builder.module {builder.module!r}: ConfigMap {name!r} has no key {key!r}, it has "
-        f"{there}. Add the file, or name the module that is there; the job goes on by itself.",
+        f"spec.builder.configMap.name {name!r}: this ConfigMap has no key {key!r} for "
+        f"spec.builder.module {builder.module!r}; it has {there}. Add the file; the job goes on by "
+        "itself. (The module cannot change: to name another, create a new job.)",
     )
 
 

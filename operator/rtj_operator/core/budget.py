@@ -1,7 +1,8 @@
 """How often an attempt may end, and how long to wait before the next one.
 
-Failures of the program (and hangs) count against `backoffLimit`. Preemptions are free, unless they
-repeat without a new commit in between: then no number of restarts would ever end the job.
+Failures of the program (and hangs) count against `backoffLimit`. Preemptions are free and are
+answered at once, with two exceptions that would otherwise go on for ever: attempts that trained but
+never came to a commit end the job, and pods that never started are tried ever more slowly.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from rtj_operator.core.classify import Ending
 FIRST_BACKOFF_SECONDS = 10
 LONGEST_BACKOFF_SECONDS = 360
 FREE_REPEATS = 2
-"""Preemptions in a row, without a new commit, that are answered at once."""
+"""Preemptions in a row, of pods that never even started, that are answered at once."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def charge(
 ) -> Bill:
     """Charge an ending to its budget.
 
-    `progressed`: whether the attempt made a new commit. `idle`: attempts in a row, this one
-    included, that made none. Completed and Permanent endings must not be brought here.
+    `progressed`: whether the attempt made a new commit. `idle`: preempted attempts in a row, this
+    one included, that made none. Completed and Permanent endings must not be brought here.
     """
     if ending.cause is Cause.SUSPENDED:
         return Bill(restarts)
@@ -80,15 +81,16 @@ def _charge_preemption(
     counted = counted.model_copy(
         update={"preempted": restarts.preempted + 1, "total": restarts.total + 1}
     )
-    return Bill(counted, backoff(idle - FREE_REPEATS))
+    never_started = 0 if ending.started else idle - in_a_row
+    return Bill(counted, backoff(never_started - FREE_REPEATS))
 
 
-def idle_attempts(attempts: Sequence[EndedAttempt]) -> int:
-    """Count the newest attempts in a row that left the newest commit where it was."""
+def idle_preemptions(attempts: Sequence[EndedAttempt]) -> int:
+    """Count the newest preempted attempts in a row that left the newest commit where it was."""
+    steps = [None, *(attempt.committed_step for attempt in attempts)]
     idle = 0
-    for i in range(len(attempts) - 1, -1, -1):
-        before = attempts[i - 1].committed_step if i > 0 else None
-        if attempts[i].committed_step != before:
+    for attempt, before in zip(reversed(attempts), reversed(steps[:-1]), strict=True):
+        if attempt.cause is not Cause.PREEMPTED or attempt.committed_step != before:
             break
         idle += 1
     return idle

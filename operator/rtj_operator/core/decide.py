@@ -10,7 +10,7 @@ from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.spec import JobSpec
 
 from rtj_operator.core import show
-from rtj_operator.core.budget import charge, idle_attempts
+from rtj_operator.core.budget import charge, idle_preemptions
 from rtj_operator.core.classify import Ending
 from rtj_operator.core.decision import Decision, DeleteJob, DeletePod
 from rtj_operator.core.judge import Stand, Verdict, judge
@@ -70,7 +70,7 @@ def _mirror(plan: Plan, spec: JobSpec, *, last_chance: bool) -> None:
     observed, beat, attempt = plan.observed, plan.observed.beat, plan.status.attempt
     if attempt is None:
         return
-    plan.update(attempt=identified(attempt, observed.pod, beat))
+    plan.update(attempt=identified(attempt, observed.pod))
     if beat is None:
         return
     if last_chance or mirror_due(observed):
@@ -94,7 +94,7 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     if ending.cause is Cause.PERMANENT:
         plan.finish(Phase.FAILED, ending.reason, ending.message)
         return
-    idle = idle_attempts(plan.status.attempts)
+    idle = idle_preemptions(plan.status.attempts)
     bill = charge(plan.status.restarts, ending, progressed=moved, idle=idle, spec=spec)
     plan.update(restarts=bill.restarts)
     if bill.failure:
@@ -102,7 +102,7 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
         return
     if bill.delay:
         plan.update(next_attempt_time=plan.now + timedelta(seconds=bill.delay))
-    show.ended(plan, number, ending, bill.delay)
+    show.ended(plan, number, ending)
 
 
 def _out_of_time(plan: Plan, spec: JobSpec) -> bool:

@@ -97,6 +97,11 @@ def _hung(beat: Heartbeat | None, timeout: int) -> Ending:
     return Ending(Cause.HUNG, Reason.NO_HEARTBEAT_PROGRESS, message)
 
 
+def starting_message(pod: str) -> str:
+    """Say that nothing is wrong; alike before and after the pod is there, to save a write."""
+    return f"Pod {pod} is starting."
+
+
 def _waits_for(pod: Pod, spec: JobSpec) -> tuple[Reason, str]:
     waiting = pod.waiting
     if waiting and waiting.reason in IMAGE_PROBLEMS:
@@ -106,4 +111,4 @@ def _waits_for(pod: Pod, spec: JobSpec) -> tuple[Reason, str]:
         return Reason.IMAGE_NOT_PULLABLE, message
     if waiting and waiting.reason not in ORDINARY_WAITING:
         return Reason.WAITING_FOR_PODS, f"Pod {pod.name}: {waiting.reason}: {waiting.message}"
-    return Reason.WAITING_FOR_PODS, f"Pod {pod.name} is starting."
+    return Reason.WAITING_FOR_PODS, starting_message(pod.name)

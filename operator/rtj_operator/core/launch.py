@@ -7,6 +7,7 @@ from rtj_api.status import CurrentAttempt
 from rtj_operator.core import show
 from rtj_operator.core.conditions import find
 from rtj_operator.core.decision import CreatePod, EnsureObjects
+from rtj_operator.core.judge import starting_message
 from rtj_operator.core.objects import supporting_objects
 from rtj_operator.core.plan import Plan
 from rtj_operator.core.podspec import pod_manifest, pod_name
@@ -33,9 +34,7 @@ def launch(plan: Plan, spec: JobSpec) -> None:
         start_time=status.start_time or now,
         next_attempt_time=None,
     )
-    commit = status.last_commit
-    origin = f"the commit of step {commit.step}" if commit else "step 0, since there is no commit"
-    plan.say(Reason.ATTEMPT_LAUNCHED, f"Attempt {number} starts from {origin}.")
+    plan.say(Reason.ATTEMPT_LAUNCHED, f"Attempt {number} starts from {show.origin(plan)}.")
     create_pod(plan, spec)
 
 
@@ -57,7 +56,7 @@ def create_pod(plan: Plan, spec: JobSpec) -> None:
     running = find(plan.status.conditions, Condition.RUNNING)
     if running is None or running.reason not in REJECTIONS:
         # A rejection stays in sight until a pod is really there.
-        message = f"Pod {attempt.pod_name} is being created."
+        message = starting_message(attempt.pod_name)
         plan.condition(Condition.RUNNING, False, Reason.WAITING_FOR_PODS, message)
     manifest = pod_manifest(
         observed.job, spec, attempt.number, observed.settings, node_to_avoid(plan)

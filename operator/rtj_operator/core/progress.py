@@ -57,13 +57,13 @@ def mirrored_fields(
     return fields
 
 
-def identified(attempt: CurrentAttempt, pod: Pod | None, beat: Heartbeat | None) -> CurrentAttempt:
-    """Return the attempt with its pod's identity, once that pod may have touched the volume.
+def identified(attempt: CurrentAttempt, pod: Pod | None) -> CurrentAttempt:
+    """Return the attempt with its pod's identity, once that pod has a node.
 
-    Until then nothing is lost if the pod vanishes and is created again under the same name, and
-    a status write is saved. A heartbeat proves the same even if this was never written.
+    Before that it cannot have touched the volume: nothing is lost if it vanishes and is created
+    again under the same name, and a status write is saved.
     """
-    if pod is None or attempt.pod_uid or not (beat or pod.deleting or pod.ended):
+    if pod is None or attempt.pod_uid or not (pod.node or pod.deleting or pod.ended):
         return attempt
     return attempt.model_copy(update={"pod_uid": pod.uid, "node_name": pod.node})
 

@@ -46,12 +46,20 @@ def _training(plan: Plan) -> None:
         plan.say(beat.warning.reason, beat.warning.message, "Warning")
 
 
-def ended(plan: Plan, number: int, ending: Ending, delay: float) -> None:
-    """Show that an attempt ended and another will follow."""
+def origin(plan: Plan) -> str:
+    """Say where the next attempt starts from."""
     commit = plan.status.last_commit
-    kept = f"The newest commit is of step {commit.step}." if commit else "There is no commit yet."
-    pause = f" The next attempt follows in {delay:.0f} s." if delay else ""
-    message = f"Attempt {number} ended ({ending.cause}): {ending.message} {kept}{pause}"
+    return f"the commit of step {commit.step}" if commit else "step 0, since there is no commit"
+
+
+def ended(plan: Plan, number: int, ending: Ending) -> None:
+    """Show that an attempt ended and another will follow."""
+    due = plan.status.next_attempt_time
+    when = f"in {(due - plan.now).total_seconds():.0f} s" if due else "now"
+    message = (
+        f"Attempt {number} ended ({ending.cause}): {ending.message} "
+        f"The next one starts {when} from {origin(plan)}."
+    )
     plan.condition(Condition.RUNNING, False, ending.reason, message)
     if ending.cause is Cause.SUSPENDED:
         return
