@@ -1,0 +1,74 @@
+"""Running a program to its end, and waiting for a condition: what the other modules share."""
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rtj_devcluster.errors import CommandFailedError, DevClusterError
+
+_TAIL_CHARACTERS = 2000
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+    text_input: str | None = None,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program and return its output.
+
+    Raises:
+        CommandFailedError: it is not installed, took longer than ``timeout`` seconds, or ended
+            with a status other than 0 while ``check`` is set.
+    """
+    arguments = [str(part) for part in command]
+    try:
+        done = subprocess.run(
+            arguments,
+            check=False,
+            capture_output=True,
+            text=True,
+            env=env,
+            input=text_input,
+            timeout=timeout,
+        )
+    except FileNotFoundError as error:
+        raise CommandFailedError(f"{arguments[0]} is not installed") from error
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailedError(f"{' '.join(arguments)}: not done after {timeout} s") from error
+    if check and done.returncode != 0:
+        printed = (done.stderr or done.stdout).strip()[-_TAIL_CHARACTERS:]
+        raise CommandFailedError(f"{' '.join(arguments)}: exit status {done.returncode}\n{printed}")
+    return done
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    *,
+    what: str,
+    timeout: float,
+    every: float = 0.1,
+    hint: Callable[[], str] = lambda: "",
+) -> None:
+    """Wait until ``condition()`` is true, asking every ``every`` seconds.
+
+    Raises:
+        DevClusterError: it was not true within ``timeout`` seconds. The message names ``what``
+            and ends with ``hint()``.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise DevClusterError(f"{what}: not within {timeout:g} s\n{hint()}".rstrip())
+        time.sleep(every)
+
+
+def tail(path: Path, characters: int = _TAIL_CHARACTERS) -> str:
+    """Return the end of a log file for an error message; empty when there is none."""
+    try:
+        return path.read_text(errors="replace")[-characters:]
+    except OSError:
+        return ""

@@ -1,0 +1,48 @@
+"""Fixtures of the integration layer: a real API server with no nodes behind it.
+
+``kube_apiserver``  path of an administrator's kubeconfig; one API server (with etcd and the
+                    controller manager: garbage collection, namespaces, service accounts) per
+                    test session. Pods are stored but nothing schedules or runs them.
+``namespace``       name of a namespace made for this one test; its default service account is
+                    there, so pods can be created at once.
+``kubectl``         function ``kubectl(*arguments, text_input=None) -> str`` as an administrator.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rtj_devcluster import kubebox
+from rtj_devcluster.control_plane import ControlPlane
+from rtj_devcluster.shell import run, wait_until
+
+
+@pytest.fixture(scope="session")
+def kube_apiserver() -> Iterator[Path]:
+    with ControlPlane(f"integration-{os.getpid()}") as control_plane:
+        yield control_plane.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def kubectl(kube_apiserver: Path) -> Callable[..., str]:
+    program = kubebox.binary("kubectl")
+
+    def call(*arguments: str, text_input: str | None = None) -> str:
+        command = [program, f"--kubeconfig={kube_apiserver}", *arguments]
+        return run(command, text_input=text_input).stdout
+
+    return call
+
+
+@pytest.fixture
+def namespace(kubectl: Callable[..., str]) -> str:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    wait_until(
+        lambda: bool(kubectl("get", "serviceaccount", "-n", name, "-o", "name")),
+        what=f"namespace {name} has its default service account",
+        timeout=30,
+    )
+    return name

@@ -1,0 +1,85 @@
+"""The control plane that the integration layer runs on is a real one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rtj_devcluster import processes, slots
+from rtj_devcluster.control_plane import ControlPlane, clear_abandoned
+from rtj_devcluster.shell import wait_until
+
+pytestmark = pytest.mark.integration
+
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "idle"},
+    "spec": {"containers": [{"name": "idle", "image": "none"}]},
+}
+
+
+def test_a_dependent_is_garbage_collected_with_its_owner(
+    kubectl: Callable[..., str], namespace: str
+) -> None:
+    kubectl("create", "configmap", "owner", "-n", namespace)
+    owner = json.loads(kubectl("get", "configmap", "owner", "-n", namespace, "-o", "json"))
+    reference = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "name": "owner",
+        "uid": owner["metadata"]["uid"],
+    }
+    pod = {**POD, "metadata": {"name": "idle", "ownerReferences": [reference]}}
+    kubectl("create", "-n", namespace, "-f", "-", text_input=json.dumps(pod))
+
+    kubectl("delete", "configmap", "owner", "-n", namespace)
+
+    kubectl("wait", "--for=delete", "pod/idle", "-n", namespace, "--timeout=30s")
+
+
+def test_a_namespace_that_enforces_the_restricted_standard_refuses_an_unsafe_pod(
+    kubectl: Callable[..., str], namespace: str
+) -> None:
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    kubectl("label", "namespace", namespace, label)
+
+    with pytest.raises(Exception, match="allowPrivilegeEscalation"):
+        kubectl("create", "-n", namespace, "-f", "-", text_input=json.dumps(POD))
+
+
+def test_a_control_plane_dies_with_the_process_that_started_it_and_its_rest_is_cleared() -> None:
+    program = (
+        "import time\n"
+        "from rtj_devcluster.control_plane import ControlPlane\n"
+        "with ControlPlane('orphan') as c:\n"
+        "    print(c.kubeconfig, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        folder = Path(owner.stdout.readline().strip()).parent
+        started = [processes.recorded(record) for record in (folder / "run").glob("*.json")]
+        assert len(started) == 3
+        assert all(started)
+        os.kill(owner.pid, signal.SIGKILL)
+
+    wait_until(
+        lambda: not any(process and process.alive() for process in started),
+        what="etcd, API server and controller manager end with their owner",
+        timeout=10,
+    )
+    clear_abandoned()
+    assert not folder.exists()
+    assert slots.of_cluster("orphan") is None
+
+
+def test_two_control_planes_run_side_by_side(kube_apiserver: Path) -> None:
+    with ControlPlane("beside") as other:
+        assert other.kubeconfig.read_text() != kube_apiserver.read_text()
+        assert slots.of_cluster("beside") is not None
