@@ -17,7 +17,8 @@ from rtj_trainer.data import IndexedContext, indexed_context
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.position import Position
 from rtj_trainer.position.streams import IndexPosition, IteratorPosition, ReplayPosition
-from rtj_trainer.preflight.graph import PipelineGraph, dataset_fingerprint, read_graph
+from rtj_trainer.preflight.graph import PipelineGraph, read_graph
+from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.probe import probe
 from rtj_trainer.preflight.strategy import Strategy, choose_strategy, refuse
 from rtj_trainer.seeding import seed_everything
@@ -130,7 +131,7 @@ class Factory:
 def _identity(dataset: Any, graph: PipelineGraph, strategy: Strategy) -> dict[str, Any]:
     return {
         "strategy": strategy.name,
-        "pipeline": str(dataset_fingerprint(dataset)),
+        "pipeline": pipeline_sha256(graph.definition),
         "shuffleSeeds": str(graph.shuffle_seeds()),
         "elementSpec": str(dataset.element_spec),
     }

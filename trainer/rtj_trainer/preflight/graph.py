@@ -80,9 +80,3 @@ def _serialize(dataset: Any, policy: int) -> bytes:
     graph = tf.raw_ops.DatasetToGraphV2(input_dataset=variant, external_state_policy=policy)
     content: bytes = graph.numpy()
     return content
-
-
-def dataset_fingerprint(dataset: Any) -> int:
-    """Return TensorFlow's hash of a pipeline: operations, attributes and captured constants."""
-    variant = dataset._variant_tensor
-    return int(tf.raw_ops.DatasetFingerprint(input_dataset=variant))
