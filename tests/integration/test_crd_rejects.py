@@ -11,6 +11,7 @@ import pytest
 from rtj_api import crd
 from rtj_api.names import MAX_JOB_NAME_LENGTH
 from rtj_api.rules import RULES
+from rtj_devcluster import kubebox
 
 pytestmark = pytest.mark.integration
 
@@ -52,9 +53,9 @@ def job(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def kubectl(kube_apiserver: Any) -> list[str]:
+def installed(kube_apiserver: Path) -> list[str]:
     """The kubectl of an API server that has the CRD."""
-    command = list(kube_apiserver.kubectl)
+    command = [str(kubebox.binary("kubectl")), f"--kubeconfig={kube_apiserver}"]
     subprocess.run([*command, "apply", "--filename", CRD_FILE], check=True, capture_output=True)
     established = ["wait", "--for=condition=Established", f"crd/{crd.NAME}", "--timeout=30s"]
     subprocess.run([*command, *established], check=True, capture_output=True)
@@ -62,15 +63,15 @@ def kubectl(kube_apiserver: Any) -> list[str]:
 
 
 @pytest.fixture
-def try_out(kubectl: list[str]) -> Apply:
+def try_out(installed: list[str]) -> Apply:
     """`kubectl apply` of one object that the server checks but does not keep."""
-    return lambda manifest: run_apply(kubectl, manifest, "--dry-run=server")
+    return lambda manifest: run_apply(installed, manifest, "--dry-run=server")
 
 
 @pytest.fixture
-def apply(kubectl: list[str], namespace: str) -> Iterator[Apply]:
+def apply(installed: list[str], namespace: str) -> Iterator[Apply]:
     """`kubectl apply` of one object, as a user runs it; no job is left afterwards."""
-    command = [*kubectl, "--namespace", namespace]
+    command = [*installed, "--namespace", namespace]
     yield lambda manifest: run_apply(command, manifest)
     subprocess.run([*command, "delete", "rtj", "--all"], check=True, capture_output=True)
 

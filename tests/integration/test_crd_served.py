@@ -14,6 +14,7 @@ from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.schema import fields
 from rtj_api.spec import JobSpec
 from rtj_api.status import ConditionStatus, CurrentAttempt, EndedAttempt, JobStatus, Restarts
+from rtj_devcluster import kubebox
 
 pytestmark = pytest.mark.integration
 
@@ -101,12 +102,13 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def installed(kube_apiserver: Any) -> list[str]:
+def installed(kube_apiserver: Path) -> list[str]:
     """The kubectl of an API server that has the CRD."""
-    server = Server(list(kube_apiserver.kubectl))
+    command = [str(kubebox.binary("kubectl")), f"--kubeconfig={kube_apiserver}"]
+    server = Server(command)
     server.run("apply", "--filename", str(CRD_FILE))
     server.run("wait", "--for=condition=Established", f"crd/{crd.NAME}", "--timeout=30s")
-    return list(kube_apiserver.kubectl)
+    return command
 
 
 @pytest.fixture
