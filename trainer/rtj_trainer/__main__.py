@@ -18,6 +18,7 @@ from rtj_api.names import CONFIG_ENV, POD_UID_ENV, ExitCode, Reason
 from rtj_trainer.attempt import run_attempt
 from rtj_trainer.errors import PermanentError, StopError
 from rtj_trainer.heartbeat import Heart
+from rtj_trainer.lease import ApiError, ApiServer, Lease
 from rtj_trainer.signals import StopRequest
 
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -61,7 +62,8 @@ def main() -> ExitCode:
         config = read_config()
         pod_uid = os.environ.get(POD_UID_ENV, f"process-{os.getpid()}")
         log.info("attempt %d of job %s, pod %s", config.attempt, config.job_name, pod_uid)
-        heart = Heart(Heartbeat(attempt=config.attempt, phase=TrainerPhase.STARTING))
+        heart = _make_heart(config, pod_uid)
+        heart.start()
         message = run_attempt(config, pod_uid, heart, stop)
         final = FinalRecord(
             exit_code=ExitCode.COMPLETED, reason=Reason.COMPLETED, message=f"job {message}"
@@ -82,6 +84,20 @@ def main() -> ExitCode:
     return ExitCode(final.exit_code)
 
 
+def _make_heart(config: TrainerConfig, pod_uid: str) -> Heart:
+    first = Heartbeat(attempt=config.attempt, phase=TrainerPhase.STARTING)
+    if config.lease is None:
+        return Heart(first)
+    where = config.lease
+    try:
+        server = ApiServer.in_cluster()
+    except ApiError as error:
+        log.warning("no heartbeat will be sent: %s", error)
+        return Heart(first)
+    lease = Lease(server, where.namespace, where.name, config.attempt, pod_uid)
+    return Heart(first, lease, where.interval_seconds)
+
+
 def _announce(final: FinalRecord, heart: Heart | None) -> None:
     log.info("exit %d %s: %s", final.exit_code, final.reason, final.message)
     path = Path(os.environ.get(TERMINATION_LOG_ENV, TERMINATION_LOG))
@@ -91,7 +107,7 @@ def _announce(final: FinalRecord, heart: Heart | None) -> None:
     except OSError as error:
         log.warning("no termination message could be written: %s", error)
     if heart:
-        heart.report(phase=TrainerPhase.FINISHED, final=final)
+        heart.finish(final)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,14 @@ def _report_choice(config: TrainerConfig, choice: Choice, heart: Heart) -> None:
     commit = CommitRef(
         id=str(choice.commit_id), step=choice.manifest.step, time=choice.manifest.time
     )
-    heart.report(phase=TrainerPhase.RESTORING, started_from=commit, commit=commit)
+    progress = Progress()
+    progress.restore(choice.manifest)
+    heart.report(
+        phase=TrainerPhase.RESTORING,
+        position=progress.wire(),
+        started_from=commit,
+        commit=commit,
+    )
     if choice.manifest.step < config.expected_step:
         message = (
             f"going on from step {choice.manifest.step}, although step {config.expected_step} was "
@@ -152,6 +159,7 @@ def _train(
     progress.total_steps = _total_steps(config, progress.steps_per_epoch)
     pipeline.position.start(_step(choice))
     ledger_hash = _restore(job, choice, state, pipeline.position, progress, identity)
+    heart.follow(progress)
     try:
         record = attempts.StartRecord(config.attempt, choice.commit_id)
         attempts.write_start_record(job, record)

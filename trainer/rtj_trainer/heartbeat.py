@@ -1,26 +1,132 @@
-"""Tells the cluster how the attempt is, every few seconds and at each turn."""
+"""Tells the cluster how the attempt is, every few seconds and at once at each turn.
 
+The beat is sent by a thread of its own, so it goes on during a long step or commit, and a step
+never waits for the API server. An API server that cannot be reached stops nothing: what keeps two
+trainers apart is the fence on the volume.
+"""
+
+import logging
 import threading
+import time
 from typing import Any
 
-from rtj_api.heartbeat import Heartbeat
+from rtj_api.heartbeat import FinalRecord, Heartbeat, TrainerPhase
 
+from rtj_trainer.errors import SupersededError
+from rtj_trainer.lease import ApiError, Lease
 from rtj_trainer.progress import Progress
+
+_LAST_BEAT_TRIES = 3
+
+log = logging.getLogger(__name__)
 
 
 class Heart:
-    """Stub."""
+    """Collects what is to be told, and tells it.
 
-    def __init__(self, beat: Heartbeat) -> None:
-        self._beat = beat
+    Args:
+        first: The first beat.
+        lease: Where to tell; None outside of a cluster.
+        interval_seconds: Longest time between two beats.
+    """
+
+    def __init__(
+        self, first: Heartbeat, lease: Lease | None = None, interval_seconds: float = 5.0
+    ) -> None:
+        self._beat = first
+        self._lease = lease
+        self._interval = interval_seconds
+        self._progress: Progress | None = None
+        self._speed_from: tuple[float, int] | None = None
+        self._superseded: SupersededError | None = None
+        self._reachable = True
+        self._changed = threading.Event()
+        self._stopped = threading.Event()
         self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        if self._lease:
+            self._thread.start()
 
     def report(self, **changes: Any) -> None:
+        """Change fields of the heartbeat, and send it at once."""
         with self._lock:
             self._beat = self._beat.model_copy(update=changes)
+        self._changed.set()
 
-    def progress(self, progress: Progress) -> None:
-        pass
+    def follow(self, progress: Progress) -> None:
+        """Read the position from here at each beat from now on."""
+        self._progress = progress
 
     def check_superseded(self) -> None:
-        pass
+        """Return if no newer attempt is known to hold the Lease.
+
+        Raises:
+            SupersededError: one does.
+        """
+        if self._superseded:
+            raise self._superseded
+
+    def finish(self, final: FinalRecord) -> None:
+        """Send the last beat, with what became of the attempt; a superseded one is silent."""
+        self.report(phase=TrainerPhase.FINISHED, final=final, steps_per_second=None)
+        self._stopped.set()
+        self._changed.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for _ in range(_LAST_BEAT_TRIES):
+            if self._lease is None or self._superseded or self._send():
+                return
+            time.sleep(min(self._interval, 1.0))
+
+    def _run(self) -> None:
+        while not self._stopped.is_set() and not self._superseded:
+            self._changed.clear()
+            self._send()
+            self._changed.wait(self._interval)
+
+    def _send(self) -> bool:
+        if self._lease is None:
+            return False
+        try:
+            self._lease.beat(self._current().model_dump_json(by_alias=True, exclude_none=True))
+        except SupersededError as error:
+            self._superseded = error
+            return False
+        except ApiError as error:
+            if self._reachable:
+                log.warning("the heartbeat cannot be sent, training goes on: %s", error)
+            self._reachable = False
+            return False
+        if not self._reachable:
+            log.info("the heartbeat can be sent again")
+        self._reachable = True
+        return True
+
+    def _current(self) -> Heartbeat:
+        with self._lock:
+            beat = self._beat
+        if self._progress is None:
+            return beat
+        changes: dict[str, Any] = {"position": self._progress.wire()}
+        if beat.final is None:
+            changes["steps_per_second"] = self._speed(self._progress.step)
+        return beat.model_copy(update=changes)
+
+    def _speed(self, step: int) -> float | None:
+        """Return the steps per second since the last beat that was at least an interval ago."""
+        now = time.monotonic()
+        before = self._speed_from
+        if before is None:
+            self._speed_from = (now, step)
+            return self._beat.steps_per_second
+        elapsed = now - before[0]
+        if elapsed < self._interval / 2:
+            return self._beat.steps_per_second
+        self._speed_from = (now, step)
+        speed = round((step - before[1]) / elapsed, 3)
+        with self._lock:
+            self._beat = self._beat.model_copy(update={"steps_per_second": speed})
+        return speed

@@ -51,7 +51,7 @@ class TrainingLoop:
             UserError: the final commit cannot be written.
         """
         with self._stop.deferred():
-            self._heart.report(phase=TrainerPhase.TRAINING, position=self._progress.wire())
+            self._heart.report(phase=TrainerPhase.TRAINING)
             while not self._at_total():
                 self._check_stop()
                 batch = self._position.next()
@@ -79,7 +79,6 @@ class TrainingLoop:
         ids = batches.ids_of(element)
         digest = batches.sha256_of(element) if ids is None else None
         self._ledger.append(Entry(progress.step, progress.epoch, ids, digest))
-        self._heart.progress(progress)
 
     def _log_epoch(self) -> None:
         results = {name: float(value) for name, value in self._model.get_metrics_result().items()}
@@ -99,7 +98,7 @@ class TrainingLoop:
         )
 
     def _try_commit(self) -> None:
-        self._heart.report(phase=TrainerPhase.SAVING, position=self._progress.wire())
+        self._heart.report(phase=TrainerPhase.SAVING)
         try:
             commit = self._committer.commit(self._progress)
         except OSError as error:
@@ -115,7 +114,7 @@ class TrainingLoop:
     def _finish(self) -> None:
         self._heart.check_superseded()
         self._log_epoch()
-        self._heart.report(phase=TrainerPhase.SAVING, position=self._progress.wire())
+        self._heart.report(phase=TrainerPhase.SAVING)
         # As fit() does at its end; it matters for optimizers that average weights.
         self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
         self._progress.steps_per_epoch = self._progress.step_in_epoch
@@ -125,4 +124,4 @@ class TrainingLoop:
             message = f"the final commit at step {self._progress.step} failed: {explain(error)}"
             raise UserError(Reason.VOLUME_UNUSABLE, message) from error
         self._progress.total_steps = self._progress.step
-        self._heart.report(commit=commit, position=self._progress.wire())
+        self._heart.report(commit=commit)

@@ -1,7 +1,8 @@
 """Puts every random generator into a known state, and reads and writes those states.
 
 Unseeded shuffles, weight initialisers and dropout layers take their seeds from these generators
-when they are created, so the seed is set immediately before each call of the builder, in every process.
+when they are created, so the seed is set immediately before each call of the builder, in every
+process.
 """
 
 import random

@@ -1,8 +1,8 @@
 """A digest of a pipeline that is the same in every process that builds it alike.
 
 The serialized graph is not: it numbers functions by the order of their tracing. Neither is
-TensorFlow's DatasetFingerprint: it includes the handle of an in-memory cache. So the graph is hashed
-from its result back through its inputs, functions by their bodies, names left out. Captured
+TensorFlow's DatasetFingerprint: it includes the handle of an in-memory cache. So the graph is
+hashed from its result back through its inputs, functions by their bodies, names left out. Captured
 constants, shuffle seeds, file names and batch sizes are all in it; contents of files are not.
 """
 

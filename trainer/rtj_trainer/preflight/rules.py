@@ -84,7 +84,7 @@ def _cache_in_file(graph: PipelineGraph) -> Iterator[str]:
             name = filename.decode() if isinstance(filename, bytes) else "a computed name"
             yield (
                 f"it uses cache({name!r}), whose lock files and half-written data break every "
-                "restart after a kill; use cache() in memory, or write the data to files before the job"
+                "restart after a kill; use cache() in memory, or write files before the job"
             )
 
 

@@ -57,8 +57,8 @@ def choose_strategy(
     if cardinality == _INFINITE and epochs is not None:
         raise PermanentError(
             Reason.INVALID_SPEC,
-            f"spec.epochs is {epochs}, but the dataset never ends, as with repeat() without a count; "
-            "set spec.totalSteps instead, or drop the repeat()",
+            f"spec.epochs is {epochs}, but the dataset never ends, as after a repeat() without a "
+            "count; set spec.totalSteps instead, or drop the repeat()",
         )
     if context.sources:
         return _index(graph, context, cardinality)
@@ -88,11 +88,7 @@ def _index(graph: PipelineGraph, context: IndexedContext, cardinality: int) -> S
     expected = context.sources[0].batches_per_epoch
     others = ", ".join(rules.not_one_to_one(graph))
     if others:
-        refuse(
-            [
-                f"only map and prefetch may follow indexed(), which shuffles and batches: drop {others}"
-            ]
-        )
+        refuse([f"only map and prefetch may follow indexed(), which batches itself; drop {others}"])
     if cardinality != expected:
         refuse([f"indexed() makes {expected} batches and the dataset has {cardinality}; keep each"])
     return Strategy("index", "the builder starts from indexed()", expected)

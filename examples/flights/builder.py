@@ -1,0 +1,100 @@
+"""Predicts how late a flight arrives, from all flights that left New York City in 2013.
+
+The rows are read once into memory; the batches are then made by number, so a restart goes on at any
+row at once. Each batch carries the row numbers of its flights, so anyone can check afterwards that
+every flight was used exactly once per epoch.
+"""
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rtj_trainer.data import Tagged, indexed
+
+NUMBERS = ("month", "day", "hour", "minute", "dep_delay", "distance")
+CATEGORIES = ("carrier", "origin", "dest")
+TARGET = "arr_delay"
+BUCKETS = 128  # more than there are carriers, origins or destinations
+
+
+def build_dataset(path: str, batch_size: int = 128) -> tf.data.Dataset:
+    """Return one epoch of batches.
+
+    Flights without an arrival delay (cancelled or diverted, "NA") are left out; the others keep the
+    number of their row in the file, counted from 0 after the header.
+
+    Args:
+        path: The CSV file, or a ZIP archive with it.
+        batch_size: Flights per batch.
+    """
+    rows, columns = read_flights(path)
+    numbers = np.stack([columns[name].astype(np.float32) for name in NUMBERS], axis=1)
+    numbers = (numbers - numbers.mean(axis=0)) / numbers.std(axis=0)
+    categories = np.stack([as_codes(columns[name]) for name in CATEGORIES], axis=1)
+    hours_late = columns[TARGET].astype(np.float32) / 60
+
+    def batch(places: tf.Tensor) -> Tagged:
+        features = {
+            "numbers": tf.gather(numbers, places),
+            "categories": tf.gather(categories, places),
+        }
+        return Tagged(tf.gather(rows, places), (features, tf.gather(hours_late, places)))
+
+    return indexed(len(rows), batch_size).map(batch, num_parallel_calls=2).prefetch(4)
+
+
+def build_model(units: int = 128, dropout: float = 0.2) -> keras.Model:
+    """Return a small network; dropout and Adam both have state that a restart must restore.
+
+    Args:
+        units: Width of the hidden layers.
+        dropout: Share of units dropped in training.
+    """
+    numbers = keras.Input((len(NUMBERS),), name="numbers")
+    categories = keras.Input((len(CATEGORIES),), dtype="int32", name="categories")
+    offsets = np.arange(len(CATEGORIES), dtype=np.int32) * BUCKETS  # one table for all columns
+    embedded = keras.layers.Embedding(BUCKETS * len(CATEGORIES), 8)(categories + offsets)
+    x = keras.layers.Concatenate()([numbers, keras.layers.Flatten()(embedded)])
+    for _ in range(2):
+        x = keras.layers.Dense(units, activation="relu")(x)
+        x = keras.layers.Dropout(dropout)(x)
+    outputs = keras.layers.Dense(1)(x)
+    model = keras.Model([numbers, categories], outputs)
+    model.compile(keras.optimizers.Adam(1e-3), loss="huber", metrics=["mae"], jit_compile=False)
+    return model
+
+
+def read_flights(path: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the row numbers of the flights that arrived, and the columns of those flights."""
+    with open_text(path) as lines:
+        reader = csv.reader(lines)
+        header = next(reader)
+        wanted = {name: header.index(name) for name in (*NUMBERS, *CATEGORIES, TARGET)}
+        arrived = [
+            (number, [row[place] for place in wanted.values()])
+            for number, row in enumerate(reader)
+            if row[wanted[TARGET]] not in ("NA", "")
+        ]
+    rows = np.array([number for number, _ in arrived], dtype=np.int64)
+    table = np.array([values for _, values in arrived])
+    return rows, {name: table[:, place] for place, name in enumerate(wanted)}
+
+
+def open_text(path: str) -> io.TextIOBase:
+    """Open a CSV file, or the only file in a ZIP archive."""
+    if not zipfile.is_zipfile(path):
+        return Path(path).open(newline="")
+    archive = zipfile.ZipFile(path)
+    return io.TextIOWrapper(archive.open(archive.namelist()[0]), newline="")
+
+
+def as_codes(values: np.ndarray) -> np.ndarray:
+    """Return a number below BUCKETS for each distinct value, in alphabetical order."""
+    distinct, codes = np.unique(values, return_inverse=True)
+    if len(distinct) > BUCKETS:
+        raise ValueError(f"{len(distinct)} distinct values, room for {BUCKETS}")
+    return codes.astype(np.int32)

@@ -1,0 +1,167 @@
+"""The job's Lease, spoken to the Kubernetes API with the standard library only.
+
+The Lease says who the current trainer is. Its holder is a pod's UID, and its transitions are the
+attempt's number, so a trainer that lost the job finds another holder there and stops. This is the
+quick way to notice; the fence on the volume is the one that safety rests on.
+"""
+
+import http.client
+import json
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from rtj_api.names import ANNOTATION_HEARTBEAT
+
+from rtj_trainer.errors import SupersededError
+
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_TIMEOUT_SECONDS = 5.0
+_JSON = "application/json"
+_JSON_PATCH = "application/json-patch+json"
+_TAKE_OVER_TRIES = 5
+
+
+class ApiError(Exception):
+    """The API server could not be reached or did not do as it was asked."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class ApiServer:
+    """Where the API server is, and how to prove who asks."""
+
+    connect: Callable[[], http.client.HTTPConnection]
+    token_file: Path = _ACCOUNT / "token"
+
+    @classmethod
+    def in_cluster(cls) -> "ApiServer":
+        """Return the server that every pod is told about.
+
+        Raises:
+            ApiError: this process is not in a pod, or has no service account.
+        """
+        host, port = (
+            os.environ.get("KUBERNETES_SERVICE_HOST"),
+            os.environ.get(
+                "KUBERNETES_SERVICE_PORT_HTTPS", os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+            ),
+        )
+        certificate = _ACCOUNT / "ca.crt"
+        if not host or not certificate.exists():
+            raise ApiError(f"not in a pod with a service account ({certificate} is missing)")
+        context = ssl.create_default_context(cafile=str(certificate))
+        return cls(
+            lambda: http.client.HTTPSConnection(
+                host, int(port), timeout=_TIMEOUT_SECONDS, context=context
+            )
+        )
+
+    def request(self, method: str, path: str, body: Any = None, kind: str = _JSON) -> Any:
+        """Send a request and return the decoded answer.
+
+        Raises:
+            ApiError: with the HTTP status, or None where there was no answer.
+        """
+        try:
+            # Tokens are rotated: the file is read each time.
+            headers = {"Authorization": f"Bearer {self.token_file.read_text().strip()}"}
+            content = None if body is None else json.dumps(body).encode()
+            connection = self.connect()
+            try:
+                connection.request(method, path, content, {**headers, "Content-Type": kind})
+                response = connection.getresponse()
+                answer = response.read()
+            finally:
+                connection.close()
+            if response.status >= HTTPStatus.BAD_REQUEST:
+                raise ApiError(
+                    f"{method} {path}: {response.status} {answer[:300]!r}", response.status
+                )
+            return json.loads(answer)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ApiError(f"{method} {path}: {type(error).__name__}: {error}") from error
+
+
+class Lease:
+    """The Lease of one job, seen from one attempt."""
+
+    def __init__(
+        self, server: ApiServer, namespace: str, name: str, attempt: int, pod_uid: str
+    ) -> None:
+        self._server = server
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
+        self._attempt = attempt
+        self._pod_uid = pod_uid
+        self._held = False
+
+    def beat(self, heartbeat: str) -> None:
+        """Renew the Lease with this heartbeat, taking it over first where it is not held yet.
+
+        Raises:
+            SupersededError: a newer attempt holds it.
+            ApiError: nobody knows; try again later.
+        """
+        if self._held:
+            try:
+                self._renew(heartbeat)
+            except ApiError as error:
+                if error.status not in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_FOUND):
+                    raise
+                # Another holder, or a Lease that was made anew: look before judging.
+                self._held = False
+        if not self._held:
+            self._take_over(heartbeat)
+
+    def _renew(self, heartbeat: str) -> None:
+        annotation = ANNOTATION_HEARTBEAT.replace("~", "~0").replace("/", "~1")
+        patch = [
+            {"op": "test", "path": "/spec/holderIdentity", "value": self._pod_uid},
+            {"op": "add", "path": "/spec/renewTime", "value": _now()},
+            {"op": "add", "path": f"/metadata/annotations/{annotation}", "value": heartbeat},
+        ]
+        self._server.request("PATCH", self._path, patch, _JSON_PATCH)
+
+    def _take_over(self, heartbeat: str) -> None:
+        for _ in range(_TAKE_OVER_TRIES):
+            lease = self._server.request("GET", self._path)
+            spec = lease.setdefault("spec", {})
+            self._check_holder(spec)
+            spec["holderIdentity"] = self._pod_uid
+            spec["leaseTransitions"] = self._attempt
+            spec["renewTime"] = _now()
+            metadata = lease["metadata"]
+            metadata["annotations"] = {
+                **(metadata.get("annotations") or {}),
+                ANNOTATION_HEARTBEAT: heartbeat,
+            }
+            try:
+                # With the resourceVersion of the GET: a change in between is a conflict.
+                self._server.request("PUT", self._path, lease)
+            except ApiError as error:
+                if error.status != HTTPStatus.CONFLICT:
+                    raise
+                continue
+            self._held = True
+            return
+        raise ApiError(f"{self._path} changed {_TAKE_OVER_TRIES} times while it was taken over")
+
+    def _check_holder(self, spec: dict[str, Any]) -> None:
+        transitions = spec.get("leaseTransitions") or 0
+        holder = spec.get("holderIdentity")
+        if transitions > self._attempt:
+            raise SupersededError(f"attempt {transitions} holds the Lease of this job")
+        if transitions == self._attempt and holder and holder != self._pod_uid:
+            raise SupersededError(f"pod {holder} holds the Lease of this job for this attempt")
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
