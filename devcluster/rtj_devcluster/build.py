@@ -1,0 +1,166 @@
+"""Builds images from ordinary Dockerfiles, without a Docker engine and without a registry.
+
+buildah builds them, with its storage in the cache: layers that did not change are
+taken from there. The base image that a Dockerfile asks for with ``ARG BASE_IMAGE``
+is a Debian made by debootstrap, once, since there is no registry to get one from.
+
+What a build needs of this machine to reach a package index (the certificates it
+trusts, pip's settings) is mounted while it builds and is in no layer.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rtj_devcluster import image_store, packages
+from rtj_devcluster.errors import CommandFailedError, DevClusterError
+from rtj_devcluster.paths import cache_root
+from rtj_devcluster.progress import console, stage
+from rtj_devcluster.shell import run
+from rtj_devcluster.slots import locked
+
+BASE_IMAGE = "localhost/rtj-base:bookworm"
+_BASE_PACKAGES = "ca-certificates,python3,python3-venv"
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
+_TAIL_LINES = 60
+
+
+def full_name(image: str) -> str:
+    """Return an image's name with registry and tag, as a container runtime normalises it."""
+    name, _, tag = image.partition(":") if "/" not in image.rpartition(":")[2] else (image, "", "")
+    first, _, rest = name.partition("/")
+    if not rest:
+        name = f"docker.io/library/{name}"
+    elif "." not in first and ":" not in first and first != "localhost":
+        name = f"docker.io/{name}"
+    return f"{name}:{tag or 'latest'}"
+
+
+def _buildah(*arguments: str) -> list[str]:
+    storage = cache_root() / "buildah"
+    return [
+        # buildah leaves a mount on its storage; in a mount namespace it ends with the command.
+        *("unshare", "--mount", "buildah", *arguments[:1]),
+        *(f"--root={storage / 'root'}", f"--runroot={storage / 'run'}"),
+        *("--storage-driver=overlay", *arguments[1:]),
+    ]
+
+
+def build(
+    image: str,
+    dockerfile: Path,
+    context: Path,
+    build_arguments: Sequence[str] = (),
+    *,
+    verbose: bool = False,
+) -> None:
+    """Build an image and put it into the image store.
+
+    Args:
+        image: Its name; short names are of docker.io/library, as everywhere.
+        dockerfile: The Dockerfile.
+        context: The folder that COPY copies from.
+        build_arguments: Further ``NAME=value`` for its ARGs.
+        verbose: Whether the build's output is shown as it comes, not only after a failure.
+
+    Raises:
+        CommandFailedError: the build failed; the message ends with its output.
+    """
+    packages.ensure(packages.NODES | packages.IMAGES)
+    name = full_name(image)
+    with locked(".build"):
+        _ensure_base()
+        with stage(f"Build {image}"), tempfile.TemporaryDirectory() as folder:
+            pip = _pip_settings(Path(folder) / "pip.conf")
+            command = _buildah(
+                *("build", "--isolation=chroot", "--layers", "--format=oci", "--pull=never"),
+                *(f"--tag={name}", f"--file={dockerfile}", f"--volume={pip}:/etc/pip.conf:ro"),
+                *(f"--build-arg={each}" for each in (f"BASE_IMAGE={BASE_IMAGE}", *build_arguments)),
+                *_certificates(),
+                str(context),
+            )
+            _run_shown(command, verbose)
+    load(image)
+
+
+def load(image: str) -> None:
+    """Put an image that ``build`` made into the image store, for all clusters.
+
+    Raises:
+        DevClusterError: there is no such image.
+    """
+    packages.ensure(packages.NODES | packages.IMAGES)
+    name = full_name(image)
+    found = run(_buildah("images", "--format={{.Digest}}", name), check=False).stdout.split()
+    if not found:
+        raise DevClusterError(f"there is no image {name}: build it with devcluster build")
+    with stage(f"Unpack {image} for the nodes"):
+        image_store.add(name, lambda layout: _write(name, layout))
+
+
+def _write(name: str, layout: Path) -> str:
+    with tempfile.NamedTemporaryFile("r") as digest:
+        # Layers stay as they are: they never travel, and packing them costs a minute.
+        push = _buildah("push", "--disable-compression", f"--digestfile={digest.name}", name)
+        run([*push, f"oci:{layout}:{name}"])
+        return digest.read().strip()
+
+
+def _certificates() -> list[str]:
+    return [f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro"] if _CERTIFICATES.exists() else []
+
+
+def _pip_settings(target: Path) -> Path:
+    """Write this machine's pip settings, from its files and its environment, as one file."""
+    listed = run([sys.executable, "-m", "pip", "config", "list"], check=False).stdout
+    lines = ["[global]"]
+    if _CERTIFICATES.exists():
+        lines.append(f"cert = {_CERTIFICATES}")
+    for line in listed.splitlines():
+        key, _, value = line.partition("=")
+        setting = key.rpartition(".")[2]
+        if setting in _PIP_SETTINGS:
+            lines.append(f"{setting} = {value.strip(chr(39))}")
+    target.write_text("\n".join(lines) + "\n")
+    target.chmod(0o644)
+    return target
+
+
+def _run_shown(command: list[str], verbose: bool) -> None:
+    """Run a build; keep its last lines for the error message."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    printed: list[str] = []
+    for line in process.stdout or ():
+        printed = [*printed[-_TAIL_LINES:], line]
+        if verbose:
+            console.print(line.rstrip(), markup=False)
+    if process.wait() != 0:
+        raise CommandFailedError(f"{' '.join(command)} failed\n{''.join(printed)}")
+
+
+def _ensure_base() -> None:
+    if run(_buildah("inspect", "--type=image", BASE_IMAGE), check=False).returncode == 0:
+        return
+    rootfs = cache_root() / "base.unfinished"
+    shutil.rmtree(rootfs, ignore_errors=True)
+    rootfs.mkdir(parents=True)
+    with stage("Make the base image: Debian 12 with Python (a minute, once)"):
+        environment = {**os.environ, "DEBOOTSTRAP_DIR": "/usr/share/debootstrap"}
+        variant = ["--variant=minbase", f"--include={_BASE_PACKAGES}", "bookworm", str(rootfs)]
+        run(["unshare", "--mount", "debootstrap", *variant], env=environment)
+        for rubbish in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
+            shutil.rmtree(rootfs / rubbish, ignore_errors=True)
+        dockerfile = 'FROM scratch\nCOPY . /\nCMD ["/bin/sh"]\n'
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(dockerfile)
+            file.flush()
+            build_base = ("build", "--isolation=chroot", "--format=oci", f"--tag={BASE_IMAGE}")
+            run(_buildah(*build_base, f"--file={file.name}", str(rootfs)))
+    shutil.rmtree(rootfs, ignore_errors=True)

@@ -1,0 +1,85 @@
+"""The cgroup that each node's pods live under, in cgroup v1 and v2.
+
+v1 has one hierarchy per controller, v2 one for all. A node's cgroup has the same
+path in each: ``/rtj-<cluster>/<node>``.
+"""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+_NEEDED = ("cpu", "cpuset", "memory", "pids")
+_NEEDED_V1 = (*_NEEDED, "cpuacct", "devices", "freezer")
+_REMOVE_TIMEOUT_SECONDS = 5.0
+
+
+def unified() -> bool:
+    """Say whether this machine has cgroup v2 alone."""
+    return (ROOT / "cgroup.controllers").exists()
+
+
+def missing_controllers() -> list[str]:
+    """Return the controllers that a node needs and that cannot be used here."""
+    if unified():
+        present = (ROOT / "cgroup.controllers").read_text().split()
+        return [name for name in _NEEDED if name not in present]
+    return [name for name in _NEEDED_V1 if not os.access(ROOT / name / "cgroup.procs", os.W_OK)]
+
+
+def path_of(cluster: str, node: str = "") -> str:
+    """Return the path of a node's cgroup, or of all nodes of a cluster, inside a hierarchy."""
+    return f"/rtj-{cluster}/{node}".rstrip("/")
+
+
+def _hierarchies() -> list[Path]:
+    if unified():
+        return [ROOT]
+    return [path for path in ROOT.iterdir() if path.is_dir() and not path.is_symlink()]
+
+
+def create(path: str) -> None:
+    """Make a cgroup in every hierarchy, ready to have children with limits."""
+    for hierarchy in _hierarchies():
+        folder = hierarchy
+        for part in Path(path.lstrip("/")).parts:
+            if unified():
+                _delegate(folder)
+            parent, folder = folder, folder / part
+            folder.mkdir(exist_ok=True)
+            _inherit_cpuset(parent, folder)
+        if unified():
+            _delegate(folder)
+
+
+def _delegate(folder: Path) -> None:
+    wanted = " ".join(f"+{name}" for name in _NEEDED)
+    (folder / "cgroup.subtree_control").write_text(wanted)
+
+
+def _inherit_cpuset(parent: Path, folder: Path) -> None:
+    """A v1 cpuset starts empty and takes no process until it is filled."""
+    if unified():
+        return
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if (folder / name).exists() and not (folder / name).read_text().strip():
+            (folder / name).write_text((parent / name).read_text())
+
+
+def remove(path: str) -> None:
+    """Remove a cgroup and all below it from every hierarchy; its processes must have ended."""
+    deadline = time.monotonic() + _REMOVE_TIMEOUT_SECONDS
+    while not _try_remove(path) and time.monotonic() < deadline:
+        time.sleep(0.05)  # The kernel lets go of a cgroup a moment after its last process.
+
+
+def _try_remove(path: str) -> bool:
+    gone = True
+    for hierarchy in _hierarchies():
+        top = hierarchy / path.lstrip("/")
+        for folder, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+        gone = gone and not top.exists()
+    return gone

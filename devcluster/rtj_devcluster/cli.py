@@ -1,0 +1,190 @@
+"""The command line: ``devcluster --help``, or ``python -m rtj_devcluster --help``."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from rtj_devcluster import build as building
+from rtj_devcluster import image_store, kubebox, slots
+from rtj_devcluster.cluster import DEFAULT_NAME, Cluster, ClusterOptions
+from rtj_devcluster.errors import DevClusterError
+from rtj_devcluster.progress import console, stage
+
+app = typer.Typer(
+    help="A real Kubernetes on one machine, without Docker.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Such as node-1.")]
+
+
+def _cluster(context: typer.Context) -> Cluster:
+    return Cluster(context.obj)
+
+
+@app.callback()
+def _choose(
+    context: typer.Context,
+    name: Annotated[str, typer.Option(help="Which cluster, of several side by side.")] = (
+        DEFAULT_NAME
+    ),
+) -> None:
+    context.obj = name
+
+
+@app.command()
+def up(
+    context: typer.Context,
+    nodes: Annotated[int | None, typer.Option(help="Number of nodes [default: 2].")] = None,
+    gpus_per_node: Annotated[int, typer.Option(help="nvidia.com/gpu of each node.")] = 0,
+    node_monitor_grace_seconds: Annotated[
+        int | None, typer.Option(help="Silence until a node is NotReady [default: 50].")
+    ] = None,
+    node_lease_seconds: Annotated[
+        int | None, typer.Option(help="Duration of a node's Lease [default: 40].")
+    ] = None,
+    audit: Annotated[bool, typer.Option(help="Log every request to log/audit.log.")] = False,
+) -> None:
+    """Start the cluster, or what of it does not run."""
+    cluster = _cluster(context)
+    given = (nodes, gpus_per_node, node_monitor_grace_seconds, node_lease_seconds, audit)
+    asked = ClusterOptions(nodes or 2, *given[1:])
+    # Plain `up` mends a cluster with whatever options it has.
+    cluster.up(asked if any(given) else None)
+    console.print(f"export KUBECONFIG={cluster.kubeconfig}", soft_wrap=True)
+
+
+@app.command()
+def down(context: typer.Context) -> None:
+    """Remove the cluster and all that it left on this machine."""
+    _cluster(context).down()
+
+
+@app.command()
+def status(context: typer.Context) -> None:
+    """Show the nodes, and what other clusters there are."""
+    cluster = _cluster(context)
+    table = Table("node", "power", "Ready")
+    for node in cluster.status():
+        ready = "unknown to Kubernetes" if node.ready is None else str(node.ready)
+        table.add_row(node.name, node.power, ready)
+    console.print(table)
+    others = sorted({slot.cluster for slot in slots.taken()} - {cluster.name})
+    if others:
+        console.print(f"other clusters: {', '.join(others)}")
+    console.print(f"images: {', '.join(sorted(image_store.images())) or 'none'}")
+
+
+@app.command()
+def kubeconfig(context: typer.Context) -> None:
+    """Print the path of the administrator's kubeconfig."""
+    typer.echo(_cluster(context).kubeconfig)
+
+
+@app.command("build")
+def build_image(
+    context: typer.Context,
+    image: Annotated[str, typer.Argument(help="Such as docker.io/library/x:dev.")],
+    folder: Annotated[Path, typer.Argument(help="The build context.")] = Path(),
+    file: Annotated[Path | None, typer.Option(help="[default: FOLDER/Dockerfile]")] = None,
+    build_arg: Annotated[list[str] | None, typer.Option(help="NAME=value")] = None,
+    verbose: Annotated[bool, typer.Option(help="Show the build's output.")] = False,
+) -> None:
+    """Build an image and give it to the nodes, running ones and those to come."""
+    dockerfile = file or folder / "Dockerfile"
+    building.build(image, dockerfile, folder, build_arg or (), verbose=verbose)
+    _sync(_cluster(context))
+
+
+@app.command()
+def load(context: typer.Context, image: str) -> None:
+    """Give the nodes an image that `build` made."""
+    building.load(image)
+    _sync(_cluster(context))
+
+
+def _sync(cluster: Cluster) -> None:
+    if cluster.exists:
+        with stage("Send the image to running nodes"):
+            cluster.sync_images()
+
+
+@app.command()
+def kill_node(context: typer.Context, node: NodeName) -> None:
+    """Cut a node's power: SIGKILL of everything on it."""
+    _cluster(context).kill_node(node)
+
+
+@app.command()
+def partition(context: typer.Context, node: NodeName) -> None:
+    """Cut a node's network: its pods go on, unseen."""
+    _cluster(context).partition(node)
+
+
+@app.command()
+def heal(context: typer.Context, node: NodeName) -> None:
+    """Mend a node's network."""
+    _cluster(context).heal(node)
+
+
+@app.command()
+def drain(context: typer.Context, node: NodeName) -> None:
+    """Cordon a node and evict its pods."""
+    _cluster(context).drain(node)
+
+
+@app.command()
+def delete_node(context: typer.Context, node: NodeName) -> None:
+    """Take a node away as a cloud does: machine and Node object."""
+    _cluster(context).delete_node(node)
+
+
+@app.command()
+def add_node(
+    context: typer.Context,
+    node: Annotated[str | None, typer.Argument(metavar="[NODE]", help="A new one if left out.")] = (
+        None
+    ),
+) -> None:
+    """Add a node, or bring one back that was killed, partitioned or drained."""
+    with stage("Start the node"):
+        name = _cluster(context).add_node(node)
+    console.print(f"{name} is Ready")
+
+
+def _tool(name: str, context: typer.Context) -> None:
+    environment = {**os.environ, "KUBECONFIG": str(_cluster(context).kubeconfig)}
+    program = str(kubebox.binary(name))
+    os.execve(program, [program, *context.args], environment)  # noqa: S606 - no shell is meant
+
+
+_PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+@app.command(context_settings=_PASS_ON)
+def kubectl(context: typer.Context) -> None:
+    """Run kubectl against the cluster."""
+    _tool("kubectl", context)
+
+
+@app.command(context_settings=_PASS_ON)
+def helm(context: typer.Context) -> None:
+    """Run Helm against the cluster."""
+    _tool("helm", context)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one message, not a traceback."""
+    try:
+        app()
+    except DevClusterError as error:
+        console.print(f"devcluster: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
