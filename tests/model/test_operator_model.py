@@ -1,0 +1,297 @@
+"""Whatever happens, in whatever order, the operator keeps its promises and the job gets its end.
+
+Hypothesis plays the world: it schedules, trains, evicts, kills nodes and kills the operator between
+any two of its calls. The operator under test is the real loop over an API server in memory.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from rtj_api.names import Cause, ExitCode, Phase, Reason
+from rtj_operator.cluster import JOBS, PODS
+
+from tests.model.world import JOB, NAMESPACE, NODE_NAMES, Trainer, World
+
+pytestmark = pytest.mark.unit
+
+
+@dataclass(frozen=True)
+class Exit:
+    """A way in which a trainer ends."""
+
+    code: int
+    reason: Reason
+    oom: bool = False
+
+
+EXITS = [
+    Exit(ExitCode.USER_ERROR, Reason.TRAINER_FAILED),
+    Exit(137, Reason.TRAINER_FAILED, oom=True),
+    Exit(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED),
+    Exit(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED),
+]
+
+BACKOFF_LIMIT = 2
+REPLACED_WITHIN_SECONDS = 15.0
+Step = Callable[..., None]
+
+
+def happens(**draws: st.SearchStrategy[object]) -> Callable[[Step], Step]:
+    """Make a rule after which the operator catches up, unless it lags behind."""
+
+    def decorate(step: Step) -> Step:
+        @functools.wraps(step)
+        def then_work(self: "OperatorMachine", *, lags: int, **drawn: object) -> None:
+            step(self, **drawn)
+            if lags:
+                self.world.work()
+
+        return rule(lags=st.integers(0, 3), **draws)(then_work)
+
+    return decorate
+
+
+class OperatorMachine(RuleBasedStateMachine):
+    """One job on two nodes."""
+
+    world: World
+
+    @initialize(
+        deadline=st.sampled_from([None, None, None, 300]), no_progress=st.sampled_from([3, 100])
+    )
+    def start(self, deadline: int | None, no_progress: int) -> None:
+        policy: dict[str, object] = {"backoffLimit": BACKOFF_LIMIT}
+        if deadline:
+            policy["activeDeadlineSeconds"] = deadline
+        self.world = World(policy, no_progress)
+        self.world.work()
+
+    # The world goes its way.
+
+    @happens(steps=st.integers(1, 10))
+    def runs_well(self, steps: int) -> None:
+        self.world.work()
+        self.world.schedule()
+        self.world.start_containers()
+        self.world.work()
+        for trainer in self._trainers():
+            self.world.train(trainer, steps)
+            self.world.commit(trainer)
+
+    @happens()
+    def schedule(self) -> None:
+        self.world.schedule()
+
+    @happens()
+    def start_containers(self) -> None:
+        self.world.start_containers()
+
+    @happens(steps=st.integers(1, 15))
+    def train(self, steps: int) -> None:
+        for trainer in self._trainers():
+            self.world.train(trainer, steps)
+
+    @happens()
+    def finish_deletions(self) -> None:
+        self.world.finish_deletions()
+
+    @happens(how=st.sampled_from(EXITS))
+    def exit(self, how: Exit) -> None:
+        for trainer in self._trainers()[:1]:
+            self.world.end(trainer, how.code, how.reason, oom=how.oom)
+
+    @precondition(lambda self: self._trainers())
+    @happens(kind=st.sampled_from(["complete", "refuse", "hang", "none", "none", "none"]))
+    def something_rare(self, kind: str) -> None:
+        for trainer in self._trainers():
+            if kind == "complete":
+                self.world.complete(trainer)
+            elif kind == "refuse":
+                self.world.end(trainer, ExitCode.PERMANENT, Reason.FINGERPRINT_MISMATCH)
+            elif kind == "hang":
+                trainer.hung = True
+
+    @happens(evicted=st.booleans(), gracefully=st.booleans())
+    def take_the_pod_away(self, evicted: bool, gracefully: bool) -> None:
+        for pod in self.world.pods():
+            if evicted:
+                self.world.evict(pod)
+            else:
+                self.world.api.delete_pod(NAMESPACE, pod["metadata"]["name"])
+        if gracefully:
+            self.world.finish_deletions()
+
+    @happens()
+    def remove_pod_objects(self) -> None:
+        for pod in self.world.pods():
+            self.world.trainers.pop(pod["metadata"]["uid"], None)
+            self.world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+
+    @happens(node=st.sampled_from(NODE_NAMES), partition=st.booleans())
+    def lose_node(self, node: str, partition: bool) -> None:
+        if partition:
+            self.world.partition_node(node)
+        else:
+            self.world.kill_node(node)
+
+    @precondition(lambda self: self._trainers())
+    @rule(partition=st.booleans())
+    def a_dead_node_is_answered_in_time(self, partition: bool) -> None:
+        self.world.api.fail_next, self.world.api.conflict_next = 0, False
+        self.world.work()
+        before = self.world.status()
+        trainer = self._trainers()[-1]
+        current = before.attempt and before.attempt.number == trainer.attempt
+        if not current or trainer.node not in self.world.live_nodes:
+            return
+        self.lose(trainer.node, partition)
+        self.world.advance(REPLACED_WITHIN_SECONDS)
+        after = self.world.status()
+        assert after.attempt is None or after.attempt.number > trainer.attempt
+
+    def lose(self, node: str, partition: bool) -> None:
+        """Cut a node off, with or without the trainers on it."""
+        (self.world.partition_node if partition else self.world.kill_node)(node)
+
+    @happens(node=st.sampled_from(NODE_NAMES))
+    def revive_node(self, node: str) -> None:
+        self.world.revive_node(node)
+
+    @happens(suspend=st.sampled_from([True, False, False]))
+    def set_suspend(self, suspend: bool) -> None:
+        self.world.set_run_policy(suspend=suspend)
+
+    @happens(refuse=st.sampled_from([True, False, False]))
+    def set_quota(self, refuse: bool) -> None:
+        self.world.api.refuse_pods = refuse
+
+    @rule(seconds=st.sampled_from([1, 5, 14, 40]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.advance(seconds)
+
+    # The operator suffers.
+
+    @rule()
+    def a_stale_event_comes_again(self) -> None:
+        self.world.turn()
+
+    @rule(calls=st.integers(1, 14))
+    def operator_is_killed(self, calls: int) -> None:
+        self.world.api.kill_in = calls
+        self.world.turn()
+        self.world.api.kill_in = None
+
+    @happens()
+    def somebody_else_writes(self) -> None:
+        self.world.api.conflict_next = True
+
+    @happens(calls=st.integers(1, 3))
+    def api_server_fails(self, calls: int) -> None:
+        self.world.api.fail_next = calls
+
+    # What must hold at all times.
+
+    @invariant()
+    def attempt_numbers_only_grow(self) -> None:
+        newest = 0
+        for status in self.world.statuses:
+            numbers = [ended.number for ended in status.attempts]
+            if status.attempt:
+                numbers.append(status.attempt.number)
+            assert numbers == sorted(set(numbers))
+            if numbers:
+                assert numbers[-1] >= newest
+                newest = numbers[-1]
+        pods = [pod["metadata"]["name"] for pod in self.world.pods()]
+        assert len(pods) == len(set(pods))
+
+    @invariant()
+    def commits_form_one_lineage(self) -> None:
+        ids = [commit.id for commit in self.world.volume.commits]
+        attempts = [int(name.rsplit("-", 1)[1]) for name in ids]
+        assert attempts == sorted(attempts)
+        assert ids == sorted(set(ids))
+
+    @invariant()
+    def budgets_hold(self) -> None:
+        if not self.world.statuses:
+            return
+        status = self.world.statuses[-1]
+        restarts = status.restarts
+        assert restarts.user_error + restarts.hung <= BACKOFF_LIMIT
+        assert restarts.total == restarts.user_error + restarts.hung + restarts.preempted
+
+    @invariant()
+    def the_end_is_final(self) -> None:
+        ends = [s for s in self.world.statuses if s.phase.final]
+        if not ends:
+            return
+        first = self.world.statuses.index(ends[0])
+        for status in self.world.statuses[first:]:
+            assert status.phase is ends[0].phase
+            assert status.completion_time == ends[0].completion_time
+            assert status.attempt is None
+
+    @invariant()
+    def completed_means_trained_to_the_end(self) -> None:
+        if self.world.statuses and self.world.statuses[-1].phase is Phase.COMPLETED:
+            assert self.world.volume.completed
+            assert self.world.statuses[-1].attempts[-1].cause is Cause.COMPLETED
+
+    @invariant()
+    def every_pod_was_decided_before(self) -> None:
+        assert self.world.undecided_pods == []
+
+    def teardown(self) -> None:
+        """Leave the world in peace: the job must come to its end, and no pod may be left over."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.api.refuse_pods = world.api.conflict_next = False
+        world.api.fail_next = 0
+        for node in NODE_NAMES:
+            world.revive_node(node)
+        if (JOBS.kind, NAMESPACE, JOB) in world.api.objects:
+            world.set_run_policy(suspend=False)
+        for _ in range(60):
+            world.advance(20)
+            world.finish_deletions()
+            world.schedule()
+            world.start_containers()
+            for trainer in self._trainers():
+                if not trainer.hung:
+                    world.complete(trainer)
+            world.work()
+            if world.status().phase.final and not world.trainers:
+                break
+        status = world.status()
+        assert status.phase.final, f"stuck: {status}"
+        world.advance(60)
+        world.finish_deletions()
+        world.work()
+        live = [p for p in world.pods() if p["status"]["phase"] not in ("Succeeded", "Failed")]
+        assert live == []
+        world.close()
+
+    def _trainers(self) -> list[Trainer]:
+        return list(self.world.trainers.values())
+
+
+TestOperator = OperatorMachine.TestCase
+TestOperator.settings = settings(
+    max_examples=200,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

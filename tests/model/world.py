@@ -1,0 +1,348 @@
+"""The world around the operator: nodes, kubelets, trainers with their volume, and time.
+
+The trainers keep the protocol of the real one as far as the operator can see it: an exclusive fence
+per attempt, no commit once a newer fence exists, a heartbeat in the Lease, exit codes.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, Position, TrainerPhase
+from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_ATTEMPT, ExitCode, Reason
+from rtj_api.status import JobStatus
+from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
+from rtj_operator.core.observed import Settings
+from rtj_operator.memory import Memory
+from rtj_operator.reconcile import Reconciler
+
+from tests.model.memory_cluster import MemoryCluster, OperatorKilledError
+
+NAMESPACE, JOB = "ns", "job"
+KEY = Key(NAMESPACE, JOB)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TOTAL_STEPS = 40
+NODE_NAMES = ("node-a", "node-b")
+
+
+@dataclass
+class Trainer:
+    """One running container."""
+
+    pod: str
+    uid: str
+    attempt: int
+    node: str
+    step: int
+    started_from: CommitRef | None
+    commit: CommitRef | None
+    hung: bool = False
+
+
+@dataclass
+class Volume:
+    """What outlives every pod."""
+
+    fences: set[int] = field(default_factory=set)
+    commits: list[CommitRef] = field(default_factory=list)
+    completed: bool = False
+
+
+class World:
+    """A two-node cluster with one job, and the operator that is tested."""
+
+    def __init__(self, run_policy: dict[str, Any] | None = None, no_progress: int = 3) -> None:
+        self.time = 0.0
+        self.api = MemoryCluster()
+        self.api.changed = self._on_change
+        self.live_nodes = set(NODE_NAMES)
+        self.trainers: dict[str, Trainer] = {}
+        self.volume = Volume()
+        self.statuses: list[JobStatus] = []
+        self.undecided_pods: list[str] = []
+        """Pods that were created though status did not name them as wanted."""
+        self.due: float | None = 0.0
+        self.turns = 0
+        self._loop = asyncio.new_event_loop()
+        for node in NODE_NAMES:
+            self.api.put(NODES.kind, "", {"metadata": {"name": node}})
+            lease = {"metadata": {"name": node}, "spec": {"renewTime": "0"}}
+            self.api.put(LEASES.kind, NODE_LEASES, lease)
+        self.api.put("ConfigMap", NAMESPACE, _config_map())
+        self.api.put("PersistentVolumeClaim", NAMESPACE, {"metadata": {"name": "work"}})
+        job = self.api.put(JOBS.kind, NAMESPACE, _job(run_policy or {}, no_progress))
+        self.uid = job["metadata"]["uid"]
+        self.start_operator()
+
+    def close(self) -> None:
+        self._loop.close()
+
+    # The operator.
+
+    def start_operator(self) -> None:
+        """Start a fresh process: nothing is remembered, everything is looked at."""
+        self._memory = Memory(clock=lambda: self.time)
+        self._reconciler = Reconciler(
+            self.api,
+            self._memory,
+            Settings(),
+            now=lambda: START + timedelta(seconds=self.time),
+        )
+        self.due = self.time
+
+    def work(self) -> None:
+        """Let the operator take turns until nothing is due; restart it when it is killed."""
+        for _ in range(200):
+            if self.due is None or self.due > self.time:
+                return
+            self.turn()
+        raise AssertionError("the operator never comes to rest")
+
+    def turn(self) -> None:
+        """Take one turn, due or not."""
+        self.turns += 1
+        self.due = None
+        try:
+            delay = self._loop.run_until_complete(self._reconciler(KEY))
+        except OperatorKilledError:
+            self.start_operator()
+            return
+        except Exception:
+            delay = 0.05
+        if delay is not None:
+            self.due = min(self.time + delay, self.due if self.due is not None else float("inf"))
+
+    def _on_change(self, verb: str, manifest: dict[str, Any]) -> None:
+        if manifest["metadata"]["name"] == JOB and "status" in manifest:
+            self.statuses.append(JobStatus.model_validate(manifest["status"]))
+        if verb == "create" and "containers" in manifest.get("spec", {}):
+            attempt = self.status().attempt
+            if attempt is None or attempt.pod_name != manifest["metadata"]["name"]:
+                self.undecided_pods.append(manifest["metadata"]["name"])
+        self.due = self.time
+
+    # Time, and what happens in it by itself.
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; live nodes and trainers are heard, and the operator works when due."""
+        end = self.time + seconds
+        while self.time < end:
+            self.time = min(self.time + 1.0, end)
+            self._memory.silences.contact()
+            for node in self.live_nodes:
+                self._renew_node(node)
+            for trainer in list(self.trainers.values()):
+                if trainer.node in self.live_nodes:
+                    self.beat(trainer)
+            self.work()
+
+    def _renew_node(self, node: str) -> None:
+        spec = self.api.objects[(LEASES.kind, NODE_LEASES, node)]["spec"]
+        spec["renewTime"] = str(self.time)
+        self._memory.silences.seconds(("node", node), str(self.time))
+
+    def status(self) -> JobStatus:
+        raw = self.api.read(JOBS.kind, NAMESPACE, JOB).get("status", {})
+        return JobStatus.model_validate(raw)
+
+    # Scheduler and kubelets.
+
+    def pods(self) -> list[dict[str, Any]]:
+        return [pod for (kind, _, _), pod in self.api.objects.items() if kind == PODS.kind]
+
+    def schedule(self) -> None:
+        """Give every waiting pod a node."""
+        for pod in self.pods():
+            if not pod["spec"].get("nodeName") and self.live_nodes:
+                node = min(self.live_nodes)
+                self._update_pod(pod, lambda p, n=node: p["spec"].update({"nodeName": n}))
+
+    def start_containers(self) -> None:
+        """Let every scheduled pod on a live node start its trainer, which takes the fence."""
+        for pod in self.pods():
+            name, node = pod["metadata"]["name"], pod["spec"].get("nodeName")
+            waits = pod.get("status", {}).get("phase", "Pending") == "Pending"
+            if not waits or node not in self.live_nodes or "deletionTimestamp" in pod["metadata"]:
+                continue
+            attempt = int(pod["metadata"]["labels"][LABEL_ATTEMPT])
+            self._set_state(pod, "Running", {"running": {}})
+            if any(fence >= attempt for fence in self.volume.fences):
+                self._exit(pod, ExitCode.SUPERSEDED)
+                continue
+            self.volume.fences.add(attempt)
+            newest = self.volume.commits[-1] if self.volume.commits else None
+            trainer = Trainer(
+                name,
+                pod["metadata"]["uid"],
+                attempt,
+                node,
+                newest.step if newest else 0,
+                newest,
+                newest,
+            )
+            self.trainers[trainer.uid] = trainer
+            self.beat(trainer)
+
+    def finish_deletions(self) -> None:
+        """Let live kubelets stop the pods that are to go, and remove their objects."""
+        for pod in self.pods():
+            if "deletionTimestamp" not in pod["metadata"]:
+                continue
+            if pod["spec"].get("nodeName") not in self.live_nodes:
+                continue
+            trainer = self.trainers.get(pod["metadata"]["uid"])
+            if trainer:
+                self.commit(trainer)
+            if pod["metadata"]["uid"] in self.trainers:
+                self.end(trainer, ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+            self.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+
+    def kill_node(self, node: str) -> None:
+        """Power off: its trainers stop and nobody tells."""
+        self.live_nodes.discard(node)
+        for uid in [uid for uid, t in self.trainers.items() if t.node == node]:
+            del self.trainers[uid]
+
+    def partition_node(self, node: str) -> None:
+        """Cut the network: its trainers run on, and reach only the volume."""
+        self.live_nodes.discard(node)
+
+    def revive_node(self, node: str) -> None:
+        """Bring a node back; its kubelet reports pods that it no longer has as lost."""
+        self.live_nodes.add(node)
+        self._renew_node(node)
+        for pod in self.pods():
+            running = pod.get("status", {}).get("phase") == "Running"
+            known = pod["metadata"]["uid"] in self.trainers
+            if running and not known and pod["spec"].get("nodeName") == node:
+                state = {"exitCode": 137, "reason": "ContainerStatusUnknown"}
+                self._set_state(pod, "Failed", {"terminated": state})
+
+    def evict(self, pod: dict[str, Any]) -> None:
+        """Evict through the API, as a drain does."""
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "EvictionByEvictionAPI",
+        }
+        self._update_pod(pod, lambda p: p.setdefault("status", {}).update(conditions=[condition]))
+        self.api.delete_pod(NAMESPACE, pod["metadata"]["name"])
+
+    # Trainers.
+
+    def train(self, trainer: Trainer, steps: int = 5) -> None:
+        """Take some steps, unless it hangs."""
+        if not trainer.hung:
+            trainer.step = min(trainer.step + steps, TOTAL_STEPS)
+            self.beat(trainer)
+
+    def commit(self, trainer: Trainer) -> None:
+        """Commit, unless a newer attempt has fenced this one off."""
+        if trainer.hung:
+            return
+        if max(self.volume.fences) > trainer.attempt:
+            self.end(trainer, ExitCode.SUPERSEDED, Reason.SUPERSEDED)
+            return
+        if trainer.commit is None or trainer.step > trainer.commit.step:
+            name = f"{trainer.step:012d}-{trainer.attempt:06d}"
+            trainer.commit = CommitRef(id=name, step=trainer.step, time=START)
+            self.volume.commits.append(trainer.commit)
+            self.beat(trainer)
+
+    def complete(self, trainer: Trainer) -> None:
+        """Train to the end."""
+        self.train(trainer, TOTAL_STEPS)
+        self.commit(trainer)
+        if trainer.uid in self.trainers and not trainer.hung:
+            self.volume.completed = True
+            self.end(trainer, ExitCode.COMPLETED, Reason.COMPLETED)
+
+    def end(self, trainer: Trainer, code: int, reason: Reason, oom: bool = False) -> None:
+        """Exit, and say so in heartbeat and termination message as far as anybody listens."""
+        final = None if oom else FinalRecord(exit_code=code, reason=reason, message=f"{reason}")
+        self.trainers.pop(trainer.uid, None)
+        if trainer.node not in self.live_nodes:
+            return
+        if final and reason is not Reason.SUPERSEDED:
+            self.beat(trainer, final)
+        for pod in self.pods():
+            if pod["metadata"]["uid"] == trainer.uid:
+                self._exit(pod, code, final, "OOMKilled" if oom else "Error")
+
+    def beat(self, trainer: Trainer, final: FinalRecord | None = None) -> None:
+        """Renew the Lease, unless it is a newer attempt's or out of reach."""
+        place = (LEASES.kind, NAMESPACE, JOB)
+        if trainer.node not in self.live_nodes or place not in self.api.objects:
+            return
+        lease = self.api.objects[place]
+        if lease["spec"].get("leaseTransitions", 0) > trainer.attempt:
+            return
+        beat = Heartbeat(
+            attempt=trainer.attempt,
+            phase=TrainerPhase.FINISHED if final else TrainerPhase.TRAINING,
+            position=Position(step=trainer.step, total_steps=TOTAL_STEPS),
+            commit=trainer.commit,
+            started_from=trainer.started_from,
+            final=final,
+        )
+        spec = {
+            "holderIdentity": trainer.uid,
+            "leaseTransitions": trainer.attempt,
+            "renewTime": str(self.time),
+        }
+        text = beat.model_dump_json(by_alias=True)
+        old = lease["metadata"].get("annotations", {}).get(ANNOTATION_HEARTBEAT)
+
+        def write(o: dict[str, Any]) -> None:
+            o["spec"] = spec
+            o["metadata"]["annotations"] = {ANNOTATION_HEARTBEAT: text}
+
+        if text == old:
+            write(lease)
+            self._memory.silences.seconds(
+                ("heartbeat", self.uid), (trainer.attempt, spec["renewTime"])
+            )
+        else:
+            self.api.update(*place, write)
+
+    def _exit(
+        self,
+        pod: dict[str, Any],
+        code: int,
+        final: FinalRecord | None = None,
+        reason: str = "Error",
+    ) -> None:
+        message = final.model_dump_json(by_alias=True) if final else ""
+        state = {"exitCode": int(code), "reason": reason, "message": message}
+        self._set_state(pod, "Succeeded" if code == 0 else "Failed", {"terminated": state})
+
+    def _set_state(self, pod: dict[str, Any], phase: str, state: dict[str, Any]) -> None:
+        fields = {"phase": phase, "containerStatuses": [{"name": "trainer", "state": state}]}
+        self._update_pod(pod, lambda p: p.setdefault("status", {}).update(fields))
+
+    def _update_pod(self, pod: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> None:
+        self.api.update(PODS.kind, NAMESPACE, pod["metadata"]["name"], change)
+
+    def set_run_policy(self, **fields: Any) -> None:
+        """Change spec.runPolicy, as a user does."""
+        self.api.update(JOBS.kind, NAMESPACE, JOB, lambda o: o["spec"]["runPolicy"].update(fields))
+
+
+def _config_map() -> dict[str, Any]:
+    return {"metadata": {"name": "code"}, "data": {"builder.py": ""}}
+
+
+def _job(run_policy: dict[str, Any], no_progress: int) -> dict[str, Any]:
+    spec = {
+        "builder": {"configMap": {"name": "code"}},
+        "totalSteps": TOTAL_STEPS,
+        "checkpoint": {"claimName": "work"},
+        "trainer": {"image": "trainer", "gracePeriodSeconds": 30},
+        "runPolicy": run_policy,
+        "failurePolicy": {"maxNoProgressRestarts": no_progress},
+        "hangPolicy": {"progressTimeoutSeconds": 60},
+    }
+    return json.loads(json.dumps({"metadata": {"name": JOB}, "spec": spec}))
