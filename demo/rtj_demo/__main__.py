@@ -3,16 +3,17 @@
 import argparse
 import signal
 import sys
+from collections.abc import Callable
 
 from rtj_demo.clusters import DemoCluster, UnusableClusterError
 from rtj_demo.current import CurrentCluster
 from rtj_demo.dev import DevCluster
 from rtj_demo.kind import KindCluster
 from rtj_demo.kube import CommandFailedError
-from rtj_demo.stages import Stages
+from rtj_demo.say import say
 from rtj_demo.story import DemoFailedError, tell
 
-CLUSTERS: dict[str, type[DemoCluster]] = {
+CLUSTERS: dict[str, Callable[[], DemoCluster]] = {
     "dev": DevCluster,
     "kind": KindCluster,
     "current": CurrentCluster,
@@ -24,24 +25,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--cluster", choices=CLUSTERS, default="dev")
     chosen = parser.parse_args().cluster
-    stages = Stages()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cluster = CLUSTERS[chosen]()
     except UnusableClusterError as error:
-        stages.say(f"[red]{error}[/red]")
+        say(f"[red]{error}[/red]")
         return 2
     try:
-        tell(cluster, stages)
+        tell(cluster)
     except (UnusableClusterError, CommandFailedError, DemoFailedError, TimeoutError) as error:
-        stages.say(f"[red]The demo failed: {error}[/red]")
-        stages.say("The cluster is left as it is, to look at; `make clean` takes it down.")
+        say(f"[red]The demo failed: {error}[/red]")
+        say("The cluster is left as it is, to look at; `make clean` takes it down.")
         return 1
     except KeyboardInterrupt:
-        stages.say("Interrupted: taking everything down.")
+        say("Interrupted: taking everything down.")
         cluster.down()
         return 130
-    stages.say("The cluster is still up, to look at; `make clean` takes it down.")
+    say("The cluster is still up, to look at; `make clean` takes it down.")
     return 0
 
 

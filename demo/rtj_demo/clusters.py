@@ -5,7 +5,6 @@ from typing import Protocol
 
 from rtj_demo.jobs import Job
 from rtj_demo.kube import Kube
-from rtj_demo.stages import Stages
 
 
 class UnusableClusterError(Exception):
@@ -23,12 +22,14 @@ class Images:
 class DemoCluster(Protocol):
     """A cluster of at least two nodes, whose default StorageClass gives ReadWriteMany volumes."""
 
-    kube: Kube
+    @property
+    def kube(self) -> Kube:
+        """The commands for it; only once it is up."""
 
-    def up(self, stages: Stages) -> None:
+    def up(self) -> None:
         """Start it, or go on with one that is up; say what takes long."""
 
-    def provide_images(self, stages: Stages) -> Images:
+    def provide_images(self) -> Images:
         """Make both images known to its nodes."""
 
     def strike(self, job: Job) -> str:

@@ -7,10 +7,12 @@ eviction without notice does it.
 import os
 from pathlib import Path
 
+from rtj_devcluster.progress import stage
+
 from rtj_demo.clusters import Images, UnusableClusterError
 from rtj_demo.jobs import Job
 from rtj_demo.kube import Kube
-from rtj_demo.stages import Stages
+from rtj_demo.say import say
 
 
 class CurrentCluster:
@@ -30,14 +32,14 @@ class CurrentCluster:
             )
         self.kube = Kube(["kubectl"], ["helm"], Path(os.environ["KUBECONFIG"]))
 
-    def up(self, stages: Stages) -> None:
+    def up(self) -> None:
         """Check that the cluster answers."""
-        with stages.stage("Reach the cluster that KUBECONFIG names"):
+        with stage("Reach the cluster that KUBECONFIG names"):
             self.kube.run("get", "--raw", "/readyz")
 
-    def provide_images(self, stages: Stages) -> Images:
+    def provide_images(self) -> Images:
         """Name the images that the cluster will pull."""
-        stages.say(f"  using {os.environ['OPERATOR_IMAGE']} and {os.environ['TRAINER_IMAGE']}")
+        say(f"  using {os.environ['OPERATOR_IMAGE']} and {os.environ['TRAINER_IMAGE']}")
         return Images(os.environ["OPERATOR_IMAGE"], os.environ["TRAINER_IMAGE"])
 
     def strike(self, job: Job) -> str:

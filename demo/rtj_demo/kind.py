@@ -7,13 +7,14 @@ folder only, so a shared one is set up from volumes that are mounted into every 
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
+from rtj_devcluster.progress import stage
 
 from rtj_demo.clusters import Images, UnusableClusterError
 from rtj_demo.jobs import Job
 from rtj_demo.kube import Kube
-from rtj_demo.stages import Stages
 
 NAME = "rtj-demo"
 ROOT = Path(__file__).parents[2]
@@ -41,14 +42,14 @@ class KindCluster:
             )
         self.kube = Kube(["kubectl"], ["helm"], STATE / "kubeconfig")
 
-    def up(self, stages: Stages) -> None:
+    def up(self) -> None:
         """Create the cluster, or go on with the one that is there."""
         volumes = STATE / "volumes"
         for number in range(VOLUMES):
             folder = volumes / f"pv-{number}"
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o777)
-        with stages.stage("Start a two-node Kubernetes with kind"):
+        with stage("Start a two-node Kubernetes with kind"):
             names = _run("kind", "get", "clusters").split()
             if NAME not in names:
                 config = STATE / "kind.yaml"
@@ -63,12 +64,12 @@ class KindCluster:
             self.kube.run("delete", "storageclass", "standard", "--ignore-not-found")
             self.kube.apply(*_storage())
 
-    def provide_images(self, stages: Stages) -> Images:
+    def provide_images(self) -> Images:
         """Build both images with Docker and load them into the nodes."""
         for part, image in (("operator", IMAGES.operator), ("trainer", IMAGES.trainer)):
-            with stages.stage(f"Build the {part} image"):
+            with stage(f"Build the {part} image"):
                 _run("docker", "build", "-f", f"{part}/Dockerfile", "-t", image, str(ROOT))
-            with stages.stage(f"Load the {part} image into the nodes"):
+            with stage(f"Load the {part} image into the nodes"):
                 _run("kind", "load", "docker-image", image, "--name", NAME)
         return IMAGES
 
@@ -112,8 +113,8 @@ def _config(volumes: Path) -> dict[str, object]:
     }
 
 
-def _storage() -> list[dict[str, object]]:
-    storage_class = {
+def _storage() -> list[dict[str, Any]]:
+    storage_class: dict[str, Any] = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
         "metadata": {
@@ -122,7 +123,7 @@ def _storage() -> list[dict[str, object]]:
         },
         "provisioner": "kubernetes.io/no-provisioner",
     }
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {
             "apiVersion": "v1",
             "kind": "PersistentVolume",

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rtj_devcluster.progress import Advance, stage
+
 from rtj_demo.clusters import DemoCluster
 from rtj_demo.install import install_operator
 from rtj_demo.jobs import INSPECTOR, Job, load_example, put_file, start_inspector, submit
 from rtj_demo.kube import Kube, wait_for
-from rtj_demo.stages import Stages, Update
+from rtj_demo.say import say
 
 NAMESPACE = "rtj-demo"
 CLAIM = "flights"
@@ -39,33 +41,33 @@ class Strike:
     seconds_to_new_step: float
 
 
-def tell(cluster: DemoCluster, stages: Stages) -> None:
+def tell(cluster: DemoCluster) -> None:
     """Run the whole demo on a cluster.
 
     Raises:
         DemoFailedError: a promise was broken; the message says which.
     """
-    cluster.up(stages)
-    images = cluster.provide_images(stages)
+    cluster.up()
+    images = cluster.provide_images()
     kube = cluster.kube
-    with stages.stage("Install the operator (helm install)"):
+    with stage("Install the operator (helm install)"):
         install_operator(kube, images.operator)
-    with stages.stage("Put 336,776 real flights on a volume"):
+    with stage("Put 336,776 real flights on a volume"):
         _prepare_volume(kube, images.trainer)
 
-    job = _submit(kube, images.trainer, "flights", stages)
-    with stages.stage("Train until the middle of the second epoch", bar=True) as update:
+    job = _submit(kube, images.trainer, "flights")
+    with stage("Train until the middle of the second epoch", total=1.0) as update:
         _wait_for_share(job, STRIKE_AT, update)
-    strike = _strike(cluster, job, stages)
-    with stages.stage("Train to the end, on the other node", bar=True) as update:
+    strike = _strike(cluster, job)
+    with stage("Train to the end, on the other node", total=1.0) as update:
         _finish(job, update)
     cluster.mend()
-    reference = _submit(kube, images.trainer, "flights-uninterrupted", stages)
-    with stages.stage("Train the same job without an interruption", bar=True) as update:
+    reference = _submit(kube, images.trainer, "flights-uninterrupted")
+    with stage("Train the same job without an interruption", total=1.0) as update:
         _finish(reference, update)
-    with stages.stage("Compare the two"):
+    with stage("Compare the two"):
         killed, whole = _inspect(job), _inspect(reference)
-    _judge(killed, whole, strike, stages)
+    _judge(killed, whole, strike)
 
 
 def _prepare_volume(kube: Kube, image: str) -> None:
@@ -85,17 +87,17 @@ def flights_csv() -> Path:
     return next(Path(package.origin).parent.rglob("flights.csv*"))
 
 
-def _submit(kube: Kube, image: str, name: str, stages: Stages) -> Job:
+def _submit(kube: Kube, image: str, name: str) -> Job:
     def use_image(job: dict[str, Any]) -> None:
         job["spec"]["trainer"]["image"] = image
 
-    with stages.stage(f"Start the job {name} (kubectl apply)"):
+    with stage(f"Start the job {name} (kubectl apply)"):
         job = submit(kube, NAMESPACE, load_example("flights", name, use_image))
         wait_for(f"the first step of {name}", lambda: job.step() >= 0, 120)
     return job
 
 
-def _wait_for_share(job: Job, share: float, update: Update) -> None:
+def _wait_for_share(job: Job, share: float, update: Advance) -> None:
     def reached() -> bool:
         beat = job.heartbeat()
         position = beat.get("position", {})
@@ -107,16 +109,16 @@ def _wait_for_share(job: Job, share: float, update: Update) -> None:
     wait_for(f"{share:.0%} of {job.name}", reached, 600)
 
 
-def _strike(cluster: DemoCluster, job: Job, stages: Stages) -> Strike:
+def _strike(cluster: DemoCluster, job: Job) -> Strike:
     seen = job.heartbeat()["position"]["step"]
     began = time.monotonic()
-    with stages.stage("Kill its node"):
+    with stage("Kill its node"):
         what = cluster.strike(job)
-    stages.say(f"  {what}; the job was last seen at step {seen}")
-    with stages.stage("The operator notices and relaunches"):
+    say(f"  {what}; the job was last seen at step {seen}")
+    with stage("The operator notices and relaunches"):
         job.wait_until("a second attempt", lambda s: s["attempt"]["number"] == 2, 120)
         replaced = time.monotonic() - began
-    with stages.stage("The trainer restores its position and goes on"):
+    with stage("The trainer restores its position and goes on"):
         wait_for("the first new step", lambda: job.step(attempt=2) >= 0, 120)
         status = job.wait_until("its start", lambda s: "firstStep" in s["attempt"], 60)
         start = status["attempt"]["firstStep"]
@@ -125,7 +127,7 @@ def _strike(cluster: DemoCluster, job: Job, stages: Stages) -> Strike:
     return Strike(what, seen, start, replaced, resumed)
 
 
-def _finish(job: Job, update: Update) -> None:
+def _finish(job: Job, update: Advance) -> None:
     def ended() -> bool:
         status = job.status()
         position = status.get("position", {})
@@ -149,23 +151,21 @@ def _inspect(job: Job) -> dict[str, Any]:
     return report
 
 
-def _judge(
-    killed: dict[str, Any], whole: dict[str, Any], strike: Strike, stages: Stages
-) -> None:
+def _judge(killed: dict[str, Any], whole: dict[str, Any], strike: Strike) -> None:
     same_weights = killed["stateSha256"] == whole["stateSha256"]
     same_examples = killed["ledgerHash"] == whole["ledgerHash"]
     counts = killed["examplesPerEpoch"]
-    stages.say()
-    stages.say(f"  {strike.what}")
-    stages.say(f"  last seen at step      {strike.seen_at_step}")
-    stages.say(f"  resumed from step      {strike.resumed_from_step} (its last commit)")
-    stages.say(f"  kill to replacement    {strike.seconds_to_replacement:.1f} s")
-    stages.say(f"  kill to first new step {strike.seconds_to_new_step:.1f} s")
-    stages.say(f"  steps in all           {killed['steps']}")
-    stages.say(f"  final state, killed        sha256 {killed['stateSha256']}")
-    stages.say(f"  final state, uninterrupted sha256 {whole['stateSha256']}")
-    stages.say(f"  examples per epoch     {list(counts.values())}, each id exactly once")
-    stages.say()
+    say("")
+    say(f"  {strike.what}")
+    say(f"  last seen at step      {strike.seen_at_step}")
+    say(f"  resumed from step      {strike.resumed_from_step} (its last commit)")
+    say(f"  kill to replacement    {strike.seconds_to_replacement:.1f} s")
+    say(f"  kill to first new step {strike.seconds_to_new_step:.1f} s")
+    say(f"  steps in all           {killed['steps']}")
+    say(f"  final state, killed        sha256 {killed['stateSha256']}")
+    say(f"  final state, uninterrupted sha256 {whole['stateSha256']}")
+    say(f"  examples per epoch     {list(counts.values())}, each id exactly once")
+    say("")
     if not same_weights:
         raise DemoFailedError("the final weights differ")
     if not same_examples:
@@ -174,7 +174,7 @@ def _judge(
         raise DemoFailedError("the number of examples per epoch differs")
     if strike.resumed_from_step <= 0:
         raise DemoFailedError("the job did not resume from a commit")
-    stages.say(
+    say(
         "[green]The job lost its node in mid-epoch and ended with bit-identical weights, and every "
         "example was seen exactly once per epoch, in the same order.[/green]"
     )

@@ -1,0 +1,77 @@
+"""The demo's cluster by default: the dev cluster of this repository, which needs no Docker."""
+
+from pathlib import Path
+
+from rtj_devcluster import build, kubebox
+from rtj_devcluster.cluster import Cluster, ClusterOptions
+from rtj_devcluster.errors import DevClusterError
+from rtj_devcluster.progress import stage
+
+from rtj_demo.clusters import Images, UnusableClusterError
+from rtj_demo.jobs import Job
+from rtj_demo.kube import Kube
+
+NAME = "demo"
+ROOT = Path(__file__).parents[2]
+IMAGES = Images(
+    operator="docker.io/library/rtj-operator:dev", trainer="docker.io/library/rtj-trainer:dev"
+)
+
+
+def build_images() -> Images:
+    """Build both images for all dev clusters of this machine; what did not change is cached."""
+    for part, image in (("operator", IMAGES.operator), ("trainer", IMAGES.trainer)):
+        build.build(image, ROOT / part / "Dockerfile", ROOT)
+    return IMAGES
+
+
+def kube_of(cluster: Cluster) -> Kube:
+    """Return kubectl and helm for a dev cluster."""
+    return Kube([str(kubebox.binary("kubectl"))], [str(kubebox.binary("helm"))], cluster.kubeconfig)
+
+
+class DevCluster:
+    """Two nodes on this machine, each with its own kubelet and containerd."""
+
+    def __init__(self) -> None:
+        self._cluster = Cluster(NAME)
+        self._struck: set[str] = set()
+
+    @property
+    def kube(self) -> Kube:
+        """The commands for this cluster."""
+        return kube_of(self._cluster)
+
+    def up(self) -> None:
+        """Start it, or bring back what of it is not running; its parts say what they do."""
+        try:
+            self._cluster.up(ClusterOptions(nodes=2))
+        except DevClusterError as error:
+            raise UnusableClusterError(str(error)) from error
+
+    def provide_images(self) -> Images:
+        """Build both images and give them to the nodes."""
+        try:
+            images = build_images()
+            with stage("Give the images to the nodes"):
+                self._cluster.sync_images()
+        except DevClusterError as error:
+            raise UnusableClusterError(str(error)) from error
+        return images
+
+    def strike(self, job: Job) -> str:
+        """Cut the power of the job's node; return what was done, for a person."""
+        node = job.node_name()
+        self._struck.add(node)
+        self._cluster.kill_node(node)
+        return f"node {node} was killed: SIGKILL of its kubelet, its containerd and all its pods"
+
+    def mend(self) -> None:
+        """Switch the killed nodes on again."""
+        for node in sorted(self._struck):
+            self._cluster.add_node(node)
+        self._struck.clear()
+
+    def down(self) -> None:
+        """Take it down and leave nothing behind."""
+        self._cluster.down()
