@@ -5,7 +5,7 @@ subset of OpenAPI v3. `structural` rewrites the one into the other. What it does
 refuses, since a keyword that the API server ignores is a bound that nobody checks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rtj_api.wire import WireModel
@@ -83,7 +83,7 @@ def fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema, bool]]:
         yield from fields(child, inner)
 
 
-def _map_children(schema: Schema, change: Any) -> Iterator[tuple[str, Any]]:
+def _map_children(schema: Schema, change: Callable[[Schema], Schema]) -> Iterator[tuple[str, Any]]:
     for key, value in schema.items():
         if key == "properties":
             yield key, {name: change(child) for name, child in value.items()}

@@ -2,7 +2,7 @@
 
 The descriptions are what `kubectl explain` prints, so each gives its unit and default. Bounds and
 defaults are in the schema; rules over several fields are in `rtj_api.rules`. After a change here
-run `python crds/generate.py`.
+run `make generate`.
 """
 
 from typing import Annotated, Any, Literal

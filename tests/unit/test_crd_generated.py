@@ -48,7 +48,7 @@ def spec_fields() -> Iterator[tuple[str, dict[str, Any], bool]]:
 
 def test_the_files_in_the_repository_follow_from_the_models() -> None:
     done = generate(ROOT, "--check")
-    assert done.returncode == 0, f"run `python crds/generate.py`:\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"run `make generate`:\n{done.stdout}{done.stderr}"
 
 
 def test_a_hand_edit_of_a_generated_file_is_found_and_mended(tmp_path: Path) -> None:
