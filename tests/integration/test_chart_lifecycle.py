@@ -1,0 +1,104 @@
+"""A release from install to uninstall, and what becomes of the CRD and the jobs on the way."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rtj_api import crd
+from rtj_devcluster import kubebox
+from rtj_devcluster.control_plane import ControlPlane
+
+pytestmark = pytest.mark.integration
+
+CHART = Path(__file__).parents[2] / "charts" / "rtj-operator"
+JOB = {
+    "apiVersion": "resumable.training/v1alpha1",
+    "kind": "ResumableTrainingJob",
+    "metadata": {"name": "job"},
+    "spec": {
+        "totalSteps": 1,
+        "builder": {},
+        "checkpoint": {"claimName": "work"},
+        "trainer": {"image": "i"},
+    },
+}
+
+
+class Cluster:
+    """An API server of its own, since the CRD comes and goes with the release."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+
+    def run(self, tool: str, *args: str, stdin: str | None = None) -> str:
+        """Run kubectl or helm; it must succeed."""
+        done = subprocess.run(
+            [kubebox.binary(tool), f"--kubeconfig={self._kubeconfig}", *args],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def upgrade(self, chart: Path, *values: str) -> None:
+        """Install or upgrade the release `train` and wait until the CRD is served."""
+        self.run("helm", "upgrade", "--install", "train", str(chart), "--set=replicas=0", *values)
+        established = ("wait", "--for=condition=Established", f"crd/{crd.NAME}", "--timeout=30s")
+        self.run("kubectl", *established)
+
+    def has_crd(self) -> bool:
+        """Return whether the CRD is there and not on its way out."""
+        found = self.run("kubectl", "get", "crd", crd.NAME, "--ignore-not-found", "-o", "json")
+        return bool(found) and "deletionTimestamp" not in json.loads(found)["metadata"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """The API server."""
+    with ControlPlane(f"chart-{os.getpid()}") as control_plane:
+        yield Cluster(control_plane.kubeconfig)
+
+
+@pytest.fixture
+def older_chart(tmp_path: Path) -> Path:
+    """A chart whose CRD does not have spec.seed yet."""
+    chart = tmp_path / "rtj-operator"
+    shutil.copytree(CHART, chart)
+    file = chart / "files" / f"{crd.NAME}.yaml"
+    text = file.read_text()
+    start = text.index("              seed:\n")
+    file.write_text(text[:start] + text[text.index("              epochs:\n") :])
+    return chart
+
+
+def test_the_crd_is_upgraded_with_the_release_and_outlives_it_with_the_jobs(
+    cluster: Cluster, older_chart: Path
+) -> None:
+    cluster.upgrade(older_chart)
+    cluster.run("kubectl", "apply", "--filename=-", stdin=json.dumps(JOB))
+    assert "seed" not in cluster.run("kubectl", "get", "rtj", "job", "-o", "json")
+
+    cluster.upgrade(CHART)
+    seed = ("get", "crd", crd.NAME, "-o", "jsonpath={..spec.properties.seed.description}")
+    assert "random generator" in cluster.run("kubectl", *seed)
+
+    cluster.run("helm", "uninstall", "train")
+    assert cluster.has_crd()
+    assert "resumabletrainingjob.resumable.training/job" in cluster.run(
+        "kubectl", "get", "rtj", "-o", "name"
+    )
+
+    cluster.upgrade(CHART)
+    assert cluster.run("kubectl", "get", "rtj", "job", "-o", "jsonpath={.spec.totalSteps}") == "1"
+
+
+def test_the_crd_goes_with_the_release_when_that_was_asked_for(cluster: Cluster) -> None:
+    cluster.upgrade(CHART, "--set=crds.keep=false")
+    cluster.run("helm", "uninstall", "train", "--wait")
+    assert not cluster.has_crd()
