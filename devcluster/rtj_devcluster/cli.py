@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from rtj_devcluster import build as building
@@ -72,11 +73,12 @@ def status(context: typer.Context) -> None:
     for node in cluster.status():
         ready = "unknown to Kubernetes" if node.ready is None else str(node.ready)
         table.add_row(node.name, node.power, ready)
-    console.print(table)
+    answers = Console()
+    answers.print(table)
     others = sorted({slot.cluster for slot in slots.taken()} - {cluster.name})
     if others:
-        console.print(f"other clusters: {', '.join(others)}")
-    console.print(f"images: {', '.join(sorted(image_store.images())) or 'none'}")
+        answers.print(f"other clusters: {', '.join(others)}")
+    answers.print(f"images: {', '.join(sorted(image_store.images())) or 'none'}")
 
 
 @app.command()
@@ -162,7 +164,13 @@ def _tool(name: str, context: typer.Context) -> None:
     os.execve(program, [program, *context.args], environment)  # noqa: S606 - no shell is meant
 
 
-_PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+_PASS_ON = {
+    "ignore_unknown_options": True,
+    "allow_extra_args": True,
+    # Stops at the first word, so that a later `--` reaches the tool.
+    "allow_interspersed_args": False,
+    "help_option_names": [],
+}
 
 
 @app.command(context_settings=_PASS_ON)

@@ -104,7 +104,11 @@ class Cluster:
         Raises:
             CommandFailedError: it ended with an error; the message holds its words.
         """
-        command = [kubebox.binary("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
+        command: list[str | Path] = [
+            kubebox.binary("kubectl"),
+            f"--kubeconfig={self.kubeconfig}",
+            *arguments,
+        ]
         return run(command, text_input=text_input).stdout
 
     def get(self, *arguments: str) -> Any:

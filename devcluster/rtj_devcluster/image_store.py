@@ -34,6 +34,7 @@ PAUSE_IMAGE = "docker.io/library/rtj-pause:1"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
+_DIES_WITH_CALLER = ("setpriv", "--pdeathsig", "KILL")
 _DATABASES = (
     "io.containerd.metadata.v1.bolt/meta.db",
     "io.containerd.snapshotter.v1.overlayfs/metadata.db",
@@ -182,9 +183,7 @@ def _store() -> Iterator[Path]:
     )
     with (folder() / "containerd.log").open("wb") as log:
         containerd = subprocess.Popen(
-            # Where this process is killed, the kernel ends the containerd with it.
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount"]
-            + ["containerd", f"--config={config}"],
+            [*_DIES_WITH_CALLER, "unshare", "--mount", "containerd", f"--config={config}"],
             stdout=log,
             stderr=log,
         )

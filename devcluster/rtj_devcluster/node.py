@@ -13,7 +13,7 @@ from rtj_devcluster.node_init import CONTAINERD_SOCKET
 from rtj_devcluster.processes import Process
 from rtj_devcluster.shell import tail, wait_until
 
-_NAMESPACES = ("--mount", "--pid", "--net", "--uts", "--ipc")
+_UNSHARE = ("--mount", "--pid", "--net", "--uts", "--ipc", "--mount-proc", "--propagation", "slave")
 _CONTAINERD_TIMEOUT_SECONDS = 60.0
 
 
@@ -69,11 +69,10 @@ class Node:
 
     def _switch_on(self, machine: Path) -> Process:
         # --kill-child: the kernel kills process 1, and so the node, when its keeper is killed.
-        unshare = ["unshare", *_NAMESPACES, "--fork", "--kill-child", "--mount-proc"]
+        unshare = ["unshare", *_UNSHARE, "--fork", "--kill-child"]
         return processes.start(
             self.record,
-            [*unshare, "--propagation", "slave"]
-            + [sys.executable, "-m", "rtj_devcluster.node_init", str(machine)],
+            [*unshare, sys.executable, "-m", "rtj_devcluster.node_init", str(machine)],
             log=self.files.folder / "log" / "init.log",
         )
 
