@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,7 +41,8 @@ class KubeCluster:
         try:
             config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
-            await config.load_kube_config(client_configuration=configuration)
+            path = os.environ.get("KUBECONFIG")
+            await config.load_kube_config(path, client_configuration=configuration)
         return cls(client.ApiClient(configuration))
 
     async def __aenter__(self) -> Self:

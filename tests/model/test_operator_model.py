@@ -42,7 +42,7 @@ EXITS = [
     Exit(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED),
 ]
 
-BACKOFF_LIMIT = 2
+BACKOFF_LIMIT = 1
 REPLACED_WITHIN_SECONDS = 15.0
 Step = Callable[..., None]
 
@@ -112,15 +112,20 @@ class OperatorMachine(RuleBasedStateMachine):
             self.world.end(trainer, how.code, how.reason, oom=how.oom)
 
     @precondition(lambda self: self._trainers())
-    @happens(kind=st.sampled_from(["complete", "refuse", "hang", "none", "none", "none"]))
+    @rule(after=st.sampled_from([30, 70]))
+    def hang(self, after: int) -> None:
+        for trainer in self._trainers():
+            trainer.hung = True
+        self.world.advance(after)
+
+    @precondition(lambda self: self._trainers())
+    @happens(kind=st.sampled_from(["complete", "refuse", "none", "none", "none"]))
     def something_rare(self, kind: str) -> None:
         for trainer in self._trainers():
             if kind == "complete":
                 self.world.complete(trainer)
             elif kind == "refuse":
                 self.world.end(trainer, ExitCode.PERMANENT, Reason.FINGERPRINT_MISMATCH)
-            elif kind == "hang":
-                trainer.hung = True
 
     @happens(evicted=st.booleans(), gracefully=st.booleans())
     def take_the_pod_away(self, evicted: bool, gracefully: bool) -> None:

@@ -1,0 +1,192 @@
+"""What the operator's integration tests share: a node that the test plays, on a real API server.
+
+There is no kubelet behind that API server, so these few lines bind pods, report containers, and
+beat the Lease as a trainer would.
+"""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kubernetes.aio import client, config
+from rtj_api import names
+from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, Position, TrainerPhase
+from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_ATTEMPT, ExitCode, Reason
+from rtj_operator.cluster import (
+    CLAIMS,
+    CONFIG_MAPS,
+    JOBS,
+    LEASES,
+    NODE_LEASES,
+    NODES,
+    PODS,
+    ConflictError,
+    Kind,
+    Manifest,
+    NotFoundError,
+)
+from rtj_operator.kube import KubeCluster
+
+TOTAL_STEPS = 30
+CRD = Path(__file__).parents[2] / "crds" / f"{names.PLURAL}.{names.GROUP}.yaml"
+
+
+async def load_configuration(kubeconfig: Path) -> client.Configuration:
+    """Read a kubeconfig."""
+    configuration = client.Configuration()
+    await config.load_kube_config(str(kubeconfig), client_configuration=configuration)
+    return configuration
+
+
+async def connect(kubeconfig: Path) -> KubeCluster:
+    """Open the adapter under test with an administrator's rights."""
+    return KubeCluster(client.ApiClient(await load_configuration(kubeconfig)))
+
+
+def job_manifest(name: str, **spec: Any) -> Manifest:
+    """Return a job that needs the ConfigMap `code` and the claim `work`."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": name},
+        "spec": {
+            "builder": {"configMap": {"name": "code"}},
+            "totalSteps": TOTAL_STEPS,
+            "checkpoint": {"claimName": "work"},
+            "trainer": {"image": "docker.io/library/rtj-trainer:dev", "gracePeriodSeconds": 5},
+            **spec,
+        },
+    }
+
+
+async def create_inputs(cluster: KubeCluster, namespace: str) -> None:
+    """Create what a job mounts."""
+    code = {"metadata": {"name": "code"}, "data": {"builder.py": ""}}
+    claim = {
+        "metadata": {"name": "work"},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    await cluster.create(CONFIG_MAPS, namespace, code)
+    await cluster.create(CLAIMS, namespace, claim)
+
+
+class PlayedNode:
+    """A node, its kubelet and its trainers."""
+
+    def __init__(self, cluster: KubeCluster, namespace: str, preempted_at: dict[int, int]) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self.name = f"node-{namespace}"
+        self._preempted_at = preempted_at
+        """By attempt, the step at which its trainer is asked to stop."""
+        self.steps: dict[int, int] = {}
+        """By attempt, how far its trainer came."""
+        self.containers: list[str] = []
+        """Uids of the pods whose container ran."""
+        self._commit: CommitRef | None = None
+
+    async def live(self) -> None:
+        """Play until cancelled."""
+        await self._cluster.create(NODES, "", {"metadata": {"name": self.name}})
+        lease = {"metadata": {"name": self.name}, "spec": {"renewTime": _now()}}
+        await self._cluster.create(LEASES, NODE_LEASES, lease)
+        while True:
+            for pod in await self._cluster.list(PODS, self._namespace, names.LABEL_JOB):
+                try:
+                    await self._play(pod)
+                except (ConflictError, NotFoundError):
+                    continue  # The operator was faster; look again.
+            lease = await self._cluster.get(LEASES, NODE_LEASES, self.name)
+            lease["spec"]["renewTime"] = _now()
+            await self._cluster.replace(LEASES, NODE_LEASES, lease)
+            await asyncio.sleep(0.1)
+
+    async def _play(self, pod: Manifest) -> None:
+        if not pod["spec"].get("nodeName"):
+            await self._bind(pod["metadata"]["name"])
+        elif pod["status"]["phase"] == "Pending":
+            self.containers.append(pod["metadata"]["uid"])
+            await self._report(pod, "Running", {"running": {}})
+        elif pod["status"]["phase"] == "Running":
+            await self._train(pod)
+
+    async def _bind(self, pod: str) -> None:
+        binding = {"metadata": {"name": pod}, "target": {"kind": "Node", "name": self.name}}
+        kind = Kind("v1", f"pods/{pod}/binding", "Binding")
+        await self._cluster.create(kind, self._namespace, binding)
+
+    async def _train(self, pod: Manifest) -> None:
+        attempt = int(pod["metadata"]["labels"][LABEL_ATTEMPT])
+        start = self._commit.step if self._commit else 0
+        step = min(self.steps.get(attempt, start) + 1, TOTAL_STEPS)
+        self.steps[attempt] = step
+        final = None
+        if step == self._preempted_at.get(attempt):
+            final = _record(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+        elif step == TOTAL_STEPS:
+            final = _record(ExitCode.COMPLETED, Reason.COMPLETED)
+        if final:
+            name = f"{step:012d}-{attempt:06d}"
+            self._commit = CommitRef(id=name, step=step, time=datetime.now(UTC))
+        await self._beat(pod, attempt, step, final)
+        if final:
+            phase = "Succeeded" if final.exit_code == 0 else "Failed"
+            message = final.model_dump_json(by_alias=True)
+            await self._report(
+                pod, phase, {"terminated": {"exitCode": final.exit_code, "message": message}}
+            )
+
+    async def _beat(
+        self, pod: Manifest, attempt: int, step: int, final: FinalRecord | None
+    ) -> None:
+        beat = Heartbeat(
+            attempt=attempt,
+            phase=TrainerPhase.FINISHED if final else TrainerPhase.TRAINING,
+            position=Position(step=step, total_steps=TOTAL_STEPS),
+            commit=self._commit,
+            final=final,
+        )
+        job = pod["metadata"]["labels"][names.LABEL_JOB]
+        lease = await self._cluster.get(LEASES, self._namespace, job)
+        text = json.loads(beat.model_dump_json(by_alias=True))
+        lease["metadata"]["annotations"] = {ANNOTATION_HEARTBEAT: json.dumps(text)}
+        lease["spec"] = {
+            "holderIdentity": pod["metadata"]["uid"],
+            "leaseTransitions": attempt,
+            "renewTime": _now(),
+        }
+        await self._cluster.replace(LEASES, self._namespace, lease)
+
+    async def _report(self, pod: Manifest, phase: str, state: dict[str, Any]) -> None:
+        status = {
+            "name": names.TRAINER_CONTAINER,
+            "image": "i",
+            "imageID": "i",
+            "ready": False,
+            "restartCount": 0,
+            "state": state,
+        }
+        pod["status"] = {**pod["status"], "phase": phase, "containerStatuses": [status]}
+        await self._cluster.replace(PODS, self._namespace, pod, "status")
+
+
+async def wait_for_end(cluster: KubeCluster, namespace: str, name: str) -> Manifest:
+    """Wait until the job is Completed or Failed, and return its status."""
+    while True:
+        status: Manifest = (await cluster.get(JOBS, namespace, name)).get("status", {})
+        if status.get("phase") in ("Completed", "Failed"):
+            return status
+        await asyncio.sleep(0.1)
+
+
+def _record(code: ExitCode, reason: Reason) -> FinalRecord:
+    return FinalRecord(exit_code=code, reason=reason, message=f"The played trainer: {reason}.")
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
