@@ -1,0 +1,95 @@
+"""Runs attempts of the trainer in processes of their own, without importing TensorFlow each time.
+
+The server imports TensorFlow once, starts nothing with it, and forks for every request on its
+standard input. A child is a trainer process like any other: it reads its environment, it can be
+killed, and its exit status is the answer. A request may name a moment at which the child signals
+itself; the moments are calls of functions that the protocol is made of.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import keras  # noqa: F401 - what makes a start slow
+import tensorflow  # noqa: F401 - the same
+
+MOMENTS = {
+    "fence": ("rtj_trainer.commits.attempts", "create_fence"),
+    "dataset": ("rtj_trainer.pipeline", "read_graph"),
+    "probe": ("rtj_trainer.pipeline", "probe"),
+    "restore": ("rtj_trainer.state", "TrainingState.restore"),
+    "start-record": ("rtj_trainer.commits.attempts", "write_start_record"),
+    "batch": ("rtj_trainer.batches", "training_data"),
+    "step": ("rtj_trainer.ledger", "LedgerWriter.append"),
+    "ledger-flush": ("rtj_trainer.ledger", "LedgerWriter.flush"),
+    "state-written": ("rtj_trainer.state", "TrainingState.write"),
+    "fsync-file": ("rtj_trainer.files", "fsync_file"),
+    "fsync-directory": ("rtj_trainer.files", "fsync_directory"),
+    "write-file": ("rtj_trainer.files", "write_file"),
+    "rename": ("rtj_trainer.files", "rename_directory"),
+    "retention": ("rtj_trainer.committer", "delete_old_commits"),
+}
+
+
+def _arm(moment: str, count: int, number: int, before: bool) -> None:
+    module_name, path = MOMENTS[moment]
+    owner: Any = import_module(module_name)
+    *outer, name = path.split(".")
+    for part in outer:
+        owner = getattr(owner, part)
+    original: Callable[..., Any] = getattr(owner, name)
+    calls = 0
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if before and calls == count:
+            os.kill(os.getpid(), number)
+        result = original(*args, **kwargs)
+        if not before and calls == count:
+            os.kill(os.getpid(), number)
+        return result
+
+    setattr(owner, name, counted)
+
+
+def _child(request: dict[str, Any]) -> None:
+    os.setsid()
+    output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ.update(request["env"])
+    kill = request.get("kill")
+    if kill:
+        number = getattr(signal, kill["signal"])
+        _arm(kill["moment"], kill["count"], number, kill["before"])
+    for name in request.get("patches", ()):
+        exec(Path(name).read_text(), {})  # noqa: S102 - a test's own file
+    from rtj_trainer.__main__ import main
+
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def main() -> None:
+    """Answer each request with the exit status; negative numbers are signals."""
+    print("ready", flush=True)  # noqa: T201 - the protocol
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _child(json.loads(line))
+            finally:
+                os._exit(99)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201 - the protocol
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Jobs on a temporary volume, run by real trainer processes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rtj_api.names import ExitCode
+from rtj_trainer.commits.layout import JobDirectory
+from rtj_trainer.commits.manifest import Manifest, read_manifest
+from rtj_trainer.ledger import Entry, committed_trajectory
+
+HERE = Path(__file__).parent
+BUILDERS = HERE / "builders"
+REPOSITORY = HERE.parents[2]
+
+
+class AttemptServer:
+    """The process of `attempt_server.py`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "attempt_server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+        )
+        assert self._readline() == "ready"
+
+    def run(self, request: dict[str, Any]) -> int:
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._readline())
+
+    def _readline(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline().strip()
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A signal that a trainer sends itself at the n-th time that it gets to a moment."""
+
+    moment: str
+    count: int = 1
+    signal: str = "SIGKILL"
+    before: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.signal}-{'before' if self.before else 'after'}-{self.moment}-{self.count}"
+
+
+@dataclass
+class Job:
+    """A job on a volume, and its attempts so far."""
+
+    server: AttemptServer
+    folder: Path
+    config: dict[str, Any]
+    attempts: int = 0
+    codes: list[int] = field(default_factory=list)
+    patches: list[Path] = field(default_factory=list)
+
+    @property
+    def directory(self) -> JobDirectory:
+        return JobDirectory(self.folder / "volume" / "uid")
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text() if (self.folder / "log").exists() else ""
+
+    def run(self, kill: Kill | None = None, **changes: Any) -> int:
+        """Run the next attempt and return its exit code, negative for a signal."""
+        self.attempts = changes.pop("attempt", self.attempts + 1)
+        self.termination_log.write_text("")
+        config = {**self.config, "attempt": self.attempts, **changes}
+        code = self.server.run(
+            {
+                "log": str(self.folder / "log"),
+                "kill": kill.__dict__ if kill else None,
+                "patches": [str(path) for path in self.patches],
+                "env": {
+                    "RTJ_CONFIG": json.dumps(config),
+                    "RTJ_POD_UID": f"pod-{self.attempts}",
+                    "RTJ_TERMINATION_LOG": str(self.termination_log),
+                },
+            }
+        )
+        self.codes.append(code)
+        return code
+
+    def run_to_end(self, *kills: Kill) -> None:
+        """Run an attempt for each kill, then one that completes."""
+        for kill in kills:
+            code = self.run(kill)
+            expected = (-9,) if kill.signal == "SIGKILL" else (ExitCode.PREEMPTED,)
+            assert code in expected, f"{kill}: exit {code}\n{self.log[-3000:]}"
+        assert self.run() == ExitCode.COMPLETED, self.log[-3000:]
+
+    @property
+    def termination_log(self) -> Path:
+        return self.folder / "termination-log"
+
+    @property
+    def final_record(self) -> dict[str, Any]:
+        """What the last attempt left in its termination message."""
+        record: dict[str, Any] = json.loads(self.termination_log.read_text())
+        return record
+
+    @property
+    def last_manifest(self) -> Manifest:
+        return read_manifest(self.directory.commit(self.directory.commit_ids()[-1]))
+
+    def outcome(self) -> tuple[str, str, list[Entry]]:
+        """Return the hash of the last state, the ledger's, and the trajectory."""
+        manifest = self.last_manifest
+        assert manifest.complete
+        trajectory = committed_trajectory(self.directory.root)
+        return manifest.state_sha256, manifest.ledger_hash, trajectory
+
+
+MakeJob = Callable[..., Job]
+"""(builder: a folder, or the source of a module; fields of the configuration) -> Job."""
+
+
+def create_job(
+    server: AttemptServer, folder: Path, builder: Path | str = BUILDERS, **changes: Any
+) -> Job:
+    """Make a job; `changes` are fields of its configuration or of its builder."""
+    (folder / "volume").mkdir()
+    if isinstance(builder, str):
+        source, builder = builder, folder / "builder"
+        builder.mkdir()
+        (builder / "builder.py").write_text(source)
+    spec = {
+        "path": str(builder),
+        "module": "builder",
+        "datasetFunction": "build_dataset",
+        "datasetParams": {},
+        "modelFunction": "build_model",
+        "modelParams": {},
+        **{key: changes.pop(key) for key in list(changes) if key in _BUILDER_KEYS},
+    }
+    config = {
+        "jobName": "job",
+        "jobUid": "uid",
+        "volume": str(folder / "volume"),
+        "builder": spec,
+        "seed": 7,
+        "epochs": 3,
+        "totalSteps": None,
+        "checkpoint": {"claimName": "claim", "everySteps": 5, "keep": 3},
+        **changes,
+    }
+    return Job(server, folder, config)
+
+
+_BUILDER_KEYS = {
+    "path",
+    "module",
+    "datasetFunction",
+    "datasetParams",
+    "modelFunction",
+    "modelParams",
+}

@@ -1,0 +1,187 @@
+"""What a new user gets wrong in a builder ends with a code and a sentence that says what to mend."""
+
+from typing import Any
+
+import pytest
+from rtj_api.names import ExitCode
+
+from tests.unit.trainer.support import BUILDERS, MakeJob
+
+pytestmark = pytest.mark.unit
+
+GOOD = (BUILDERS / "builder.py").read_text()
+
+
+def replaced(before: str, after: str) -> str:
+    assert before in GOOD
+    return GOOD.replace(before, after)
+
+
+CASES: list[Any] = [
+    pytest.param(
+        "def build_dataset(:\n",
+        {},
+        ("BuilderInvalid", ["builder.py:1", "invalid syntax"]),
+        id="syntax-error",
+    ),
+    pytest.param(
+        GOOD,
+        {"module": "bilder"},
+        ("BuilderInvalid", ["spec.builder.module", "'bilder'", "which has builder"]),
+        id="unknown-module",
+    ),
+    pytest.param(
+        "import pandaz\n",
+        {},
+        ("BuilderInvalid", ["imports 'pandaz'", "not in the image"]),
+        id="missing-dependency",
+    ),
+    pytest.param(
+        GOOD,
+        {"datasetFunction": "by_idx"},
+        ("FunctionNotFound", ["datasetFunction", "'by_idx'", "by_index", "shuffled"]),
+        id="unknown-dataset-function",
+    ),
+    pytest.param(
+        GOOD,
+        {"modelFunction": "model"},
+        ("FunctionNotFound", ["modelFunction", "build_model"]),
+        id="unknown-model-function",
+    ),
+    pytest.param(
+        GOOD,
+        {"datasetParams": {"batchsize": 3}},
+        ("ParamsInvalid", ["datasetParams", "'batchsize'", "batch_size: int = 8"]),
+        id="unknown-parameter",
+    ),
+    pytest.param(
+        GOOD,
+        {"datasetFunction": "csv"},
+        ("ParamsInvalid", ["missing a required argument: 'path'"]),
+        id="missing-parameter",
+    ),
+    pytest.param(
+        GOOD,
+        {"datasetParams": {"batch_size": "8"}},
+        ("ParamsInvalid", ["datasetParams.batch_size", "wants int", "str '8'"]),
+        id="parameter-of-another-type",
+    ),
+    pytest.param(
+        GOOD,
+        {"modelParams": {"units": True}},
+        ("ParamsInvalid", ["modelParams.units", "wants int", "bool True"]),
+        id="model-parameter-of-another-type",
+    ),
+    pytest.param(
+        "def by_index(): return 3\ndef build_model(): return 4\n",
+        {},
+        ("BuilderInvalid", ["must return a tf.data.Dataset, not int"]),
+        id="no-dataset",
+    ),
+    pytest.param(
+        GOOD + "\ndef build_model(): return 'm'\n",
+        {},
+        ("BuilderInvalid", ["must return a compiled keras.Model, not str"]),
+        id="no-model",
+    ),
+    pytest.param(
+        GOOD + "\ndef build_model(): return keras.Sequential([keras.layers.Dense(1)])\n",
+        {},
+        ("BuilderInvalid", ["call model.compile"]),
+        id="model-not-compiled",
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "changes", "expected"), CASES)
+def test_a_wrong_builder_is_permanent_and_says_what_to_mend(
+    source: str, changes: dict[str, Any], expected: tuple[str, list[str]], make_job: MakeJob
+) -> None:
+    job = make_job(source, **{"datasetFunction": "by_index", **changes})
+    assert job.run() == ExitCode.PERMANENT, job.log
+    record = job.final_record
+    assert record["reason"] == expected[0]
+    for word in expected[1]:
+        assert word in record["message"]
+    assert not job.directory.commit_ids()
+
+
+@pytest.mark.parametrize(
+    ("source", "reason", "words"),
+    [
+        ("raise OSError('disk is away')\n", "BuilderFailed", ["OSError: disk is away", "line 1"]),
+        (
+            "def by_index():\n    return open('/nowhere.csv')\ndef build_model(): pass\n",
+            "BuilderFailed",
+            ["by_index raised FileNotFoundError", "/nowhere.csv", "line 2"],
+        ),
+        (
+            replaced("keras.Input((3,)),", "keras.Input((4,)),"),
+            "TrainerFailed",
+            ["cannot be traced", "shape"],
+        ),
+    ],
+    ids=["module-raises", "function-raises", "model-does-not-fit"],
+)
+def test_a_builder_that_raises_is_a_user_error_that_may_be_retried(
+    source: str, reason: str, words: list[str], make_job: MakeJob
+) -> None:
+    job = make_job(source, datasetFunction="by_index")
+    assert job.run() == ExitCode.USER_ERROR, job.log
+    assert job.final_record["reason"] == reason
+    for word in words:
+        assert word in job.final_record["message"]
+
+
+def test_data_that_fails_in_the_middle_is_a_user_error_and_keeps_its_commits(
+    make_job: MakeJob,
+) -> None:
+    source = (
+        GOOD
+        + """
+
+def failing():
+    data = tf.data.Dataset.range(100).batch(8)
+    return data.map(lambda n: _features(n + 0 * tf.gather(tf.range(90, dtype=tf.int64), n)))
+"""
+    )
+    job = make_job(source, datasetFunction="failing")
+    assert job.run() == ExitCode.USER_ERROR
+    assert job.final_record["reason"] == "TrainerFailed"
+    assert "is not in [0, 90)" in job.final_record["message"]
+    assert job.last_manifest.step == 10
+
+
+def test_a_configuration_that_is_not_valid_names_the_field(make_job: MakeJob) -> None:
+    job = make_job()
+    assert job.run(epochs="many") == ExitCode.PERMANENT
+    assert job.final_record["reason"] == "InvalidSpec"
+    assert "epochs" in job.final_record["message"]
+
+
+def test_a_volume_that_cannot_be_written_is_a_user_error(make_job: MakeJob) -> None:
+    job = make_job()
+    (job.folder / "volume").rmdir()
+    (job.folder / "volume").write_text("a file is in the way")
+    assert job.run() == ExitCode.USER_ERROR
+    assert job.final_record["reason"] == "VolumeUnusable"
+
+
+def test_a_full_volume_skips_a_commit_and_training_goes_on(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index")
+    patch = job.folder / "full.py"
+    patch.write_text(
+        "from rtj_trainer import files\n"
+        "original, calls = files.fsync_file, []\n"
+        "def full(path):\n"
+        "    calls.append(path)\n"
+        "    if '000000000010' in str(path):\n"
+        "        raise OSError(28, 'No space left on device')\n"
+        "    original(path)\n"
+        "files.fsync_file = full\n"
+    )
+    job.patches.append(patch)
+    job.run_to_end()
+    assert "commit at step 10 was skipped: the volume is full" in job.log
+    assert [found.step for found in job.directory.commit_ids()] == [30, 35, 39]
+    assert not job.directory.temporary_folders()

@@ -1,0 +1,357 @@
+"""The commit protocol on a real file system, with writers killed at every boundary."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rtj_api.names import Reason
+from rtj_trainer import files
+from rtj_trainer.commits import attempts, lineage, retention
+from rtj_trainer.commits.attempts import StartRecord
+from rtj_trainer.commits.layout import CommitId, JobDirectory
+from rtj_trainer.commits.manifest import CommitDamagedError, Manifest, verify_commit
+from rtj_trainer.commits.writer import write_commit
+from rtj_trainer.errors import PermanentError, SupersededError
+
+pytestmark = pytest.mark.unit
+
+BOUNDARIES = (
+    "write_file",
+    "fsync_file",
+    "fsync_directory",
+    "create_exclusively",
+    "rename_directory",
+)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobDirectory:
+    directory = JobDirectory(tmp_path / "uid")
+    directory.create()
+    return directory
+
+
+def start(job: JobDirectory, attempt: int, expected_step: int = 0) -> CommitId | None:
+    """Do what an attempt does before it trains; return the commit that it goes on from."""
+    attempts.create_fence(job, attempt, f"pod-{attempt}")
+    retention.remove_leftovers(job, attempt)
+    chosen = lineage.choose(job, attempt, expected_step).commit_id
+    attempts.write_start_record(job, StartRecord(attempt, chosen))
+    return chosen
+
+
+def commit(job: JobDirectory, step: int, attempt: int) -> CommitId:
+    commit_id = CommitId(step, attempt)
+
+    def write_state(folder: Path) -> None:
+        (folder / "state.index").write_bytes(b"index")
+        (folder / "state.data").write_bytes(f"step {step}".encode() * 100)
+
+    manifest = Manifest(
+        step=step,
+        epoch=0,
+        step_in_epoch=step,
+        samples=step,
+        attempt=attempt,
+        parent=None,
+        time=datetime.now(UTC),
+        strategy="index",
+        fingerprint={},
+        ledger_hash="",
+        state_sha256="",
+        target={},
+    )
+    write_commit(job, commit_id, manifest, write_state)
+    return commit_id
+
+
+def killed_at(boundary: str, count: int, before: bool, act: Callable[[], object]) -> bool:
+    """Run `act` in a process that kills itself at a boundary; return whether it got that far."""
+    pid = os.fork()
+    if pid == 0:
+        original = getattr(files, boundary)
+        calls = 0
+
+        def lethal(*args: object) -> object:
+            nonlocal calls
+            calls += 1
+            if before and calls == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = original(*args)
+            if calls == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(files, boundary, lethal)
+        try:
+            act()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_a_writer_killed_at_any_boundary_leaves_the_old_or_the_new_commit(
+    boundary: str, before: bool, tmp_path: Path
+) -> None:
+    outcomes = set()
+    for count in range(1, 20):
+        job = JobDirectory(tmp_path / f"{count}")
+        job.create()
+        start(job, 1)
+        commit(job, 10, 1)
+        if not killed_at(boundary, count, before, lambda job=job: commit(job, 20, 1)):
+            break
+        chosen = start(job, 2)
+        assert chosen in (CommitId(10, 1), CommitId(20, 1))
+        assert not job.temporary_folders()
+        outcomes.add(chosen)
+    assert outcomes or boundary == "create_exclusively", "never killed"
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_an_attempt_killed_while_it_starts_costs_no_position(
+    boundary: str, before: bool, tmp_path: Path
+) -> None:
+    for count in range(1, 10):
+        job = JobDirectory(tmp_path / f"{count}")
+        job.create()
+        start(job, 1)
+        commit(job, 10, 1)
+        killed = killed_at(boundary, count, before, lambda job=job: start(job, 2))
+        assert start(job, 3) == CommitId(10, 1)
+        if not killed:
+            break
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_a_deletion_killed_at_any_boundary_spares_the_newest_commits(
+    boundary: str, before: bool, tmp_path: Path
+) -> None:
+    for count in range(1, 10):
+        job = JobDirectory(tmp_path / f"{count}")
+        job.create()
+        start(job, 1)
+        for step in (10, 20, 30, 40):
+            commit(job, step, 1)
+        killed = killed_at(
+            boundary, count, before, lambda job=job: retention.delete_old_commits(job, 1, keep=2)
+        )
+        assert start(job, 2) == CommitId(40, 1)
+        verify_commit(job.commit(CommitId(30, 1)))
+        if not killed:
+            break
+
+
+def test_a_stale_writer_cannot_commit_after_a_newer_attempt_has_its_fence(
+    job: JobDirectory,
+) -> None:
+    start(job, 1)
+    commit(job, 10, 1)
+    attempts.create_fence(job, 2, "pod-2")
+    with pytest.raises(SupersededError, match="attempt 2 has started"):
+        commit(job, 20, 1)
+    assert job.commit_ids() == [CommitId(10, 1)]
+    assert not job.temporary_folders()
+
+
+def test_a_stale_writer_that_was_paused_in_its_rename_changes_nothing(
+    job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(job, 1)
+    commit(job, 10, 1)
+    rename = files.rename_directory
+
+    def paused(source: Path, target: Path) -> None:
+        # Attempt 2 takes over after the stale writer looked for a fence, and before it renames.
+        monkeypatch.setattr(files, "rename_directory", rename)
+        keep_folder = source.with_name("kept")
+        shutil.copytree(source, keep_folder)
+        assert start(job, 2) == CommitId(10, 1)
+        commit(job, 15, 2)
+        rename(keep_folder, target)
+        raise FileNotFoundError(source)
+
+    monkeypatch.setattr(files, "rename_directory", paused)
+    with pytest.raises(FileNotFoundError):
+        commit(job, 20, 1)
+    assert CommitId(20, 1) in job.commit_ids()
+    assert start(job, 3) == CommitId(15, 2)
+
+
+def test_a_stale_writer_deletes_nothing(job: JobDirectory) -> None:
+    start(job, 1)
+    for step in (10, 20, 30):
+        commit(job, step, 1)
+    attempts.create_fence(job, 2, "pod-2")
+    with pytest.raises(SupersededError):
+        retention.delete_old_commits(job, 1, keep=2)
+    assert len(job.commit_ids()) == 3
+
+
+def test_an_attempt_number_is_taken_once(job: JobDirectory) -> None:
+    attempts.create_fence(job, 1, "pod-a")
+    with pytest.raises(SupersededError, match="already started by another process"):
+        attempts.create_fence(job, 1, "pod-b")
+    assert json.loads(job.fence(1).read_text())["podUid"] == "pod-a"
+
+
+def test_an_old_attempt_that_starts_late_writes_nothing(job: JobDirectory) -> None:
+    attempts.create_fence(job, 3, "pod-3")
+    before = sorted(job.attempts.iterdir())
+    with pytest.raises(SupersededError, match="attempt 3 has started"):
+        attempts.create_fence(job, 2, "pod-2")
+    assert sorted(job.attempts.iterdir()) == before
+
+
+def test_attempts_that_never_committed_are_passed_through(job: JobDirectory) -> None:
+    start(job, 1)
+    commit(job, 10, 1)
+    assert start(job, 2) == CommitId(10, 1)
+    attempts.create_fence(job, 3, "pod-3")  # killed before it chose
+    assert start(job, 4) == CommitId(10, 1)
+
+
+def test_lineage_goes_back_over_attempts(job: JobDirectory) -> None:
+    start(job, 1)
+    for step in (10, 20, 30):
+        commit(job, step, 1)
+    shutil.rmtree(job.commit(CommitId(30, 1)))
+    start(job, 2)
+    commit(job, 25, 2)
+    assert lineage.candidates(job, 3) == [CommitId(25, 2), CommitId(20, 1), CommitId(10, 1)]
+
+
+def damage_missing(folder: Path) -> None:
+    (folder / "state.data").unlink()
+
+
+def damage_truncated(folder: Path) -> None:
+    os.truncate(folder / "state.data", 10)
+
+
+def damage_bit(folder: Path) -> None:
+    content = bytearray((folder / "state.data").read_bytes())
+    content[7] ^= 1
+    (folder / "state.data").write_bytes(bytes(content))
+
+
+def damage_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text("{")
+
+
+def damage_no_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def damage_all(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_missing, "state.data cannot be read"),
+        (damage_truncated, "state.data has 10 bytes instead of 700"),
+        (damage_bit, "state.data has another content"),
+        (damage_manifest, "manifest.json is not valid"),
+        (damage_no_manifest, "manifest.json cannot be read"),
+        (damage_all, "manifest.json cannot be read"),
+    ],
+)
+def test_a_damaged_commit_is_passed_over_with_the_reason(
+    damage: Callable[[Path], None], words: str, job: JobDirectory
+) -> None:
+    start(job, 1)
+    commit(job, 10, 1)
+    commit(job, 20, 1)
+    assert start(job, 2) == CommitId(20, 1)
+    damage(job.commit(CommitId(20, 1)))
+    with pytest.raises(CommitDamagedError):
+        verify_commit(job.commit(CommitId(20, 1)))
+    choice = lineage.choose(job, 3, expected_step=20)
+    assert choice.commit_id == CommitId(10, 1)
+    assert words in choice.rejected[0].why
+
+
+def test_a_position_is_lost_when_no_commit_verifies(job: JobDirectory) -> None:
+    start(job, 1)
+    damage_bit(job.commit(commit(job, 10, 1)))
+    with pytest.raises(PermanentError, match="none of 1 commits verifies") as caught:
+        start(job, 2)
+    assert caught.value.reason == Reason.POSITION_LOST
+
+
+@pytest.mark.parametrize("wrong", ["", "{}", '{"startsFrom": "x"}', '{"startsFrom": 3}'])
+def test_a_damaged_start_record_is_never_a_start_from_scratch(
+    wrong: str, job: JobDirectory
+) -> None:
+    start(job, 1)
+    job.start_record(1).write_text(wrong)
+    with pytest.raises(PermanentError, match=r"000001.start.json is damaged"):
+        start(job, 2)
+
+
+def test_commits_without_any_attempt_are_never_a_start_from_scratch(job: JobDirectory) -> None:
+    start(job, 1)
+    commit(job, 10, 1)
+    shutil.rmtree(job.attempts)
+    job.create()
+    with pytest.raises(PermanentError, match="says nothing about them"):
+        start(job, 2)
+
+
+def test_retention_keeps_the_newest_and_drops_dead_branches(job: JobDirectory) -> None:
+    start(job, 1)
+    for step in (10, 20, 30):
+        commit(job, step, 1)
+    damage_bit(job.commit(CommitId(30, 1)))
+    assert start(job, 2) == CommitId(20, 1)
+    commit(job, 30, 2)
+    retention.delete_old_commits(job, 2, keep=2)
+    assert job.commit_ids() == [CommitId(20, 1), CommitId(30, 2)]
+
+
+def test_nothing_is_deleted_while_the_newest_commit_does_not_verify(job: JobDirectory) -> None:
+    start(job, 1)
+    for step in (10, 20, 30):
+        commit(job, step, 1)
+    damage_bit(job.commit(CommitId(30, 1)))
+    assert retention.delete_old_commits(job, 1, keep=2) == []
+    assert len(job.commit_ids()) == 3
+
+
+def test_the_commit_that_an_attempt_started_from_outlives_its_first_own_commit(
+    job: JobDirectory,
+) -> None:
+    start(job, 1)
+    commit(job, 10, 1)
+    start(job, 2)
+    assert retention.delete_old_commits(job, 2, keep=2) == []
+    commit(job, 20, 2)
+    retention.delete_old_commits(job, 2, keep=2)
+    assert CommitId(10, 1) in job.commit_ids()
+
+
+def test_a_failed_write_leaves_no_folder_behind(
+    job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(job, 1)
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "fsync_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        commit(job, 10, 1)
+    assert not job.temporary_folders()
+    assert not job.commit_ids()

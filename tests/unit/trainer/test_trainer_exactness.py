@@ -1,0 +1,186 @@
+"""However often and wherever a trainer is killed, it ends as if it never was.
+
+The jobs have 3 epochs of 13 batches, the last one short, and commit every 5 steps; so epochs end
+between two commits. The model has dropout, batch normalisation, metrics, Adam with a schedule, and
+noise from Keras's global generator.
+"""
+
+from functools import cache
+from typing import Any
+
+import pytest
+from rtj_api.names import ExitCode
+from rtj_trainer.ledger import check_each_id_once_per_epoch
+
+from tests.unit.trainer.support import Job, Kill, MakeJob
+
+pytestmark = pytest.mark.unit
+
+TERM = "SIGTERM"
+ONE_LIFE = [
+    pytest.param([], id="never"),
+    pytest.param([Kill("fence")], id="right-after-its-fence"),
+    pytest.param([Kill("dataset")], id="while-starting"),
+    pytest.param([Kill("start-record")], id="after-its-start-record"),
+    pytest.param([Kill("step", 3)], id="before-the-first-commit"),
+    pytest.param([Kill("step", 13)], id="at-the-end-of-an-epoch"),
+    pytest.param([Kill("batch", 15)], id="at-the-start-of-an-epoch"),
+    pytest.param([Kill("step", 38)], id="in-the-last-epoch"),
+    pytest.param([Kill("state-written", 2)], id="while-committing"),
+    pytest.param([Kill("rename", 2, before=True)], id="before-a-commit-has-its-name"),
+    pytest.param([Kill("rename", 2)], id="after-a-commit-has-its-name"),
+    pytest.param([Kill("retention", 4, before=True)], id="before-old-commits-are-deleted"),
+    pytest.param([Kill("rename", 8)], id="after-the-last-commit"),
+    pytest.param([Kill("step", 17), Kill("restore")], id="while-restoring"),
+    pytest.param([Kill("step", 17), Kill("restore", before=True)], id="before-restoring"),
+    pytest.param([Kill("step", 12), Kill("step", 1)], id="twice-in-a-row"),
+    pytest.param([Kill("step", 7), Kill("step", 7), Kill("step", 7), Kill("step", 7)], id="often"),
+    pytest.param([Kill("step", 22, TERM)], id="asked-to-stop"),
+    pytest.param([Kill("step", 13, TERM)], id="asked-to-stop-at-the-end-of-an-epoch"),
+    pytest.param([Kill("dataset", signal=TERM)], id="asked-to-stop-while-starting"),
+    pytest.param([Kill("state-written", 2, TERM)], id="asked-to-stop-while-committing"),
+    pytest.param([Kill("step", 8, TERM), Kill("step", 3), Kill("step", 9, TERM)], id="mixed"),
+]
+
+
+@pytest.fixture(scope="module")
+def reference(make_job: MakeJob) -> Any:
+    @cache
+    def outcome(dataset: str) -> Any:
+        job = make_job(datasetFunction=dataset)
+        job.run_to_end()
+        return job.outcome()
+
+    return outcome
+
+
+@pytest.mark.parametrize("kills", ONE_LIFE)
+@pytest.mark.parametrize("dataset", ["shuffled", "by_index"])
+def test_a_killed_job_ends_with_the_same_weights_and_the_same_examples(
+    dataset: str, kills: list[Kill], make_job: MakeJob, reference: Any
+) -> None:
+    job = make_job(datasetFunction=dataset)
+    job.run_to_end(*kills)
+    assert job.outcome() == reference(dataset)
+    trajectory = job.outcome()[2]
+    assert check_each_id_once_per_epoch(trajectory, range(100)) == {0: 100, 1: 100, 2: 100}
+
+
+def test_every_epoch_has_another_order(reference: Any) -> None:
+    for dataset in ("shuffled", "by_index"):
+        trajectory = reference(dataset)[2]
+        orders = [
+            tuple(found for entry in trajectory if entry.epoch == epoch for found in entry.ids)
+            for epoch in range(3)
+        ]
+        assert len(set(orders)) == 3
+
+
+def test_a_stopped_trainer_loses_no_step(make_job: MakeJob) -> None:
+    job = make_job()
+    job.config["builder"]["datasetFunction"] = "by_index"
+    assert job.run(Kill("step", 8, TERM)) == ExitCode.PREEMPTED
+    assert job.last_manifest.step == 8
+    assert job.final_record["reason"] == "TrainerPreempted"
+    job.run_to_end()
+    assert "going on from commit 000000000008-000001" in job.log
+
+
+def test_a_job_that_is_complete_does_not_take_another_step(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index")
+    job.run_to_end()
+    before = job.outcome()
+    assert job.run() == ExitCode.COMPLETED
+    assert job.outcome() == before
+    assert not job.directory.ledger_segment(2).exists()
+    assert job.final_record["reason"] == "Completed"
+
+
+def test_total_steps_end_a_job_within_an_epoch(make_job: MakeJob) -> None:
+    outcomes = []
+    for kills in ([], [Kill("step", 17)]):
+        job = make_job(datasetFunction="shuffled", epochs=None, totalSteps=20)
+        job.run_to_end(*kills)
+        assert job.last_manifest.step == 20
+        outcomes.append(job.outcome())
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_job_may_be_made_longer(make_job: MakeJob) -> None:
+    whole = make_job(datasetFunction="shuffled")
+    whole.run_to_end()
+    longer = make_job(datasetFunction="shuffled", epochs=2)
+    longer.run_to_end()
+    longer.config["epochs"] = 3
+    longer.run_to_end()
+    assert longer.outcome() == whole.outcome()
+
+
+def test_another_thread_count_on_the_next_node_changes_nothing(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index")
+    job.run(Kill("step", 12))
+    job.run_to_end()
+    manifests = [job.last_manifest.environment["intraOpThreads"]]
+    assert len(set(manifests)) == 1
+
+
+def test_a_damaged_commit_is_passed_over_and_the_loss_is_reported(
+    make_job: MakeJob, reference: Any
+) -> None:
+    job = make_job(datasetFunction="shuffled")
+    job.run(Kill("step", 18))
+    newest = job.directory.commit(job.directory.commit_ids()[-1])
+    data = next(newest.glob("state.data*"))
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(bytes(content))
+    assert job.run(expectedStep=15) == ExitCode.COMPLETED
+    assert "commit 000000000015-000001 was rejected: state.data" in job.log
+    assert "going on from step 10, although step 15 was committed" in job.log
+    assert job.outcome() == reference("shuffled")
+
+
+def test_a_lost_position_is_never_a_silent_restart(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index")
+    assert job.run(expectedStep=5) == ExitCode.PERMANENT
+    assert job.final_record["reason"] == "PositionLost"
+    assert "had committed step 5, but no commit is there" in job.final_record["message"]
+    assert not job.directory.commit_ids()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 8}, "the seed (7 -> 8)"),
+        ({"datasetParams": {"batch_size": 10}}, "datasetParams (batch_size: absent -> 10"),
+        ({"modelParams": {"units": 9}}, "modelParams (units: absent -> 9)"),
+        ({"datasetFunction": "by_index"}, "the way that the position is kept (iterator -> index)"),
+    ],
+    ids=["seed", "dataset", "model", "function"],
+)
+def test_a_changed_job_is_refused_with_what_changed(
+    change: dict[str, Any], words: str, make_job: MakeJob
+) -> None:
+    job = make_job(datasetFunction="shuffled")
+    job.run(Kill("step", 7))
+    _change(job, change)
+    assert job.run() == ExitCode.PERMANENT
+    assert job.final_record["reason"] == "FingerprintMismatch"
+    assert words in job.final_record["message"]
+
+
+def _change(job: Job, change: dict[str, Any]) -> None:
+    for key, value in change.items():
+        target = job.config["builder"] if key in job.config["builder"] else job.config
+        target[key] = value
+
+
+def test_a_changed_builder_source_is_refused(make_job: MakeJob) -> None:
+    from tests.unit.trainer.support import BUILDERS
+
+    source = (BUILDERS / "builder.py").read_text()
+    job = make_job(source, datasetFunction="by_index")
+    job.run(Kill("step", 7))
+    (job.folder / "builder" / "builder.py").write_text(source.replace("% 5.0", "% 4.0"))
+    assert job.run() == ExitCode.PERMANENT
+    assert "the builder's source (builder:" in job.final_record["message"]

@@ -1,0 +1,133 @@
+"""The ledger tells the committed history of examples, and notices when it cannot."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rtj_trainer.commits import attempts
+from rtj_trainer.commits.attempts import StartRecord
+from rtj_trainer.commits.layout import CommitId, JobDirectory
+from rtj_trainer.commits.manifest import Manifest
+from rtj_trainer.commits.writer import write_commit
+from rtj_trainer.ledger import (
+    Entry,
+    LedgerWriter,
+    check_each_id_once_per_epoch,
+    committed_trajectory,
+)
+
+pytestmark = pytest.mark.unit
+
+
+def entry(step: int) -> Entry:
+    return Entry(step, (step - 1) // 3, (step, step * 2), None)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobDirectory:
+    """Attempt 1 took 5 steps and committed 3; attempt 2 went on from there to 6."""
+    directory = JobDirectory(tmp_path)
+    directory.create()
+    attempt(directory, 1, None, range(1, 6), commits={3})
+    attempt(directory, 2, CommitId(3, 1), range(4, 7), commits={6})
+    return directory
+
+
+def attempt(
+    job: JobDirectory, number: int, parent: CommitId | None, steps: range, commits: set[int]
+) -> None:
+    attempts.create_fence(job, number, "pod")
+    attempts.write_start_record(job, StartRecord(number, parent))
+    previous = {} if parent is None else {"rolling_hash": _hash_of(range(1, parent.step + 1))}
+    writer = LedgerWriter(job.ledger_segment(number), **previous)
+    for step in steps:
+        writer.append(entry(step))
+        if step in commits:
+            writer.flush()
+            manifest = Manifest(
+                step=step,
+                epoch=0,
+                step_in_epoch=0,
+                samples=0,
+                attempt=number,
+                parent=None,
+                time=datetime.now(UTC),
+                strategy="index",
+                fingerprint={},
+                ledger_hash=writer.rolling_hash,
+                state_sha256="",
+                target={},
+            )
+            write_commit(job, CommitId(step, number), manifest, lambda folder: None)
+    writer.flush()
+
+
+def _hash_of(steps: range) -> str:
+    writer = LedgerWriter(Path(os.devnull))
+    for step in steps:
+        writer.append(entry(step))
+    return writer.rolling_hash
+
+
+def test_the_trajectory_leaves_out_what_was_trained_and_lost(job: JobDirectory) -> None:
+    assert committed_trajectory(job.root) == [entry(step) for step in range(1, 7)]
+
+
+def test_a_torn_last_line_is_no_matter(job: JobDirectory) -> None:
+    with job.ledger_segment(2).open("ab") as segment:
+        segment.write(b'{"step":7,"ep')
+    assert len(committed_trajectory(job.root)) == 6
+
+
+def test_a_changed_line_is_noticed(job: JobDirectory) -> None:
+    path = job.ledger_segment(1)
+    path.write_bytes(path.read_bytes().replace(b"[2,4]", b"[2,5]"))
+    with pytest.raises(ValueError, match="the ledger has hash"):
+        committed_trajectory(job.root)
+
+
+def test_a_missing_line_is_noticed(job: JobDirectory) -> None:
+    path = job.ledger_segment(1)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    with pytest.raises(ValueError, match="has step 2 instead of 1"):
+        committed_trajectory(job.root)
+
+
+def test_a_segment_that_ends_too_early_is_noticed(job: JobDirectory) -> None:
+    path = job.ledger_segment(2)
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(ValueError, match="ends at step 4 instead of 6"):
+        committed_trajectory(job.root)
+
+
+def test_lines_that_could_not_be_written_are_written_later(tmp_path: Path) -> None:
+    folder = tmp_path / "not-yet"
+    writer = LedgerWriter(folder / "000001.jsonl")
+    writer.append(entry(1))
+    with pytest.raises(FileNotFoundError):
+        writer.flush()
+    folder.mkdir()
+    writer.append(entry(2))
+    writer.flush()
+    lines = (folder / "000001.jsonl").read_bytes().splitlines(keepends=True)
+    assert [Entry.parse(line) for line in lines] == [entry(1), entry(2)]
+
+
+@pytest.mark.parametrize(
+    ("second_epoch", "words"),
+    [
+        ((1, 2, 2), "epoch 1 has id 2 2 times"),
+        ((1, 2), "epoch 1 lacks or adds 1 ids, as 3"),
+        ((1, 2, 3, 4), "epoch 1 lacks or adds 1 ids, as 4"),
+    ],
+)
+def test_a_repeated_or_missing_example_is_named(second_epoch: tuple[int, ...], words: str) -> None:
+    entries = [Entry(1, 0, (1, 2, 3), None), Entry(2, 1, second_epoch, None)]
+    with pytest.raises(ValueError, match=words):
+        check_each_id_once_per_epoch(entries)
+
+
+def test_each_example_once_per_epoch_is_counted() -> None:
+    entries = [Entry(1, 0, (3, 1), None), Entry(2, 0, (2,), None), Entry(3, 1, (1, 2, 3), None)]
+    assert check_each_id_once_per_epoch(entries, range(1, 4)) == {0: 3, 1: 3}
