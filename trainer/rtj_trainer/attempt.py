@@ -157,6 +157,7 @@ def _train(
     }
     progress = Progress(steps_per_epoch=pipeline.strategy.batches_per_epoch)
     progress.total_steps = _total_steps(config, progress.steps_per_epoch)
+    _check_extension(choice, progress)
     pipeline.position.start(_step(choice))
     ledger_hash = _restore(job, choice, state, pipeline.position, progress, identity)
     heart.follow(progress)
@@ -194,6 +195,17 @@ def _total_steps(config: TrainerConfig, steps_per_epoch: int | None) -> int | No
         by_epochs = config.epochs * steps_per_epoch
     known = [found for found in (config.total_steps, by_epochs) if found is not None]
     return min(known, default=None)
+
+
+def _check_extension(choice: Choice, progress: Progress) -> None:
+    """Refuse to lengthen a complete job whose saved iterator is at its end."""
+    manifest = choice.manifest
+    if manifest and manifest.complete and progress.total_steps is None:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"the job was complete at step {manifest.step} with {manifest.target}; it cannot be "
+            "made longer, since the length of its dataset is unknown; create it under a new name",
+        )
 
 
 def _restore(

@@ -13,6 +13,7 @@ from rtj_trainer.errors import PreemptedError, UserError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import Entry, LedgerWriter
 from rtj_trainer.position import Position
+from rtj_trainer.preflight.strategy import refuse_empty
 from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
 
@@ -111,8 +112,19 @@ class TrainingLoop:
         else:
             self._heart.report(phase=TrainerPhase.TRAINING, commit=commit, warning=None)
 
+    def _check_length(self) -> None:
+        step, total = self._progress.step, self._progress.total_steps
+        if step == 0:
+            refuse_empty()
+        if total is not None and step < total:
+            raise UserError(
+                Reason.TRAINER_FAILED,
+                f"the dataset ended at step {step}, although it said that it would have {total}",
+            )
+
     def _finish(self) -> None:
         self._heart.check_superseded()
+        self._check_length()
         self._log_epoch()
         self._heart.report(phase=TrainerPhase.SAVING)
         # As fit() does at its end; it matters for optimizers that average weights.

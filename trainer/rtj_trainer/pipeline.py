@@ -119,7 +119,8 @@ class Factory:
         epochs = self._config.epochs
         if strategy.name == "replay":
             return ReplayPosition(dataset, epochs)
-        return IteratorPosition(dataset, epochs)
+        known = strategy.batches_per_epoch is not None
+        return IteratorPosition(dataset, None if known else epochs)
 
     def _from_step(self, batches_per_epoch: int) -> Callable[[int], Any]:
         stop = self._config.total_steps

@@ -1,4 +1,4 @@
-"""What a new user gets wrong in a builder ends with a code and a sentence that says what to mend."""
+"""What a new user gets wrong ends with a code and a sentence that says what to mend."""
 
 from typing import Any
 

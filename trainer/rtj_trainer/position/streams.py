@@ -32,7 +32,13 @@ class _Stream:
 
 
 class IteratorPosition(_Stream):
-    """Keeps the position as the state of the tf.data iterator."""
+    """Keeps the position as the state of the tf.data iterator.
+
+    Args:
+        dataset: One epoch.
+        epochs: How often to repeat it; None for ever. An iterator that reads ahead to its end
+            cannot be made longer afterwards, so where the length is known the loop ends it.
+    """
 
     strategy = "iterator"
 
