@@ -96,19 +96,24 @@ def load(image: str) -> None:
     """
     packages.ensure(packages.NODES | packages.IMAGES)
     name = full_name(image)
-    found = run(_buildah("images", "--format={{.Digest}}", name), check=False).stdout.split()
-    if not found:
+    identity = _identity(name)
+    if identity is None:
         raise DevClusterError(f"there is no image {name}: build it with devcluster build")
     with stage(f"Unpack {image} for the nodes"):
-        image_store.add(name, lambda layout: _write(name, layout))
+        image_store.add(name, identity, lambda folder: _write(name, folder))
 
 
-def _write(name: str, layout: Path) -> str:
-    with tempfile.NamedTemporaryFile("r") as digest:
-        # Layers stay as they are: they never travel, and packing them costs a minute.
-        push = _buildah("push", "--disable-compression", f"--digestfile={digest.name}", name)
-        run([*push, f"oci:{layout}:{name}"])
-        return digest.read().strip()
+def _identity(name: str) -> str | None:
+    """Return what changes when an image does; None where there is no such image."""
+    template = "--format={{.FromImageID}}"
+    found = run(_buildah("inspect", "--type=image", template, name), check=False)
+    return found.stdout.strip() if found.returncode == 0 else None
+
+
+def _write(name: str, folder: Path) -> None:
+    # Layers stay as they are: they never travel, and packing them costs a minute. Of the
+    # transports only dir: leaves them so; its blobs are named by their digests.
+    run(_buildah("push", "--quiet", "--disable-compression", name, f"dir:{folder}"))
 
 
 def _certificates() -> list[str]:
@@ -146,7 +151,7 @@ def _run_shown(command: list[str], verbose: bool) -> None:
 
 
 def _ensure_base() -> None:
-    if run(_buildah("inspect", "--type=image", BASE_IMAGE), check=False).returncode == 0:
+    if _identity(BASE_IMAGE) is not None:
         return
     rootfs = cache_root() / "base.unfinished"
     shutil.rmtree(rootfs, ignore_errors=True)

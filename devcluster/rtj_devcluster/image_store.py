@@ -1,24 +1,25 @@
 """The images that nodes have: unpacked once, shared by all nodes.
 
-An image is written to an OCI layout (layers that are there already are not
-written again) and imported into one containerd folder, the *store*. A node that
-starts gets the store's files as hard links, which takes a second where an import
-takes minutes: containerd never changes a blob or an unpacked layer. A node that
-runs already is sent the blobs that it lacks.
+An image is imported into one containerd folder, the *store*. A node that starts
+gets the store's files as hard links, which takes a second where an import takes
+minutes: containerd never changes a blob or an unpacked layer. A node that runs
+already is sent the blobs that it lacks.
 
-``<state root>/.images/layout``      an OCI image layout, see the OCI image-spec
-``<state root>/.images/images.json``  name of each image → digest of its manifest
-``<state root>/.images/containerd``  the store: root folder of a containerd
+``<state root>/.images/blobs``        manifests, configurations and layers by sha256
+``<state root>/.images/images.json``  name of each image → which version of it is here
+``<state root>/.images/containerd``   the store: root folder of a containerd
 """
 
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,27 @@ def folder() -> Path:
     return state_root() / ".images"
 
 
-def layout() -> Path:
-    """Return the OCI layout that images are written to."""
-    return folder() / "layout"
+@dataclass(frozen=True)
+class Image:
+    """One image of the store."""
+
+    identity: str
+    """What its maker calls this very version of it."""
+    manifest: str
+    """Digest of its manifest."""
 
 
-def images() -> dict[str, str]:
-    """Return the images that the store has: full name → digest of the manifest."""
+def images() -> dict[str, Image]:
+    """Return the images that the store has, by full name."""
     try:
-        return dict(json.loads((folder() / "images.json").read_text()))
-    except FileNotFoundError:
+        listed = json.loads((folder() / "images.json").read_text())
+        return {name: Image(**fields) for name, fields in listed.items()}
+    except (FileNotFoundError, TypeError):  # Nothing yet, or written by another version of this.
         return {}
 
 
 def _blob(digest: str) -> Path:
-    return layout() / "blobs" / "sha256" / digest.removeprefix("sha256:")
+    return folder() / "blobs" / digest.removeprefix("sha256:")
 
 
 def _blobs_of(manifest_digest: str) -> list[str]:
@@ -70,33 +77,50 @@ def _blobs_of(manifest_digest: str) -> list[str]:
     return [manifest_digest, manifest["config"]["digest"], *layers]
 
 
-def add(name: str, write: Callable[[Path], str]) -> None:
-    """Put an image into the store.
+def add(name: str, identity: str, write: Callable[[Path], None]) -> None:
+    """Put an image into the store, unless this very version of it is there.
 
     Args:
         name: Its full name, such as ``docker.io/library/x:dev``.
-        write: Writes the image's blobs into the layout that it is given, and returns the digest
-            of the manifest.
+        identity: What changes when the image does.
+        write: Writes the image into the empty folder that it is given: ``manifest.json``, and the
+            blobs that this names in files named by the hexadecimal part of their digests.
     """
     with locked(".images"):
-        digest = write(layout())
-        if images().get(name) == digest:
+        present = images().get(name)
+        if present and present.identity == identity:
             return
+        manifest = _take_in(write)
         with _store() as socket:
-            _send(socket, {name: digest})
+            _send(socket, {name: manifest})
         # Named only now: an image that is named is whole.
-        named = {**images(), name: digest}
-        write_atomically(folder() / "images.json", json.dumps(named, indent=2))
-        used = {blob for manifest in named.values() for blob in _blobs_of(manifest)}
-        for path in (layout() / "blobs" / "sha256").iterdir():
+        named = {**images(), name: Image(identity, manifest)}
+        listed = {each: asdict(image) for each, image in named.items()}
+        write_atomically(folder() / "images.json", json.dumps(listed, indent=2))
+        used = {blob for image in named.values() for blob in _blobs_of(image.manifest)}
+        for path in (folder() / "blobs").iterdir():
             if f"sha256:{path.name}" not in used:
                 path.unlink()
 
 
+def _take_in(write: Callable[[Path], None]) -> str:
+    """Let an image be written and move its blobs to the others; return its manifest's digest."""
+    written = folder() / "written"
+    shutil.rmtree(written, ignore_errors=True)
+    written.mkdir(parents=True)
+    (folder() / "blobs").mkdir(exist_ok=True)
+    write(written)
+    manifest = hashlib.sha256((written / "manifest.json").read_bytes()).hexdigest()
+    (written / "manifest.json").rename(written / manifest)
+    for path in written.iterdir():
+        if re.fullmatch("[0-9a-f]{64}", path.name):
+            path.rename(folder() / "blobs" / path.name)
+    return f"sha256:{manifest}"
+
+
 def seed(root: Path) -> None:
     """Give a node that has no disk yet the store's images."""
-    if PAUSE_IMAGE not in images():
-        add(PAUSE_IMAGE, _write_pause)
+    add(PAUSE_IMAGE, str(kubebox.binaries()), _write_pause)
     if any(root.iterdir()):
         return
     unfinished = root.with_name(f"{root.name}.unfinished")
@@ -115,7 +139,11 @@ def provide(socket: Path) -> None:
     """Send a running containerd the images of the store that it does not have."""
     listed = _ctr(socket, "images", "list").splitlines()[1:]
     present = {line.split()[0]: line.split()[2] for line in listed}
-    missing = {name: digest for name, digest in images().items() if present.get(name) != digest}
+    missing = {
+        name: image.manifest
+        for name, image in images().items()
+        if present.get(name) != image.manifest
+    }
     if missing:
         _send(socket, missing)
 
@@ -199,23 +227,21 @@ def _store() -> Iterator[Path]:
         containerd.wait()
 
 
-def _put_blob(target: Path, content: bytes) -> dict[str, Any]:
-    digest = hashlib.sha256(content).hexdigest()
-    path = target / "blobs" / "sha256" / digest
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return {"digest": f"sha256:{digest}", "size": len(content)}
-
-
-def _write_pause(target: Path) -> str:
+def _write_pause(target: Path) -> None:
     """Write the pause image: one layer with one program."""
+
+    def put(content: bytes) -> dict[str, Any]:
+        digest = hashlib.sha256(content).hexdigest()
+        (target / digest).write_bytes(content)
+        return {"digest": f"sha256:{digest}", "size": len(content)}
+
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as archive:
         entry = tarfile.TarInfo("pause")
         program = kubebox.binary("pause").read_bytes()
         entry.size, entry.mode = len(program), 0o755
         archive.addfile(entry, io.BytesIO(program))
-    rootfs = _put_blob(target, layer.getvalue())
+    rootfs = put(layer.getvalue())
     config = {
         "architecture": _architecture(),
         "os": "linux",
@@ -225,10 +251,10 @@ def _write_pause(target: Path) -> str:
     manifest = {
         "schemaVersion": 2,
         "mediaType": _MANIFEST,
-        "config": {"mediaType": _CONFIG, **_put_blob(target, json.dumps(config).encode())},
+        "config": {"mediaType": _CONFIG, **put(json.dumps(config).encode())},
         "layers": [{"mediaType": _LAYER, **rootfs}],
     }
-    return str(_put_blob(target, json.dumps(manifest).encode())["digest"])
+    (target / "manifest.json").write_text(json.dumps(manifest))
 
 
 def _architecture() -> str:
