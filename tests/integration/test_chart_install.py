@@ -12,10 +12,11 @@ from rtj_api import crd
 from rtj_devcluster import kubebox
 from rtj_devcluster.shell import wait_until
 
+from tests.integration.crd_install import install_crd
+
 pytestmark = pytest.mark.integration
 
 CHART = Path(__file__).parents[2] / "charts" / "rtj-operator"
-CRD_FILE = CHART / "files" / f"{crd.NAME}.yaml"
 EVERY_VALUE: dict[str, Any] = {
     "crds": {"enabled": True, "keep": False},
     "watchNamespaces": ["default", "kube-public"],
@@ -86,10 +87,8 @@ def _run(command: list[str], stdin: Any, check: bool) -> str:
 @pytest.fixture(scope="module")
 def tools(kube_apiserver: Path) -> Tools:
     """The tools of an API server that has the CRD."""
-    tools = Tools(kube_apiserver)
-    tools.kubectl("apply", f"--filename={CRD_FILE}")
-    tools.kubectl("wait", "--for=condition=Established", f"crd/{crd.NAME}", "--timeout=30s")
-    return tools
+    install_crd(kube_apiserver)
+    return Tools(kube_apiserver)
 
 
 @pytest.fixture

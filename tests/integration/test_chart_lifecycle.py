@@ -12,6 +12,8 @@ from rtj_api import crd
 from rtj_devcluster import kubebox
 from rtj_devcluster.control_plane import ControlPlane
 
+from tests.integration.crd_install import wait_until_served
+
 pytestmark = pytest.mark.integration
 
 CHART = Path(__file__).parents[2] / "charts" / "rtj-operator"
@@ -49,8 +51,7 @@ class Cluster:
     def upgrade(self, chart: Path, *values: str) -> None:
         """Install or upgrade the release `train` and wait until the CRD is served."""
         self.run("helm", "upgrade", "--install", "train", str(chart), "--set=replicas=0", *values)
-        established = ("wait", "--for=condition=Established", f"crd/{crd.NAME}", "--timeout=30s")
-        self.run("kubectl", *established)
+        wait_until_served(self._kubeconfig)
 
     def has_crd(self) -> bool:
         """Return whether the CRD is there and not on its way out."""

@@ -18,6 +18,8 @@ from rtj_api.names import Reason
 from rtj_devcluster import kubebox
 from rtj_devcluster.shell import wait_until
 
+from tests.integration.crd_install import install_crd
+
 pytestmark = pytest.mark.integration
 
 CHART = Path(__file__).parents[2] / "charts" / "rtj-operator"
@@ -76,11 +78,9 @@ class Operator:
 
 
 @pytest.fixture
-def helm(kube_apiserver: Path, kubectl: Kubectl) -> Iterator[Callable[..., str]]:
+def helm(kube_apiserver: Path) -> Iterator[Callable[..., str]]:
     """`helm install` into the namespace `default`, without the CRD; uninstalled afterwards."""
-    crd = CHART / "files" / "resumabletrainingjobs.resumable.training.yaml"
-    kubectl("apply", "-f", str(crd))
-    kubectl("wait", "--for=condition=Established", "-f", str(crd), "--timeout=30s")
+    install_crd(kube_apiserver)
 
     def run(*args: str) -> str:
         command = [kubebox.binary("helm"), f"--kubeconfig={kube_apiserver}", *args]

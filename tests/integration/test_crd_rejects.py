@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rtj_api import crd
 from rtj_api.names import MAX_JOB_NAME_LENGTH
 from rtj_api.rules import RULES
 from rtj_devcluster import kubebox
 
+from tests.integration.crd_install import install_crd
+
 pytestmark = pytest.mark.integration
 
-CRD_FILE = Path(__file__).parents[2] / "crds" / f"{crd.NAME}.yaml"
 LEFT_OUT = object()
 JOB: dict[str, Any] = {
     "apiVersion": "resumable.training/v1alpha1",
@@ -55,11 +55,8 @@ def job(**changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def installed(kube_apiserver: Path) -> list[str]:
     """The kubectl of an API server that has the CRD."""
-    command = [str(kubebox.binary("kubectl")), f"--kubeconfig={kube_apiserver}"]
-    subprocess.run([*command, "apply", "--filename", CRD_FILE], check=True, capture_output=True)
-    established = ["wait", "--for=condition=Established", f"crd/{crd.NAME}", "--timeout=30s"]
-    subprocess.run([*command, *established], check=True, capture_output=True)
-    return command
+    install_crd(kube_apiserver)
+    return [str(kubebox.binary("kubectl")), f"--kubeconfig={kube_apiserver}"]
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from rtj_api.spec import JobSpec
 from rtj_api.status import ConditionStatus, CurrentAttempt, EndedAttempt, JobStatus, Restarts
 from rtj_devcluster import kubebox
 
+from tests.integration.crd_install import install_crd
+
 pytestmark = pytest.mark.integration
 
-CRD_FILE = Path(__file__).parents[2] / "crds" / f"{crd.NAME}.yaml"
 NOW = datetime.now(UTC).replace(microsecond=0)
 SPEC: dict[str, Any] = {
     "epochs": 1,
@@ -104,11 +105,8 @@ class Server:
 @pytest.fixture(scope="module")
 def installed(kube_apiserver: Path) -> list[str]:
     """The kubectl of an API server that has the CRD."""
-    command = [str(kubebox.binary("kubectl")), f"--kubeconfig={kube_apiserver}"]
-    server = Server(command)
-    server.run("apply", "--filename", str(CRD_FILE))
-    server.run("wait", "--for=condition=Established", f"crd/{crd.NAME}", "--timeout=30s")
-    return command
+    install_crd(kube_apiserver)
+    return [str(kubebox.binary("kubectl")), f"--kubeconfig={kube_apiserver}"]
 
 
 @pytest.fixture
