@@ -5,12 +5,19 @@
              ``heal``, ``drain``, ``delete_node``, ``add_node``. A test that breaks a node mends
              it. ``RTJ_CLUSTER=<name>`` uses the dev cluster of that name, and leaves it running;
              otherwise the session brings up its own and takes it down.
+``kube``      kubectl and helm on that cluster, as the demo has them.
+``operator``  both images are built and on the nodes, and the chart is installed, once.
+``namespace`` name of a namespace made for this one test, and deleted after it.
 """
 
 import os
+import uuid
 from collections.abc import Iterator
 
 import pytest
+from rtj_demo.dev import build_images, kube_of
+from rtj_demo.install import install_operator
+from rtj_demo.kube import Kube
 from rtj_devcluster.cluster import Cluster, ClusterOptions
 
 
@@ -25,3 +32,23 @@ def cluster() -> Iterator[Cluster]:
     finally:
         if not kept:
             cluster.down()
+
+
+@pytest.fixture(scope="session")
+def kube(cluster: Cluster) -> Kube:
+    return kube_of(cluster)
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster, kube: Kube) -> None:
+    images = build_images()
+    cluster.sync_images()
+    install_operator(kube, images.operator)
+
+
+@pytest.fixture
+def namespace(kube: Kube) -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    kube.run("create", "namespace", name)
+    yield name
+    kube.run("delete", "namespace", name, "--wait=false")
