@@ -12,10 +12,11 @@ from rtj_api.spec import JobSpec
 from rtj_operator.core import show
 from rtj_operator.core.budget import charge, idle_preemptions
 from rtj_operator.core.classify import Ending
-from rtj_operator.core.decision import Decision, DeleteJob, DeletePod
+from rtj_operator.core.decision import Decision, DeleteJob, DeletePod, EnsureObjects
 from rtj_operator.core.judge import Stand, Verdict, judge
 from rtj_operator.core.launch import create_pod, launch
 from rtj_operator.core.limits import until_deadline, until_removal
+from rtj_operator.core.objects import supporting_objects
 from rtj_operator.core.observed import Observed
 from rtj_operator.core.plan import Plan
 from rtj_operator.core.progress import identified, mirror_due, mirrored_fields, progressed
@@ -62,6 +63,8 @@ def _advance(plan: Plan) -> None:
         create_pod(plan, spec)
     else:
         show.standing(plan, verdict)
+        if not observed.lease_found:
+            plan.act(EnsureObjects(supporting_objects(observed.job)))
         plan.wake(verdict.recheck)
 
 

@@ -17,6 +17,8 @@ def standing(plan: Plan, verdict: Verdict) -> None:
 
 
 def _starting(plan: Plan, verdict: Verdict) -> None:
+    if plan.status.attempt and plan.status.attempt.running_time:
+        return  # It trained already; only its Lease is missing.
     old = find(plan.status.conditions, Condition.RUNNING)
     problem = verdict.reason is not Reason.WAITING_FOR_PODS
     if problem and old and old.reason is verdict.reason:

@@ -1,0 +1,446 @@
+"""What the operator does about what it sees, one sentence a test."""
+
+from datetime import timedelta
+
+import pytest
+from rtj_api.heartbeat import TrainerPhase
+from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
+from rtj_api.status import EndedAttempt, JobStatus, Restarts
+from rtj_operator.core.decision import DeleteJob, EnsureObjects
+from rtj_operator.core.observed import Problem, Silence, Waiting
+
+from tests.unit.operator_looks import (
+    DONE,
+    NODE,
+    NOW,
+    after,
+    beat,
+    commit,
+    condition,
+    created,
+    decided,
+    deleted,
+    exited,
+    final,
+    look,
+    notices,
+    pod,
+    running,
+    spec,
+)
+
+pytestmark = pytest.mark.unit
+
+FAILED = final(ExitCode.USER_ERROR, Reason.TRAINER_FAILED, "ValueError: NaN")
+DEAD = Silence(heartbeat=12, node_lease=12)
+
+
+def ended(number: int, cause: Cause = Cause.PREEMPTED, step: int | None = None) -> EndedAttempt:
+    return EndedAttempt(
+        number=number,
+        cause=cause,
+        reason=Reason.POD_DELETED,
+        committed_step=step,
+        start_time=NOW,
+        end_time=NOW,
+    )
+
+
+class TestLaunching:
+    """Before a trainer runs."""
+
+    def test_a_new_job_gets_its_first_attempt_in_status_and_its_pod(self) -> None:
+        decision = decided(look())
+        assert decision.status.attempt
+        assert decision.status.attempt.number == 1
+        assert decision.status.phase is Phase.STARTING
+        assert decision.status.start_time == NOW
+        assert created(decision) == ["job-1-0"]
+        assert notices(decision) == [Reason.ATTEMPT_LAUNCHED]
+
+    def test_after_a_crash_before_the_pod_was_made_it_is_made_under_the_same_name(self) -> None:
+        first = look()
+        decision = decided(first)
+        again = decided(after(first, decision))
+        assert created(again) == ["job-1-0"]
+        assert again.status == decision.status
+
+    def test_a_pod_that_is_there_is_not_made_again(self) -> None:
+        first = look()
+        waiting = pod(node=None, phase="Pending", started=False)
+        assert created(decided(after(first, decided(first), waiting))) == []
+
+    def test_an_attempt_that_was_never_given_a_node_costs_no_write_when_its_pod_appears(
+        self,
+    ) -> None:
+        first = look()
+        decision = decided(first)
+        waiting = pod(node=None, phase="Pending", started=False)
+        assert decided(after(first, decision, waiting)).status == decision.status
+
+    def test_status_names_the_node_as_soon_as_there_is_one(self) -> None:
+        first = look()
+        scheduled = pod(phase="Pending", started=False)
+        status = decided(after(first, decided(first), scheduled)).status
+        assert status.attempt
+        assert (status.attempt.pod_uid, status.attempt.node_name) == ("pod-1", NODE)
+
+    def test_what_is_missing_is_shown_and_looked_for_again_but_no_pod_is_made(self) -> None:
+        problem = Problem(Reason.BUILDER_NOT_FOUND, "spec.builder.configMap.name 'code': …")
+        observed = look(problems=(problem,))
+        decision = decided(observed)
+        assert created(decision) == []
+        assert decision.status.attempt is None
+        assert decision.status.phase is Phase.PENDING
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert (shown.status, shown.reason, shown.message) == (
+            "False",
+            Reason.BUILDER_NOT_FOUND,
+            problem.message,
+        )
+        assert decision.requeue_after == 10
+        assert notices(decision) == [Reason.BUILDER_NOT_FOUND]
+        again = decided(after(observed, decision))
+        assert (again.status, again.notices) == (decision.status, ())
+        assert created(decided(after(observed, decision, problems=()))) == ["job-1-0"]
+
+    def test_attempt_numbers_grow_even_if_status_was_lost(self) -> None:
+        decision = decided(look(pod(attempt=4), heartbeat=beat(attempt=6)))
+        assert created(decision) == ["job-7-0"]
+        assert deleted(decision) == ["pod-4"]
+
+    def test_a_spec_that_cannot_be_read_fails_the_job(self) -> None:
+        decision = decided(look(spec=None, spec_error="spec.trainer.image is missing."))
+        assert decision.status.phase is Phase.FAILED
+        failed = condition(decision, Condition.FAILED)
+        assert failed
+        assert (failed.reason, failed.message) == (
+            Reason.INVALID_SPEC,
+            "spec.trainer.image is missing.",
+        )
+
+    def test_a_job_that_is_being_deleted_is_left_alone(self) -> None:
+        observed = look()
+        observed = type(observed)(
+            **{**observed.__dict__, "job": type(observed.job)(**_deleting(observed.job))}
+        )
+        assert decided(observed).actions == ()
+
+    def test_an_image_that_cannot_be_pulled_is_named(self) -> None:
+        waiting = pod(
+            phase="Pending", started=False, waiting=Waiting("ImagePullBackOff", "not found")
+        )
+        first = look()
+        observed = after(first, decided(first), waiting)
+        decision = decided(observed)
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert shown.reason is Reason.IMAGE_NOT_PULLABLE
+        assert "trainer:1" in shown.message
+        assert notices(decision) == [Reason.IMAGE_NOT_PULLABLE]
+        reworded = pod(phase="Pending", started=False, waiting=Waiting("ErrImagePull", "again"))
+        assert decided(after(observed, decision, reworded)).notices == ()
+
+
+def _deleting(job: object) -> dict[str, object]:
+    return {**job.__dict__, "deleting": True}
+
+
+class TestRunning:
+    """While it trains."""
+
+    def test_a_lease_that_somebody_deleted_is_made_again(self) -> None:
+        observed = look(pod(), status=running(), silence=Silence(heartbeat=5), lease_found=False)
+        decision = decided(observed)
+        assert decision.status == observed.job.status
+        assert [type(action) for action in decision.actions] == [EnsureObjects]
+
+    def test_the_first_beat_of_a_training_makes_the_job_running(self) -> None:
+        first = look()
+        started = decided(after(first, decided(first), pod()))
+        observed = after(first, started, pod(), heartbeat=beat(step=0))
+        decision = decided(observed)
+        assert decision.status.phase is Phase.RUNNING
+        assert decision.status.attempt
+        assert decision.status.attempt.running_time == NOW
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert shown.status == "True"
+        assert notices(decision) == [Reason.TRAINING]
+        assert decided(after(observed, decision, pod(), since_mirrored=0)).status == decision.status
+
+    def test_a_starting_trainer_does_not_move_the_position_back_to_zero(self) -> None:
+        status = running(2, position=beat(50).position, progress="50%")
+        starting = beat(step=0, attempt=2, phase=TrainerPhase.RESTORING)
+        decision = decided(look(pod(2), status=status, heartbeat=starting))
+        assert decision.status.position == status.position
+
+    def test_progress_is_the_share_of_all_steps(self) -> None:
+        decision = decided(look(pod(), status=running(), heartbeat=beat(42)))
+        assert decision.status.progress == "42%"
+        assert decision.mirrored
+
+    def test_a_position_is_mirrored_at_most_every_ten_seconds(self) -> None:
+        observed = look(pod(), status=running(), heartbeat=beat(42), since_mirrored=4)
+        decision = decided(observed)
+        assert decision.status == observed.job.status
+        assert decision.requeue_after == 6
+
+    def test_a_new_commit_is_mirrored_at_once(self) -> None:
+        observed = look(
+            pod(), status=running(), heartbeat=beat(42, commit=commit(40)), since_mirrored=4
+        )
+        assert decided(observed).status.last_commit == commit(40)
+
+    def test_the_beat_of_an_older_attempt_says_nothing(self) -> None:
+        old = beat(90, attempt=1, final=DONE)
+        observed = look(pod(2), status=running(2), heartbeat=old)
+        assert decided(observed).status == observed.job.status
+
+    def test_a_warning_of_the_trainer_becomes_a_condition_and_one_event(self) -> None:
+        warning = final(0, Reason.POSITION_REGRESSED, "restored step 20, not 40")
+        observed = look(pod(), status=running(), heartbeat=beat(20, warning=warning))
+        decision = decided(observed)
+        assert notices(decision) == [Reason.POSITION_REGRESSED]
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert "restored step 20" in shown.message
+        assert decided(after(observed, decision, pod())).notices == ()
+
+
+class TestPreemption:
+    """When the cluster takes the pod away."""
+
+    def test_the_next_attempt_follows_in_the_same_decision(self) -> None:
+        gone = look(status=running(last_commit=commit(40)), heartbeat=beat(41, commit=commit(40)))
+        decision = decided(gone)
+        assert created(decision) == ["job-2-0"]
+        assert decision.status.restarts == Restarts(preempted=1, total=1)
+        assert decision.status.attempts[0].cause is Cause.PREEMPTED
+        assert (decision.status.attempts[0].last_step, decision.status.attempts[0].first_step) == (
+            41,
+            0,
+        )
+        assert decision.status.phase is Phase.RESTARTING
+        assert notices(decision) == [Reason.POD_DELETED, Reason.ATTEMPT_LAUNCHED]
+
+    def test_a_terminating_pod_is_waited_for_while_it_may_still_commit(self) -> None:
+        stopping = pod(deleting=True, grace_seconds=60)
+        waited = look(stopping, status=running(), silence=Silence(terminating=64))
+        decision = decided(waited)
+        assert created(decision) == []
+        assert decision.requeue_after
+        assert decision.requeue_after <= 1
+
+    def test_but_not_longer_than_its_grace_period_and_a_moment(self) -> None:
+        stopping = pod(deleting=True, grace_seconds=60)
+        overdue = look(stopping, status=running(), silence=Silence(terminating=65))
+        assert created(decided(overdue)) == ["job-2-0"]
+
+    def test_and_not_on_a_dead_node(self) -> None:
+        stopping = pod(deleting=True, grace_seconds=60)
+        assert created(decided(look(stopping, status=running(), silence=DEAD))) == ["job-2-0"]
+
+    def test_a_dead_node_is_replaced_its_pod_deleted_and_the_node_avoided(self) -> None:
+        decision = decided(look(pod(), status=running(), silence=DEAD))
+        assert created(decision) == ["job-2-0"]
+        assert deleted(decision) == ["pod-1"]
+        assert decision.status.attempts[0].reason is Reason.NODE_LOST
+        (manifest,) = [a.manifest for a in decision.actions if hasattr(a, "manifest")]
+        assert NODE in str(manifest["spec"]["affinity"])
+
+    @pytest.mark.parametrize(
+        "silence",
+        [
+            Silence(heartbeat=11.9, node_lease=60),
+            Silence(heartbeat=60, node_lease=11.9),
+            Silence(heartbeat=11.9, node_gone=True),
+        ],
+    )
+    def test_one_silence_alone_is_no_death(self, silence: Silence) -> None:
+        decision = decided(look(pod(), status=running(), silence=silence))
+        assert decision.actions == ()
+        assert decision.requeue_after
+
+    def test_a_node_object_that_is_gone_needs_no_second_silence(self) -> None:
+        silence = Silence(heartbeat=12, node_gone=True)
+        assert created(decided(look(pod(), status=running(), silence=silence))) == ["job-2-0"]
+
+    def test_the_operator_looks_again_when_the_silence_can_become_a_death(self) -> None:
+        silence = Silence(heartbeat=3, node_lease=8)
+        decision = decided(look(pod(), status=running(), silence=silence, since_mirrored=0))
+        assert decision.requeue_after == 9
+
+    def test_a_pod_that_a_stranger_put_in_its_place_is_not_the_attempt(self) -> None:
+        decision = decided(look(pod(uid="another"), status=running()))
+        assert created(decision) == ["job-2-0"]
+        assert deleted(decision) == ["another"]
+
+    def test_attempts_without_a_new_commit_end_the_job(self) -> None:
+        status = running(
+            3,
+            restarts=Restarts(preempted=2, total=2, no_progress=2),
+            attempts=[ended(1), ended(2)],
+        )
+        decision = decided(look(status=status))
+        assert decision.status.phase is Phase.FAILED
+        failed = condition(decision, Condition.FAILED)
+        assert failed
+        assert failed.reason is Reason.NO_PROGRESS
+        assert created(decision) == []
+
+    def test_a_commit_that_only_its_successor_could_report_was_progress(self) -> None:
+        status = running(
+            3,
+            restarts=Restarts(preempted=2, total=2, no_progress=2),
+            attempts=[ended(1, step=10), ended(2, step=10)],
+            last_commit=commit(10),
+        )
+        found = beat(20, attempt=3, commit=commit(20, 2), started_from=commit(20, 2))
+        decision = decided(look(status=status, heartbeat=found))
+        assert decision.status.restarts.no_progress == 0
+        assert created(decision) == ["job-4-0"]
+
+    def test_pods_that_never_start_are_tried_ever_more_slowly(self) -> None:
+        refused = pod(3, phase="Failed", reason="UnexpectedAdmissionError", started=False)
+        status = running(3, attempts=[ended(1), ended(2)], restarts=Restarts(preempted=2, total=2))
+        decision = decided(look(refused, status=status))
+        assert created(decision) == []
+        assert decision.status.next_attempt_time == NOW + timedelta(seconds=10)
+
+
+class TestFailure:
+    """When the program is to blame."""
+
+    def test_a_failure_of_the_program_is_retried_after_a_pause(self) -> None:
+        decision = decided(look(exited(1, FAILED), status=running()))
+        assert created(decision) == []
+        assert decision.status.next_attempt_time == NOW + timedelta(seconds=10)
+        assert decision.requeue_after == 10
+        assert decision.status.restarts == Restarts(user_error=1, total=1)
+        shown = condition(decision, Condition.RESTARTING)
+        assert shown
+        assert "NaN" in shown.message
+        later = after(look(exited(1, FAILED)), decision, exited(1, FAILED))
+        assert created(decided(later, seconds=9)) == []
+        assert created(decided(later, seconds=10)) == ["job-2-0"]
+
+    def test_the_limit_ends_the_job_with_the_programs_words(self) -> None:
+        status = running(4, restarts=Restarts(user_error=2, hung=1, total=3))
+        decision = decided(look(exited(1, FAILED, attempt=4, uid="pod-4"), status=status))
+        failed = condition(decision, Condition.FAILED)
+        assert failed
+        assert failed.reason is Reason.BACKOFF_LIMIT_EXCEEDED
+        assert "NaN" in failed.message
+        assert decision.status.completion_time == NOW
+
+    def test_what_no_retry_can_help_ends_the_job_at_once(self) -> None:
+        said = final(ExitCode.PERMANENT, Reason.PIPELINE_NOT_RESUMABLE, "unseeded shuffle")
+        decision = decided(look(exited(78, said), status=running()))
+        failed = condition(decision, Condition.FAILED)
+        assert failed
+        assert (failed.reason, failed.message) == (
+            Reason.PIPELINE_NOT_RESUMABLE,
+            "unseeded shuffle",
+        )
+
+    def test_a_hung_trainer_is_replaced_and_counted(self) -> None:
+        still = Silence(progress=1800)
+        decision = decided(look(pod(), status=running(), heartbeat=beat(), silence=still))
+        assert deleted(decision) == ["pod-1"]
+        assert decision.status.attempts[0].cause is Cause.HUNG
+        assert decision.status.restarts == Restarts(hung=1, total=1)
+        assert decision.status.next_attempt_time
+
+    def test_a_trainer_that_finished_but_does_not_exit_is_complete(self) -> None:
+        still = Silence(progress=1800)
+        done = beat(100, phase=TrainerPhase.FINISHED, final=DONE)
+        decision = decided(look(pod(), status=running(), heartbeat=done, silence=still))
+        assert decision.status.phase is Phase.COMPLETED
+
+    def test_out_of_time_fails_the_job_and_stops_its_pod(self) -> None:
+        limited = spec(runPolicy={"activeDeadlineSeconds": 100})
+        decision = decided(look(pod(), status=running(), spec=limited))
+        failed = condition(decision, Condition.FAILED)
+        assert failed
+        assert failed.reason is Reason.DEADLINE_EXCEEDED
+        assert deleted(decision) == ["pod-1"]
+
+    def test_complete_in_the_last_moment_is_complete(self) -> None:
+        limited = spec(runPolicy={"activeDeadlineSeconds": 100})
+        decision = decided(look(exited(0, DONE), status=running(), spec=limited))
+        assert decision.status.phase is Phase.COMPLETED
+
+
+class TestEnd:
+    """When there is nothing left to do."""
+
+    def test_complete_says_so_everywhere(self) -> None:
+        decision = decided(look(exited(0, DONE), status=running(), heartbeat=beat(100)))
+        assert decision.status.phase is Phase.COMPLETED
+        assert decision.status.progress == "100%"
+        assert decision.status.attempt is None
+        assert [c.type for c in decision.status.conditions if c.status == "True"] == [
+            Condition.COMPLETE
+        ]
+        assert notices(decision) == [Reason.COMPLETED]
+
+    def test_a_finished_job_never_moves_again(self) -> None:
+        finished = JobStatus(phase=Phase.FAILED, completion_time=NOW, observed_generation=1)
+        decision = decided(look(pod(), status=finished))
+        assert decision.status == finished
+        assert deleted(decision) == ["pod-1"]
+
+    def test_it_is_deleted_when_its_time_to_live_is_over(self) -> None:
+        finished = JobStatus(phase=Phase.COMPLETED, completion_time=NOW, observed_generation=1)
+        kept = look(status=finished, spec=spec(runPolicy={"ttlSecondsAfterFinished": 60}))
+        assert decided(kept, seconds=59).requeue_after == 1
+        assert decided(kept, seconds=59).actions == ()
+        assert decided(kept, seconds=60).actions == (DeleteJob(),)
+
+    def test_the_newest_ended_pods_stay_for_their_logs(self) -> None:
+        status = running(5, attempts=[ended(n) for n in (1, 2, 3, 4)])
+        old = [exited(1, attempt=n, uid=f"pod-{n}") for n in (1, 2, 3, 4)]
+        assert deleted(decided(look(*old, pod(5), status=status))) == ["pod-1", "pod-2"]
+
+
+class TestSuspension:
+    """When the user asks for a pause."""
+
+    PAUSED = spec(runPolicy={"suspend": True})
+
+    def test_the_pod_is_asked_to_stop_and_waited_for(self) -> None:
+        decision = decided(look(pod(), status=running(), spec=self.PAUSED))
+        assert deleted(decision) == ["pod-1"]
+        assert decision.status.attempt
+        assert decision.status.phase is Phase.RUNNING
+
+    def test_once_it_has_gone_the_job_is_suspended_at_no_cost(self) -> None:
+        observed = look(status=running(), spec=self.PAUSED)
+        decision = decided(observed)
+        assert decision.status.phase is Phase.SUSPENDED
+        assert decision.status.attempts[0].cause is Cause.SUSPENDED
+        assert decision.status.restarts == Restarts()
+        assert created(decision) == []
+        assert decided(after(observed, decision)).status == decision.status
+
+    def test_a_suspended_job_goes_on_with_the_next_attempt(self) -> None:
+        paused = look(status=running(), spec=self.PAUSED)
+        resumed = after(look(), decided(paused))
+        decision = decided(resumed)
+        assert created(decision) == ["job-2-0"]
+        assert decision.status.phase is Phase.STARTING
+        shown = condition(decision, Condition.SUSPENDED)
+        assert shown
+        assert (shown.status, shown.reason) == ("False", Reason.RESUMED)
+        assert decision.status.restarts.total == 0
+
+    def test_a_job_may_be_born_suspended(self) -> None:
+        decision = decided(look(spec=self.PAUSED))
+        assert decision.status.phase is Phase.SUSPENDED
+        assert decision.actions == ()
+
+    def test_complete_wins_over_suspended(self) -> None:
+        decision = decided(look(exited(0, DONE), status=running(), spec=self.PAUSED))
+        assert decision.status.phase is Phase.COMPLETED

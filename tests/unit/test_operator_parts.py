@@ -1,0 +1,224 @@
+"""The operator's small parts: its queue, its clocks of silence, its budgets, its reading."""
+
+import asyncio
+
+import pytest
+from rtj_api.names import Cause, Reason
+from rtj_api.status import EndedAttempt
+from rtj_operator.cluster import Key, UnavailableError
+from rtj_operator.config import Config, ConfigError
+from rtj_operator.core.budget import backoff, idle_preemptions
+from rtj_operator.core.validate import parse_spec
+from rtj_operator.parse import parse_heartbeat, parse_pod
+from rtj_operator.queue import WorkQueue
+from rtj_operator.silence import Silences
+
+from tests.unit.operator_looks import NOW
+
+pytestmark = pytest.mark.unit
+
+KEY, OTHER = Key("ns", "a"), Key("ns", "b")
+
+
+class Clock:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestQueue:
+    """One key, one worker, no turn lost."""
+
+    async def run(self, queue: WorkQueue, worker: object, workers: int = 3) -> list[asyncio.Task]:  # type: ignore[type-arg]
+        return [asyncio.create_task(queue.work(worker)) for _ in range(workers)]  # type: ignore[arg-type]
+
+    async def test_a_key_added_often_while_it_waits_gets_one_turn(self) -> None:
+        queue, turns = WorkQueue(), []
+        for _ in range(5):
+            queue.add(KEY)
+        queue.add(OTHER)
+
+        async def worker(key: Key) -> None:
+            turns.append(key)
+
+        tasks = await self.run(queue, worker)
+        await asyncio.sleep(0.01)
+        assert turns == [KEY, OTHER]
+        for task in tasks:
+            task.cancel()
+
+    async def test_a_key_is_never_worked_on_twice_at_once_but_gets_another_turn(self) -> None:
+        queue, gate = WorkQueue(), asyncio.Event()
+        together = most = turns = 0
+
+        async def worker(key: Key) -> None:
+            nonlocal together, most, turns
+            together, turns = together + 1, turns + 1
+            most = max(most, together)
+            await gate.wait()
+            together -= 1
+
+        tasks = await self.run(queue, worker)
+        queue.add(KEY)
+        await asyncio.sleep(0.01)
+        queue.add(KEY)
+        queue.add(KEY)
+        await asyncio.sleep(0.01)
+        gate.set()
+        await asyncio.sleep(0.01)
+        assert (most, turns) == (1, 2)
+        for task in tasks:
+            task.cancel()
+
+    async def test_a_failed_turn_is_taken_again_and_harms_no_other_key(self) -> None:
+        queue, done, failures = WorkQueue(), asyncio.Event(), 0
+
+        async def worker(key: Key) -> None:
+            nonlocal failures
+            if key == KEY and failures < 2:
+                failures += 1
+                raise UnavailableError("down") if failures == 1 else ValueError("a bug")
+            if key == KEY:
+                done.set()
+
+        tasks = await self.run(queue, worker, workers=1)
+        queue.add(KEY)
+        await asyncio.wait_for(done.wait(), 5)
+        assert failures == 2
+        for task in tasks:
+            task.cancel()
+
+    async def test_a_turn_that_asks_for_a_time_gets_it(self) -> None:
+        queue, second = WorkQueue(), asyncio.Event()
+        delays = [0.01, None]
+
+        async def worker(key: Key) -> float | None:
+            if len(delays) == 1:
+                second.set()
+            return delays.pop(0)
+
+        tasks = await self.run(queue, worker)
+        queue.add(KEY)
+        await asyncio.wait_for(second.wait(), 5)
+        for task in tasks:
+            task.cancel()
+
+
+class TestSilence:
+    """Silence counts only while the API server is heard."""
+
+    def test_it_grows_until_something_changes(self) -> None:
+        clock = Clock()
+        silences = Silences(clock)
+        assert silences.seconds("node", "t0") == 0
+        clock.now = 5
+        silences.contact()
+        assert silences.seconds("node", "t0") == 5
+        assert silences.seconds("node", "t1") == 0
+
+    def test_a_gap_without_contact_starts_every_clock_anew(self) -> None:
+        clock = Clock()
+        silences = Silences(clock)
+        silences.seconds("node", "t0")
+        clock.now = 20
+        silences.contact()
+        assert silences.of("node") == 0
+        clock.now = 22
+        silences.contact()
+        assert silences.of("node") == 2
+
+    def test_an_error_of_the_api_server_starts_every_clock_anew(self) -> None:
+        clock = Clock()
+        silences = Silences(clock)
+        silences.seconds("node", "t0")
+        for clock.now in (3.0, 6.0, 9.0):
+            silences.contact()
+        silences.interrupted()
+        clock.now = 11
+        assert silences.seconds("node", "t0") == 2
+
+    def test_what_nobody_asks_for_is_forgotten(self) -> None:
+        clock = Clock()
+        silences = Silences(clock)
+        silences.seconds("gone", 1)
+        clock.now = 3601.0
+        silences.seconds("here", 1)
+        silences.contact()
+        assert not silences.knows("gone")
+        assert silences.knows("here")
+
+
+def test_the_pause_doubles_up_to_six_minutes() -> None:
+    assert [backoff(n) for n in range(8)] == [0, 10, 20, 40, 80, 160, 320, 360]
+
+
+def test_idle_preemptions_are_counted_from_the_newest_commit() -> None:
+    def ended(number: int, step: int | None, cause: Cause = Cause.PREEMPTED) -> EndedAttempt:
+        return EndedAttempt(
+            number=number,
+            cause=cause,
+            reason=Reason.EVICTED,
+            committed_step=step,
+            start_time=NOW,
+            end_time=NOW,
+        )
+
+    assert idle_preemptions([]) == 0
+    assert idle_preemptions([ended(1, None), ended(2, None)]) == 2
+    assert idle_preemptions([ended(1, 10), ended(2, 10), ended(3, 10)]) == 2
+    assert idle_preemptions([ended(1, 10), ended(2, 20)]) == 0
+    assert idle_preemptions([ended(1, 10), ended(2, 10, Cause.USER_ERROR)]) == 0
+
+
+GOOD = {
+    "builder": {"configMap": {"name": "code"}},
+    "epochs": 1,
+    "checkpoint": {"claimName": "work"},
+    "trainer": {"image": "i"},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"trainer": {}}, ["spec.trainer.image", "missing"]),
+        ({"seed": "x"}, ["spec.seed", "'x'"]),
+        ({"totalSteps": 5}, ["spec.epochs", "spec.totalSteps", "exactly one"]),
+        ({"builder": {"configMap": {"name": "a"}, "claim": {"name": "b"}}}, ["at most one"]),
+        ({"builder": {"datasetParams": {"x": "y" * 100_000}}}, ["datasetParams", "bytes"]),
+    ],
+)
+def test_a_wrong_spec_is_answered_with_its_field(change: dict[str, object], words: list) -> None:  # type: ignore[type-arg]
+    spec, error = parse_spec("job", {**GOOD, **change})
+    assert spec is None
+    assert all(word in error for word in words), error
+
+
+def test_a_good_spec_is_taken_and_a_long_name_refused() -> None:
+    assert parse_spec("job", GOOD)[1] == ""
+    assert "metadata.name" in parse_spec("j" * 48, GOOD)[1]
+
+
+def test_a_heartbeat_that_makes_no_sense_is_no_heartbeat() -> None:
+    lease = {"metadata": {"annotations": {"resumable.training/heartbeat": '{"attempt": "?"}'}}}
+    assert parse_heartbeat(lease) is None
+    assert parse_heartbeat({"metadata": {}}) is None
+
+
+def test_an_empty_pod_is_one_of_which_nothing_is_known_yet() -> None:
+    pod = parse_pod({"metadata": {"name": "p", "uid": "u"}})
+    assert (pod.attempt, pod.node, pod.ended, pod.started) == (0, None, False, False)
+
+
+def test_the_configuration_names_the_variable_that_is_wrong() -> None:
+    config = Config.from_env({"RTJ_NAMESPACES": "a, b", "RTJ_NODE_SILENCE_SECONDS": "20"})
+    assert config.namespaces == ("a", "b")
+    assert config.settings.node_silence == 20
+    with pytest.raises(ConfigError, match="RTJ_WORKERS='many'"):
+        Config.from_env({"RTJ_WORKERS": "many"})
+    with pytest.raises(ConfigError, match="at least 1"):
+        Config.from_env({"RTJ_RESYNC_SECONDS": "0"})

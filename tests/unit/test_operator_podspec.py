@@ -1,0 +1,142 @@
+"""The pod of an attempt: the user's template under what the operator must have."""
+
+import json
+from typing import Any
+
+import pytest
+from rtj_api.launch import TrainerConfig
+from rtj_api.names import CONFIG_ENV, LABEL_ATTEMPT, LABEL_JOB, Cause, Reason
+from rtj_api.spec import JobSpec
+from rtj_api.status import EndedAttempt, JobStatus
+from rtj_operator.core.decision import CreatePod
+from rtj_operator.core.observed import Job, Settings
+from rtj_operator.core.podspec import pod_manifest
+
+from tests.unit.operator_looks import NOW, commit, decided, look, spec
+
+pytestmark = pytest.mark.unit
+
+
+def manifest(job_spec: JobSpec, avoid: str | None = None, **status: Any) -> dict[str, Any]:
+    job = Job("ns", "job", "uid", 1, JobStatus(**status), job_spec)
+    return pod_manifest(job, job_spec, 3, Settings(), avoid)
+
+
+def trainer(pod: dict[str, Any]) -> dict[str, Any]:
+    return next(c for c in pod["spec"]["containers"] if c["name"] == "trainer")
+
+
+def template(**fields: Any) -> JobSpec:
+    return spec(trainer={"image": "trainer:1", "podTemplate": fields})
+
+
+def named(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next(item for item in items if item["name"] == name)
+
+
+def test_it_satisfies_the_restricted_pod_security_standard_whatever_the_template_says() -> None:
+    pod = manifest(
+        template(
+            spec={
+                "securityContext": {"runAsNonRoot": False, "runAsUser": 1000},
+                "containers": [{"name": "trainer", "securityContext": {"privileged": True}}],
+            }
+        )
+    )
+    security = pod["spec"]["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert security["runAsUser"] == 1000
+    container = trainer(pod)["securityContext"]
+    assert container["privileged"] is False
+    assert container["allowPrivilegeEscalation"] is False
+    assert container["readOnlyRootFilesystem"] is True
+    assert container["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_trainer_is_told_everything_even_with_dollars_in_it() -> None:
+    params = {"path": "$(HOME)/x", "price": "$$5", "n": 3}
+    tricky = spec(builder={"configMap": {"name": "code"}, "datasetParams": params})
+    value = named(trainer(manifest(tricky, last_commit=commit(40)))["env"], CONFIG_ENV)["value"]
+    assert "$(HOME)" not in value.replace("$$", "")
+    config = TrainerConfig.model_validate_json(value.replace("$$", "$"))
+    assert config.builder.dataset_params == params
+    assert (config.attempt, config.expected_step, config.total_steps) == (3, 40, 100)
+    assert config.lease
+    assert (config.lease.namespace, config.lease.name) == ("ns", "job")
+
+
+def test_the_template_may_add_anything() -> None:
+    pod = manifest(
+        template(
+            metadata={"labels": {"team": "a", LABEL_ATTEMPT: "99"}, "annotations": {"x": "y"}},
+            spec={
+                "nodeSelector": {"pool": "gpu"},
+                "priorityClassName": "low",
+                "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                "volumes": [{"name": "data", "emptyDir": {}}],
+                "containers": [
+                    {
+                        "name": "trainer",
+                        "env": [{"name": "A", "value": "b"}, {"name": CONFIG_ENV, "value": "no"}],
+                        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                    },
+                    {"name": "side", "image": "side:1"},
+                ],
+            },
+        )
+    )
+    assert pod["metadata"]["labels"]["team"] == "a"
+    assert pod["metadata"]["labels"][LABEL_ATTEMPT] == "3"
+    assert pod["metadata"]["labels"][LABEL_JOB] == "job"
+    assert pod["metadata"]["annotations"] == {"x": "y"}
+    assert pod["spec"]["nodeSelector"] == {"pool": "gpu"}
+    assert pod["spec"]["priorityClassName"] == "low"
+    assert {"key": "gpu", "operator": "Exists"} in pod["spec"]["tolerations"]
+    assert named(pod["spec"]["containers"], "side")["image"] == "side:1"
+    container = trainer(pod)
+    assert named(container["env"], "A")["value"] == "b"
+    assert named(container["env"], CONFIG_ENV)["value"] != "no"
+    assert {m["mountPath"] for m in container["volumeMounts"]} >= {"/data", "/var/lib/rtj"}
+    assert {v["name"] for v in pod["spec"]["volumes"]} >= {"data", "rtj-volume"}
+
+
+def test_a_builder_on_a_claim_is_mounted_read_only_from_its_folder() -> None:
+    on_claim = spec(builder={"claim": {"name": "code", "path": "a/b"}})
+    mount = named(trainer(manifest(on_claim))["volumeMounts"], "rtj-builder")
+    assert (mount["readOnly"], mount["subPath"]) == (True, "a/b")
+
+
+def test_a_builder_in_the_image_needs_no_mount() -> None:
+    pod = manifest(spec(builder={}))
+    assert "rtj-builder" not in json.dumps(pod)
+    value = named(trainer(pod)["env"], CONFIG_ENV)["value"]
+    assert json.loads(value)["builder"]["path"] is None
+
+
+def test_a_dead_nodes_pod_does_not_stay_on_the_books_for_five_minutes() -> None:
+    tolerations = manifest(spec())["spec"]["tolerations"]
+    assert {t["key"]: t["tolerationSeconds"] for t in tolerations} == {
+        "node.kubernetes.io/not-ready": 10,
+        "node.kubernetes.io/unreachable": 10,
+    }
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason", "avoided"),
+    [
+        (Cause.PREEMPTED, Reason.NODE_LOST, True),
+        (Cause.HUNG, Reason.NO_HEARTBEAT_PROGRESS, True),
+        (Cause.PREEMPTED, Reason.POD_DELETED, False),
+        (Cause.USER_ERROR, Reason.TRAINER_FAILED, False),
+    ],
+)
+def test_only_a_node_that_is_to_blame_is_avoided(
+    cause: Cause, reason: Reason, avoided: bool
+) -> None:
+    last = EndedAttempt(
+        number=1, cause=cause, reason=reason, node_name="bad", start_time=NOW, end_time=NOW
+    )
+    decision = decided(look(status=JobStatus(attempts=[last])))
+    (create,) = [a for a in decision.actions if isinstance(a, CreatePod)]
+    assert ("bad" in json.dumps(create.manifest["spec"]["affinity"])) is avoided
