@@ -1,0 +1,280 @@
+"""The operator's parts against a real API server: real conflicts, real owners, real refusals."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.aio import client
+from rtj_operator import kube, leader
+from rtj_operator.cluster import (
+    ACCOUNTS,
+    CONFIG_MAPS,
+    EVENTS,
+    JOBS,
+    LEASES,
+    NODES,
+    PODS,
+    AlreadyExistsError,
+    ConflictError,
+    Key,
+    Manifest,
+    NotFoundError,
+    RejectedError,
+    UnavailableError,
+)
+from rtj_operator.core.observed import Settings
+from rtj_operator.kube import KubeCluster
+from rtj_operator.leader import Leader
+from rtj_operator.memory import Memory
+from rtj_operator.reconcile import Reconciler
+
+from tests.integration.operator_world import (
+    CRD,
+    PlayedNode,
+    connect,
+    create_inputs,
+    job_manifest,
+)
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def cluster(kube_apiserver: Path, kubectl: Callable[..., str]) -> AsyncIterator[KubeCluster]:
+    kubectl("apply", "-f", str(CRD))
+    kubectl("wait", "--for=condition=Established", "-f", str(CRD), "--timeout=30s")
+    async with await connect(kube_apiserver) as cluster:
+        yield cluster
+
+
+class Operator:
+    """One operator process's worth of memory, without its watches."""
+
+    def __init__(self, cluster: KubeCluster, namespace: str, **settings: float) -> None:
+        self.cluster = cluster
+        self.key = Key(namespace, "job")
+        self.memory = Memory()
+        self._reconcile = Reconciler(cluster, self.memory, Settings(**settings))
+
+    async def turn(self) -> float | None:
+        return await self._reconcile(self.key)
+
+    async def until(self, holds: Callable[[Manifest], Any]) -> Manifest:
+        """Take turns until the status satisfies `holds`."""
+        async with asyncio.timeout(30):
+            while True:
+                await self.turn()
+                job = await self.cluster.get(JOBS, self.key.namespace, self.key.name)
+                if holds(job.get("status", {})):
+                    return job["status"]  # type: ignore[no-any-return]
+                await asyncio.sleep(0.1)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(60):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.2)
+
+
+def _running_condition(status: Manifest) -> Manifest:
+    return next((c for c in status.get("conditions", []) if c["type"] == "Running"), {})
+
+
+async def _names(cluster: KubeCluster, kind: Any, namespace: str) -> list[str]:
+    return sorted(o["metadata"]["name"] for o in await cluster.list(kind, namespace))
+
+
+async def test_the_adapter_tells_the_ways_of_failing_apart(
+    cluster: KubeCluster, namespace: str
+) -> None:
+    config_map = {"metadata": {"name": "a"}, "data": {"k": "1"}}
+    first = await cluster.create(CONFIG_MAPS, namespace, config_map)
+    with pytest.raises(AlreadyExistsError):
+        await cluster.create(CONFIG_MAPS, namespace, config_map)
+    await cluster.replace(CONFIG_MAPS, namespace, {**first, "data": {"k": "2"}})
+    with pytest.raises(ConflictError):
+        await cluster.replace(CONFIG_MAPS, namespace, {**first, "data": {"k": "3"}})
+    with pytest.raises(ConflictError):
+        await cluster.delete(CONFIG_MAPS, namespace, "a", "another-uid")
+    await cluster.delete(CONFIG_MAPS, namespace, "a", first["metadata"]["uid"])
+    with pytest.raises(NotFoundError):
+        await cluster.get(CONFIG_MAPS, namespace, "a")
+    with pytest.raises(RejectedError, match="Invalid"):
+        await cluster.create(CONFIG_MAPS, namespace, {"metadata": {"name": "A B"}})
+
+
+async def test_an_api_server_that_does_not_answer_is_unavailable() -> None:
+    configuration = client.Configuration()
+    configuration.host = "http://127.0.0.1:1"
+    async with KubeCluster(client.ApiClient(configuration)) as nowhere:
+        with pytest.raises(UnavailableError):
+            await nowhere.get(NODES, "", "n")
+
+
+async def test_long_lists_come_whole_in_pages(
+    cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube, "PAGE_SIZE", 2)
+    for n in range(5):
+        labels = {"x": "y"} if n else {}
+        manifest = {"metadata": {"name": f"c{n}", "labels": labels}}
+        await cluster.create(CONFIG_MAPS, namespace, manifest)
+    found = await cluster.list(CONFIG_MAPS, namespace, "x=y")
+    assert [o["metadata"]["name"] for o in found] == ["c1", "c2", "c3", "c4"]
+
+
+async def test_two_operators_at_once_make_one_pod(cluster: KubeCluster, namespace: str) -> None:
+    await create_inputs(cluster, namespace)
+    await cluster.create(JOBS, namespace, job_manifest("job"))
+    both = [Operator(cluster, namespace) for _ in range(2)]
+    outcomes = await asyncio.gather(*(o.turn() for o in both), return_exceptions=True)
+    assert all(isinstance(o, ConflictError) for o in outcomes if isinstance(o, BaseException))
+    await asyncio.gather(*(o.turn() for o in both))
+    assert await _names(cluster, PODS, namespace) == ["job-1-0"]
+    assert "job-trainer" in await _names(cluster, ACCOUNTS, namespace)
+    assert await _names(cluster, LEASES, namespace) == ["job"]
+    events = await cluster.list(EVENTS, namespace)
+    ours = [e["reason"] for e in events if e["source"].get("component") == "rtj-operator"]
+    assert ours == ["AttemptLaunched"]
+
+
+async def test_everything_goes_with_the_job(
+    cluster: KubeCluster, namespace: str, kubectl: Callable[..., str]
+) -> None:
+    await create_inputs(cluster, namespace)
+    await cluster.create(JOBS, namespace, job_manifest("job"))
+    operator = Operator(cluster, namespace)
+    await operator.until(lambda s: s.get("attempt"))
+    kubectl("delete", "rtj", "job", "-n", namespace)
+
+    async def nothing_is_left() -> bool:
+        accounts = await _names(cluster, ACCOUNTS, namespace)
+        rest = [*await _names(cluster, PODS, namespace), *await _names(cluster, LEASES, namespace)]
+        return not rest and "job-trainer" not in accounts
+
+    await eventually(nothing_is_left)
+    assert await operator.turn() is None
+
+
+async def test_a_taken_pod_name_is_shown_and_mended_by_its_owner(
+    cluster: KubeCluster, namespace: str
+) -> None:
+    await create_inputs(cluster, namespace)
+    strangers = {
+        "metadata": {"name": "job-1-0"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+    stranger = await cluster.create(PODS, namespace, strangers)
+    await cluster.create(JOBS, namespace, job_manifest("job"))
+    operator = Operator(cluster, namespace)
+    status = await operator.until(lambda s: _running_condition(s).get("reason") == "PodNameTaken")
+    assert "job-1-0" in _running_condition(status)["message"]
+    await cluster.delete(PODS, namespace, "job-1-0", stranger["metadata"]["uid"])
+    fresh = Operator(cluster, namespace)
+    await fresh.until(lambda s: _running_condition(s).get("reason") == "WaitingForPods")
+    (pod,) = await cluster.list(PODS, namespace)
+    assert pod["metadata"]["ownerReferences"][0]["name"] == "job"
+
+
+async def test_a_refused_pod_is_shown_with_the_api_servers_words_and_tried_again(
+    cluster: KubeCluster, namespace: str, kubectl: Callable[..., str]
+) -> None:
+    await create_inputs(cluster, namespace)
+    kubectl("create", "quota", "none", "--hard=pods=0", "-n", namespace)
+    await cluster.create(JOBS, namespace, job_manifest("job"))
+
+    async def quota_is_enforced() -> bool:
+        path = "jsonpath={.status.hard.pods}"
+        quota = ("get", "quota", "none", "-n", namespace, "-o", path)
+        return bool(await asyncio.to_thread(kubectl, *quota))
+
+    await eventually(quota_is_enforced)
+    operator = Operator(cluster, namespace)
+    status = await operator.until(lambda s: _running_condition(s).get("reason") == "PodRejected")
+    assert "exceeded quota" in _running_condition(status)["message"]
+    waited = await operator.turn()
+    assert waited
+    events = [e["reason"] for e in await cluster.list(EVENTS, namespace)]
+    assert "PodRejected" in events
+    kubectl("delete", "quota", "none", "-n", namespace)
+    await Operator(cluster, namespace).turn()
+    assert await _names(cluster, PODS, namespace) == ["job-1-0"]
+
+
+async def test_the_pod_passes_the_restricted_pod_security_admission(
+    cluster: KubeCluster, namespace: str, kubectl: Callable[..., str]
+) -> None:
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    kubectl("label", "namespace", namespace, label)
+    await create_inputs(cluster, namespace)
+    await cluster.create(JOBS, namespace, job_manifest("job"))
+    await Operator(cluster, namespace).turn()
+    assert await _names(cluster, PODS, namespace) == ["job-1-0"]
+
+
+async def test_a_preemption_costs_few_writes(
+    cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create_inputs(cluster, namespace)
+    await cluster.create(JOBS, namespace, job_manifest("job"))
+    node = PlayedNode(cluster, namespace, preempted_at={1: 5})
+    async with await connect_like(cluster) as counted:
+        operator = Operator(counted, namespace)
+        playing = asyncio.create_task(node.live())
+        await operator.until(lambda s: s.get("phase") == "Running")
+        writes: list[str] = []
+        call = counted._call
+
+        async def counting(method: str, path: str, *rest: Any) -> Manifest:
+            if method != "GET":
+                writes.append(f"{method} {path}")
+            return await call(method, path, *rest)
+
+        monkeypatch.setattr(counted, "_call", counting)
+        await operator.until(lambda s: s["phase"] == "Running" and s["attempt"]["number"] == 2)
+        playing.cancel()
+    ours = [w for w in writes if "/events" not in w]
+    assert len(ours) <= 5, ours  # Mirrored positions included.
+    assert len(writes) - len(ours) == 3
+
+
+async def connect_like(cluster: KubeCluster) -> KubeCluster:
+    """Open a second connection with the same credentials."""
+    return KubeCluster(client.ApiClient(cluster._api.configuration))
+
+
+async def test_only_one_leads_and_the_next_takes_over_at_once_when_it_lets_go(
+    cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader, "RENEW_SECONDS", 0.1)
+    silences = Memory().silences
+    one, two = (Leader(cluster, namespace, name, silences) for name in ("one", "two"))
+    await asyncio.wait_for(one.acquire(), 10)
+    waiting = asyncio.create_task(two.acquire())
+    holding = asyncio.create_task(one.hold())
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    holding.cancel()
+    await one.release()
+    await asyncio.wait_for(waiting, 10)
+    lease = await cluster.get(LEASES, namespace, leader.LEASE_NAME)
+    assert lease["spec"]["holderIdentity"] == "two"
+    assert lease["spec"]["leaseTransitions"] == 2
+
+
+async def test_a_leader_that_died_is_succeeded_when_its_lease_runs_out(
+    cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(leader, "DURATION_SECONDS", 2)
+    silences = Memory().silences
+    await Leader(cluster, namespace, "dead", silences).acquire()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await asyncio.wait_for(Leader(cluster, namespace, "heir", silences).acquire(), 20)
+    assert loop.time() - start >= 2
