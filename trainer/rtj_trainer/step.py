@@ -6,6 +6,8 @@ import tensorflow as tf
 from rtj_api.names import Reason
 
 from rtj_trainer.errors import PermanentError, UserError
+from rtj_trainer.preflight.graph import PipelineGraph
+from rtj_trainer.preflight.rules import PYTHON_OPERATIONS, RANDOM_OPERATIONS
 
 
 def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
@@ -37,7 +39,20 @@ def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
             f"the model's training step cannot be traced with batches of {element_spec}: "
             f"{type(error).__name__}: {error}",
         ) from error
+    _check_graph(concrete.graph.as_graph_def())
     return function, concrete
+
+
+def _check_graph(definition: Any) -> None:
+    operations = PipelineGraph(definition, stateful=None).operations()
+    hidden = sorted(operations.intersection((*RANDOM_OPERATIONS, *PYTHON_OPERATIONS)))
+    if hidden:
+        raise PermanentError(
+            Reason.PIPELINE_NOT_RESUMABLE,
+            f"the model's training step uses {', '.join(hidden)}, whose state cannot be saved, so "
+            "training was not started: use keras.random.* with a SeedGenerator instead "
+            "of tf.random.*, and TensorFlow operations instead of Python functions",
+        )
 
 
 def _check_model(model: Any) -> None:

@@ -107,6 +107,28 @@ def test_a_wrong_builder_is_permanent_and_says_what_to_mend(
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (
+            "0.01 * keras.random.normal(keras.ops.shape(inputs))",
+            "tf.random.normal(tf.shape(inputs))",
+            ["RandomStandardNormal", "SeedGenerator"],
+        ),
+        ("jit_compile=jit_compile", "run_eagerly=True", ["run_eagerly=True"]),
+    ],
+    ids=["tf-random-in-the-step", "eager"],
+)
+def test_a_model_with_hidden_state_is_refused(
+    before: str, after: str, words: list[str], make_job: MakeJob
+) -> None:
+    job = make_job(replaced(before, after), datasetFunction="by_index")
+    assert job.run() == ExitCode.PERMANENT
+    assert job.final_record["reason"] == "PipelineNotResumable"
+    for word in words:
+        assert word in job.final_record["message"]
+
+
+@pytest.mark.parametrize(
     ("source", "reason", "words"),
     [
         ("raise OSError('disk is away')\n", "BuilderFailed", ["OSError: disk is away", "line 1"]),

@@ -7,6 +7,24 @@ from collections.abc import Callable, Iterator
 
 from rtj_trainer.preflight.graph import PipelineGraph
 
+PYTHON_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+
+# Their state is inside of the kernel: it can be neither read nor saved.
+RANDOM_OPERATIONS = (
+    "RandomUniform",
+    "RandomUniformInt",
+    "RandomStandardNormal",
+    "TruncatedNormal",
+    "ParameterizedTruncatedNormal",
+    "Multinomial",
+    "RandomGamma",
+    "RandomPoisson",
+    "RandomPoissonV2",
+    "RandomShuffle",
+    "SampleDistortedBoundingBox",
+    "SampleDistortedBoundingBoxV2",
+)
+
 # Operation -> (what the user wrote, what to write instead). The first row that fits is reported.
 _FORBIDDEN: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
@@ -15,25 +33,12 @@ _FORBIDDEN: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "write the examples to TFRecord files once and read those",
     ),
     (
-        ("PyFunc", "PyFuncStateless", "EagerPyFunc"),
+        PYTHON_OPERATIONS,
         "py_function or numpy_function, which may depend on anything",
         "write the function with TensorFlow operations, or apply it once and read its output",
     ),
     (
-        (
-            "RandomUniform",
-            "RandomUniformInt",
-            "RandomStandardNormal",
-            "TruncatedNormal",
-            "ParameterizedTruncatedNormal",
-            "Multinomial",
-            "RandomGamma",
-            "RandomPoisson",
-            "RandomPoissonV2",
-            "RandomShuffle",
-            "SampleDistortedBoundingBox",
-            "SampleDistortedBoundingBoxV2",
-        ),
+        RANDOM_OPERATIONS,
         "a random operation whose state cannot be saved (tf.random.*)",
         "use tf.random.stateless_* with a seed from ds.enumerate(), such as seed=[number, 0]",
     ),
