@@ -106,6 +106,20 @@ def operator(
     if request.param == "one namespace":
         values.append(f"--set=watchNamespaces={{{namespace}}}")
     helm("install", "train", str(CHART), "--namespace=default", *values)
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": "system:serviceaccount:default:train-rtj-operator",
+            "resourceAttributes": {"verb": "create", "resource": "pods", "namespace": namespace},
+        },
+    }
+    granted = ("create", "-f", "-", "-o", "jsonpath={.status.allowed}")
+    wait_until(
+        lambda: kubectl(*granted, text_input=json.dumps(review)) == "true",
+        what="the API server knows the new rights",
+        timeout=30,
+    )
     deployment = json.loads(kubectl("get", "deployment", "train-rtj-operator", "-o", "json"))
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     environment = {item["name"]: item["value"] for item in container["env"] if "value" in item}
@@ -207,4 +221,4 @@ def test_a_job_lives_its_life_without_a_right_that_is_missing(
         lambda: kubectl("get", "rtj", "-n", namespace, "-o", "name") == "",
         "the job is complete and its time to live is over",
     )
-    assert "forbidden" not in operator.log().lower()
+    assert "forbidden" not in operator.log().lower(), operator.log()
