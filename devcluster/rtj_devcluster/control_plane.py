@@ -109,6 +109,7 @@ class ControlPlane:
         pki.issue("admin", "admin", ["system:masters"])
         pki.issue("kubelet-client", "apiserver-kubelet-client", ["system:masters"])
         pki.issue("controller-manager", "system:kube-controller-manager")
+        pki.issue("kube-proxy", "system:kube-proxy")
         return pki
 
     def run_component(self, name: str, arguments: list[str], *, owned: bool = False) -> None:

@@ -5,37 +5,28 @@ gets the store's files as hard links, which takes a second where an import takes
 minutes: containerd never changes a blob or an unpacked layer. A node that runs
 already is sent the blobs that it lacks.
 
-``<state root>/.images/blobs``        manifests, configurations and layers by sha256
-``<state root>/.images/images.json``  name of each image → which version of it is here
-``<state root>/.images/containerd``   the store: root folder of a containerd
+Every change makes a new version of the store beside the old one, and then names
+it in the index: whoever is killed on the way leaves the old one as it was, and
+nodes can start from it meanwhile.
+
+``<state root>/.images/blobs``         manifests, configurations and layers by sha256
+``<state root>/.images/index.json``    the images, and the number of the store that has them
+``<state root>/.images/containerd-N``  the store: root folder of a containerd
 """
 
 import hashlib
-import io
 import json
 import re
 import shutil
-import subprocess
-import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from rtj_devcluster import kubebox
-from rtj_devcluster.errors import CommandFailedError
+from rtj_devcluster import containerd, kubebox, pause_image
 from rtj_devcluster.paths import state_root, write_atomically
-from rtj_devcluster.shell import run, wait_until
+from rtj_devcluster.shell import run
 from rtj_devcluster.slots import locked
 
-PAUSE_IMAGE = "docker.io/library/rtj-pause:1"
-"""The image that holds a pod's namespaces open."""
-
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG = "application/vnd.oci.image.config.v1+json"
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
-_DIES_WITH_CALLER = ("setpriv", "--pdeathsig", "KILL")
 _DATABASES = (
     "io.containerd.metadata.v1.bolt/meta.db",
     "io.containerd.snapshotter.v1.overlayfs/metadata.db",
@@ -58,23 +49,35 @@ class Image:
     """Digest of its manifest."""
 
 
+@dataclass(frozen=True)
+class _Index:
+    """What ``index.json`` says."""
+
+    version: int
+    """Number of the containerd folder that has these images."""
+    images: dict[str, Image]
+
+    @property
+    def root(self) -> Path:
+        return folder() / f"containerd-{self.version}"
+
+
+def _index() -> _Index:
+    try:
+        listed = json.loads((folder() / "index.json").read_text())
+    except FileNotFoundError:
+        return _Index(0, {})
+    named = {name: Image(**fields) for name, fields in listed["images"].items()}
+    return _Index(listed["version"], named)
+
+
 def images() -> dict[str, Image]:
     """Return the images that the store has, by full name."""
-    try:
-        listed = json.loads((folder() / "images.json").read_text())
-        return {name: Image(**fields) for name, fields in listed.items()}
-    except (FileNotFoundError, TypeError):  # Nothing yet, or written by another version of this.
-        return {}
+    return _index().images
 
 
-def _blob(digest: str) -> Path:
-    return folder() / "blobs" / digest.removeprefix("sha256:")
-
-
-def _blobs_of(manifest_digest: str) -> list[str]:
-    manifest = json.loads(_blob(manifest_digest).read_text())
-    layers = [layer["digest"] for layer in manifest["layers"]]
-    return [manifest_digest, manifest["config"]["digest"], *layers]
+def _blobs() -> Path:
+    return folder() / "blobs"
 
 
 def add(name: str, identity: str, write: Callable[[Path], None]) -> None:
@@ -86,21 +89,47 @@ def add(name: str, identity: str, write: Callable[[Path], None]) -> None:
         write: Writes the image into the empty folder that it is given: ``manifest.json``, and the
             blobs that this names in files named by the hexadecimal part of their digests.
     """
-    with locked(".images"):
-        present = images().get(name)
-        if present and present.identity == identity:
-            return
+    if _has(name, identity):
+        return
+    with locked(".images.write"):
+        if _has(name, identity):
+            return  # Another process has put it there while this one waited.
         manifest = _take_in(write)
-        with _store() as socket:
-            _send(socket, {name: manifest})
-        # Named only now: an image that is named is whole.
-        named = {**images(), name: Image(identity, manifest)}
-        listed = {each: asdict(image) for each, image in named.items()}
-        write_atomically(folder() / "images.json", json.dumps(listed, indent=2))
-        used = {blob for image in named.values() for blob in _blobs_of(image.manifest)}
-        for path in (folder() / "blobs").iterdir():
-            if f"sha256:{path.name}" not in used:
-                path.unlink()
+        old = _index()
+        new = _Index(old.version + 1, {**old.images, name: Image(identity, manifest)})
+        shutil.rmtree(new.root, ignore_errors=True)
+        if old.images:
+            _copy(old.root, new.root)
+        with containerd.running(new.root, folder()) as socket:
+            containerd.import_images(socket, {name: manifest}, _blobs())
+        with locked(".images"):  # Nobody copies from the old folder now.
+            write_atomically(folder() / "index.json", json.dumps(asdict(new), indent=2))
+            _sweep(new)
+
+
+def _has(name: str, identity: str) -> bool:
+    present = images().get(name)
+    return present is not None and present.identity == identity
+
+
+def _sweep(index: _Index) -> None:
+    """Remove what no image of the index needs."""
+    for root in folder().glob("containerd-*"):
+        if root != index.root:
+            shutil.rmtree(root, ignore_errors=True)
+    manifests = [image.manifest for image in index.images.values()]
+    used = {each for digest in manifests for each in containerd.blobs_of(_blobs(), digest)}
+    for path in _blobs().iterdir():
+        if f"sha256:{path.name}" not in used:
+            path.unlink()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a containerd's folder by hard links, but for what containerd writes in place."""
+    run(["cp", "--archive", "--link", source, target])
+    for database in _DATABASES:
+        (target / database).unlink()
+        shutil.copy2(source / database, target / database)
 
 
 def _take_in(write: Callable[[Path], None]) -> str:
@@ -108,156 +137,34 @@ def _take_in(write: Callable[[Path], None]) -> str:
     written = folder() / "written"
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir(parents=True)
-    (folder() / "blobs").mkdir(exist_ok=True)
+    _blobs().mkdir(exist_ok=True)
     write(written)
     manifest = hashlib.sha256((written / "manifest.json").read_bytes()).hexdigest()
     (written / "manifest.json").rename(written / manifest)
     for path in written.iterdir():
         if re.fullmatch("[0-9a-f]{64}", path.name):
-            path.rename(folder() / "blobs" / path.name)
+            path.rename(_blobs() / path.name)
     return f"sha256:{manifest}"
 
 
 def seed(root: Path) -> None:
     """Give a node that has no disk yet the store's images."""
-    add(PAUSE_IMAGE, str(kubebox.binaries()), _write_pause)
+    add(pause_image.NAME, str(kubebox.binaries()), pause_image.write)
     if any(root.iterdir()):
         return
     unfinished = root.with_name(f"{root.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    store = folder() / "containerd"
-    with locked(".images"):
-        run(["cp", "--archive", "--link", store, unfinished])
-        for database in _DATABASES:
-            (unfinished / database).unlink()
-            shutil.copy2(store / database, unfinished / database)
+    with locked(".images", shared=True):
+        _copy(_index().root, unfinished)
     root.rmdir()
     unfinished.rename(root)
 
 
 def provide(socket: Path) -> None:
     """Send a running containerd the images of the store that it does not have."""
-    listed = _ctr(socket, "images", "list").splitlines()[1:]
-    present = {line.split()[0]: line.split()[2] for line in listed}
-    missing = {
-        name: image.manifest
-        for name, image in images().items()
-        if present.get(name) != image.manifest
-    }
-    if missing:
-        _send(socket, missing)
-
-
-def _ctr_command(socket: Path, *arguments: str) -> list[str]:
-    return ["ctr", f"--address={socket}", "--namespace=k8s.io", *arguments]
-
-
-def _ctr(socket: Path, *arguments: str) -> str:
-    return run(_ctr_command(socket, *arguments)).stdout
-
-
-def _send(socket: Path, wanted: dict[str, str]) -> None:
-    """Import images, sending only the blobs that are not there."""
-    present = set(_ctr(socket, "content", "list", "--quiet").split())
-    blobs = {blob for digest in wanted.values() for blob in _blobs_of(digest)}
-    command = _ctr_command(socket, "images", "import", "-")
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as importer:
-        if importer.stdin is None or importer.stderr is None:
-            raise CommandFailedError("ctr was started without pipes")
-        try:
-            with tarfile.open(fileobj=importer.stdin, mode="w|") as archive:
-                _fill(archive, wanted, sorted(blobs - present))
-            importer.stdin.close()
-        except BrokenPipeError:
-            pass  # It has ended, and says below why.
-        words = importer.stderr.read().decode(errors="replace")
-        if importer.wait() != 0:
-            raise CommandFailedError(f"images {sorted(wanted)} cannot be imported: {words}")
-
-
-def _fill(archive: tarfile.TarFile, wanted: dict[str, str], blobs: list[str]) -> None:
-    def put(name: str, content: bytes) -> None:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(content)
-        archive.addfile(entry, io.BytesIO(content))
-
-    put("oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
-    for digest in blobs:
-        archive.add(_blob(digest), arcname=f"blobs/sha256/{_blob(digest).name}")
-    manifests = [
-        {
-            "mediaType": _MANIFEST,
-            "digest": digest,
-            "size": _blob(digest).stat().st_size,
-            "annotations": {"io.containerd.image.name": name},
-        }
-        for name, digest in wanted.items()
-    ]
-    put("index.json", json.dumps({"schemaVersion": 2, "manifests": manifests}).encode())
-
-
-@contextmanager
-def _store() -> Iterator[Path]:
-    """Run a containerd on the store; its mounts are its own and end with it."""
-    root, socket = folder() / "containerd", folder() / "containerd.sock"
-    root.mkdir(parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)
-    config = folder() / "containerd.toml"
-    config.write_text(
-        f'version = 2\nroot = "{root}"\nstate = "{folder() / "state"}"\n'
-        f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "{socket}"\n'
-    )
-    with (folder() / "containerd.log").open("wb") as log:
-        containerd = subprocess.Popen(
-            [*_DIES_WITH_CALLER, "unshare", "--mount", "containerd", f"--config={config}"],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_until(
-            lambda: run(_ctr_command(socket, "version"), check=False).returncode == 0,
-            what="the image store's containerd answers",
-            timeout=30,
-        )
-        yield socket
-    finally:
-        containerd.terminate()
-        containerd.wait()
-
-
-def _write_pause(target: Path) -> None:
-    """Write the pause image: one layer with one program."""
-
-    def put(content: bytes) -> dict[str, Any]:
-        digest = hashlib.sha256(content).hexdigest()
-        (target / digest).write_bytes(content)
-        return {"digest": f"sha256:{digest}", "size": len(content)}
-
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as archive:
-        entry = tarfile.TarInfo("pause")
-        program = kubebox.binary("pause").read_bytes()
-        entry.size, entry.mode = len(program), 0o755
-        archive.addfile(entry, io.BytesIO(program))
-    rootfs = put(layer.getvalue())
-    config = {
-        "architecture": _architecture(),
-        "os": "linux",
-        "config": {"Entrypoint": ["/pause"], "User": "65532:65532"},
-        "rootfs": {"type": "layers", "diff_ids": [rootfs["digest"]]},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": _MANIFEST,
-        "config": {"mediaType": _CONFIG, **put(json.dumps(config).encode())},
-        "layers": [{"mediaType": _LAYER, **rootfs}],
-    }
-    (target / "manifest.json").write_text(json.dumps(manifest))
-
-
-def _architecture() -> str:
-    """Return this machine's architecture in the words of the image-spec."""
-    machine = run(["uname", "-m"]).stdout.strip()
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    with locked(".images", shared=True):
+        present = containerd.images_of(socket)
+        wanted = {name: image.manifest for name, image in images().items()}
+        missing = {name: each for name, each in wanted.items() if present.get(name) != each}
+        if missing:
+            containerd.import_images(socket, missing, _blobs())

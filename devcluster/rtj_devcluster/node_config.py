@@ -4,9 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtj_devcluster import cgroups, kubebox
+from rtj_devcluster import cgroups, kubebox, pause_image
 from rtj_devcluster.addresses import MAX_NODES, Addresses
-from rtj_devcluster.image_store import PAUSE_IMAGE
 from rtj_devcluster.node_init import CONTAINERD_SOCKET, Machine
 from rtj_devcluster.packages import cni_folder
 from rtj_devcluster.paths import write_atomically
@@ -66,7 +65,6 @@ class NodeFiles:
         user = f"system:node:{self.name}"
         hosts = [self.name, self.address]
         self.pki.issue(self.name, user, ["system:nodes"], hosts=hosts)
-        self.pki.issue("kube-proxy", "system:kube-proxy")
         self.pki.kubeconfig(self.name, server, self.folder / "kubelet.kubeconfig")
         self.pki.kubeconfig("kube-proxy", server, self.folder / "kube-proxy.kubeconfig")
 
@@ -135,7 +133,7 @@ state = "/run/containerd/state"
 [grpc]
   address = "{CONTAINERD_SOCKET}"
 [{cri}]
-  sandbox_image = "{PAUSE_IMAGE}"
+  sandbox_image = "{pause_image.NAME}"
   restrict_oom_score_adj = true
   [{cri}.cni]
     bin_dir = "{cni_folder()}"

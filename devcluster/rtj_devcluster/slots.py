@@ -42,12 +42,12 @@ class Slot:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold the lock of this name; the kernel frees it when the holder dies."""
+def locked(name: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of this name, alone or with others; the kernel frees it when a holder dies."""
     folder = state_root() / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
 
 
