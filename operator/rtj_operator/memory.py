@@ -37,10 +37,15 @@ class Memory:
         """Return the seconds since then; infinite for a process that has just started."""
         return self.clock() - self._mirrored.get(key, float("-inf"))
 
-    def refused(self, key: Key, problem: Problem) -> None:
-        """Note that creating something for the job was refused; each time it waits longer."""
+    def refused(self, key: Key, problem: Problem) -> float:
+        """Note that creating something for the job was refused.
+
+        Returns the seconds until the next look: none after the first refusal, since the user must
+        be told; then ever more, which is also how long creating is not tried again.
+        """
         count = self._refusals[key].count + 1 if key in self._refusals else 1
         self._refusals[key] = _Refusal(problem, count, self.clock() + backoff(count))
+        return backoff(count) if count > 1 else 0.0
 
     def refusal(self, key: Key) -> Problem | None:
         """Return why creating must not be tried yet."""

@@ -74,8 +74,7 @@ class Reconciler:
                     self._memory.accepted(key)
         except RefusedError as error:
             log.warning("refused", extra={"job": str(key), "reason": str(error)})
-            self._memory.refused(key, error.problem)
-            return 0.0  # The next look shows it to the user.
+            return self._memory.refused(key, error.problem)
         finally:
             await asyncio.gather(*(self._announce(job, notice) for notice in decision.notices))
         return decision.requeue_after

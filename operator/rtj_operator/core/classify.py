@@ -18,7 +18,7 @@ KILLED_BY_SIGNAL = {137: "SIGKILL", 143: "SIGTERM"}
 LOST_BY_KUBELET = ("ContainerStatusUnknown", "Unknown")
 """Container reasons that mean: nobody saw how it ended."""
 
-MESSAGE_LENGTH = 1024
+MESSAGE_LENGTH = 2000
 
 OUT_OF_MEMORY = (
     "The trainer used more memory than spec.trainer.resources.limits.memory. "
