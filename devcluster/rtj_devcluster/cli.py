@@ -11,7 +11,8 @@ from rich.table import Table
 
 from rtj_devcluster import build as building
 from rtj_devcluster import image_store, kubebox, slots
-from rtj_devcluster.cluster import DEFAULT_NAME, Cluster, ClusterOptions
+from rtj_devcluster.cluster import DEFAULT_NAME, Cluster
+from rtj_devcluster.cluster_state import ClusterOptions
 from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.progress import console, stage
 

@@ -11,14 +11,11 @@ that was cut short, or a cluster whose processes were killed from outside, is
 mended by calling again.
 """
 
-import json
-import re
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,39 +24,28 @@ from rtj_devcluster import (
     cgroups,
     image_store,
     kubebox,
-    manifests,
+    kubectl,
     network,
     packages,
     preflight,
-    processes,
+    readiness,
+    services,
     slots,
 )
-from rtj_devcluster.addresses import API_SERVER_PORT, MAX_NODES, SCHEDULER_PORT, Addresses
+from rtj_devcluster.addresses import Addresses
+from rtj_devcluster.cluster_state import ClusterOptions, ClusterState
 from rtj_devcluster.control_plane import ControlPlane, ControlPlaneOptions, clear_abandoned
 from rtj_devcluster.errors import CommandFailedError, DevClusterError
 from rtj_devcluster.node import Node
 from rtj_devcluster.node_config import NodeFiles, NodeSettings
-from rtj_devcluster.paths import cluster_folder, write_atomically
+from rtj_devcluster.paths import cluster_folder
 from rtj_devcluster.pki import Pki
 from rtj_devcluster.progress import stage
-from rtj_devcluster.shell import run, tail, wait_until
+from rtj_devcluster.shell import tail
+
+__all__ = ["DEFAULT_NAME", "Cluster", "ClusterOptions", "NodeStatus"]
 
 DEFAULT_NAME = "dev"
-_READY_TIMEOUT_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class ClusterOptions:
-    """What ``up`` makes; all but ``nodes`` is fixed for the life of the cluster."""
-
-    nodes: int = 2
-    gpus_per_node: int = 0
-    node_monitor_grace_seconds: int | None = None
-    """Seconds of silence after which a node is marked as not ready; None: upstream's 50."""
-    node_lease_seconds: int | None = None
-    """How long a node's Lease is good for; None: upstream's 40."""
-    audit: bool = False
-    """Whether the API server logs each request (metadata only) to ``log/audit.log``."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +65,7 @@ class Cluster:
     def __init__(self, name: str = DEFAULT_NAME) -> None:
         self.name = name
         self.folder = cluster_folder(name)
-        self._state = self.folder / "cluster.json"
+        self._path = self.folder / "cluster.json"
 
     # What is there
 
@@ -96,7 +82,7 @@ class Cluster:
     @property
     def node_names(self) -> list[str]:
         """Names of all nodes that are part of the cluster, switched on or off."""
-        return sorted(self._read()["nodes"])
+        return sorted(self._state().nodes)
 
     def kubectl(self, *arguments: str, text_input: str | None = None) -> str:
         """Run kubectl as an administrator and return what it printed.
@@ -104,21 +90,16 @@ class Cluster:
         Raises:
             CommandFailedError: it ended with an error; the message holds its words.
         """
-        command: list[str | Path] = [
-            kubebox.binary("kubectl"),
-            f"--kubeconfig={self.kubeconfig}",
-            *arguments,
-        ]
-        return run(command, text_input=text_input).stdout
+        return kubectl.call(self.kubeconfig, *arguments, text_input=text_input)
 
     def get(self, *arguments: str) -> Any:
         """Return what ``kubectl get … -o json`` says."""
-        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        return kubectl.get(self.kubeconfig, *arguments)
 
     def status(self) -> list[NodeStatus]:
         """Return the state of every node."""
         try:
-            ready = self._ready_times()
+            ready = readiness.last_said(self.kubeconfig)
         except CommandFailedError:
             ready = {}
         return [
@@ -148,62 +129,15 @@ class Cluster:
         with slots.locked(self.name):
             clear_abandoned()
             addresses = slots.take(self.name).addresses
-            self._remember(options)
+            present = ClusterState.load(self._path)
+            asked = options or (present.options if present else ClusterOptions())
+            (present or ClusterState(asked, {})).asked_for(asked).save(self._path)
             with stage(f"Start the control plane of {self.name!r}"):
-                self._start_control_plane(addresses)
+                network.create_bridge(addresses)
+                services.start(self._control_plane(), addresses)
             names = self.node_names
             with stage(f"Start {', '.join(names)}"):
                 self._start_nodes(names)
-
-    def _remember(self, options: ClusterOptions | None) -> None:
-        if not self._state.exists():
-            options = options or ClusterOptions()
-            state = {"options": asdict(options), "nodes": {}}
-        else:
-            state = self._read()
-            present = ClusterOptions(**state["options"])
-            options = options or present
-            if asdict(options) | {"nodes": 0} != asdict(present) | {"nodes": 0}:
-                raise DevClusterError(
-                    f"cluster {self.name!r} runs with {present}: take it down to change that"
-                )
-        if not 1 <= options.nodes <= MAX_NODES:
-            raise DevClusterError(f"nodes: {options.nodes}: use 1 to {MAX_NODES}")
-        for index in range(1, options.nodes + 1):
-            state["nodes"].setdefault(_name_of(index), index)
-        self._write(state)
-
-    def _start_control_plane(self, addresses: Addresses) -> None:
-        network.create_bridge(addresses)
-        plane = self._control_plane()
-        plane.start(addresses, bind=addresses.gateway, advertise=addresses.gateway, owned=False)
-        pki, server = Pki(self.folder / "pki"), self._server(addresses)
-        pki.issue("scheduler", "system:kube-scheduler")
-        scheduler = pki.kubeconfig("scheduler", server, self.folder / "scheduler.kubeconfig")
-        corefile = self.folder / "Corefile"
-        corefile.write_text(manifests.corefile(addresses, str(self.kubeconfig)))
-        plane.run_component(
-            "kube-scheduler",
-            [
-                f"--kubeconfig={scheduler}",
-                f"--bind-address={addresses.loopback}",
-                f"--secure-port={SCHEDULER_PORT}",
-                "--leader-elect=false",
-            ],
-        )
-        plane.run_component("coredns", [f"-conf={corefile}"])
-        if processes.recorded(plane.record("agent")) is None:
-            processes.start(
-                plane.record("agent"),
-                [
-                    *(sys.executable, "-m", "rtj_devcluster.agent"),
-                    f"--kubeconfig={self.kubeconfig}",
-                    f"--volumes={self.folder / 'volumes'}",
-                ],
-                log=plane.log("agent"),
-            )
-        objects = json.dumps(manifests.system_objects(addresses))
-        self.kubectl("apply", "--server-side", "-f", "-", text_input=objects)
 
     def down(self) -> None:
         """Remove the cluster and all that it left on this machine, also after a crash."""
@@ -259,9 +193,7 @@ class Cluster:
         with slots.locked(self.name):
             self._node(name).destroy()
             self.kubectl("delete", "node", name, "--ignore-not-found", "--wait=false")
-            state = self._read()
-            state["nodes"].pop(name, None)
-            self._write(state)
+            self._state().without_node(name).save(self._path)
 
     def add_node(self, name: str | None = None) -> str:
         """Add a node, or bring one back: switched on, connected, schedulable. Return its name.
@@ -270,14 +202,8 @@ class Cluster:
             name: ``node-<number>``; None adds one with the lowest free number.
         """
         with slots.locked(self.name):
-            state = self._read()
-            if name is None:
-                free = set(range(1, MAX_NODES + 1)) - set(state["nodes"].values())
-                if not free:
-                    raise DevClusterError(f"a cluster has at most {MAX_NODES} nodes")
-                name = _name_of(min(free))
-            state["nodes"].setdefault(name, _index_of(name))
-            self._write(state)
+            state, name = self._state().with_node(name)
+            state.save(self._path)
             self._start_nodes([name])
             self._node(name).heal()
             self.kubectl("uncordon", name)
@@ -285,21 +211,15 @@ class Cluster:
 
     # How it is done
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self._state.read_text()))
-        except FileNotFoundError:
-            if self.exists:  # Cut short before anything was started.
-                return {"options": asdict(ClusterOptions()), "nodes": {}}
-            raise DevClusterError(
-                f"there is no cluster {self.name!r}: start it with devcluster --name {self.name} up"
-            ) from None
-
-    def _write(self, state: dict[str, Any]) -> None:
-        write_atomically(self._state, json.dumps(state, indent=2))
-
-    def _options(self) -> ClusterOptions:
-        return ClusterOptions(**self._read()["options"])
+    def _state(self) -> ClusterState:
+        state = ClusterState.load(self._path)
+        if state is not None:
+            return state
+        if self.exists:  # Cut short before anything was started.
+            return ClusterState(ClusterOptions(), {})
+        raise DevClusterError(
+            f"there is no cluster {self.name!r}: start it with devcluster --name {self.name} up"
+        )
 
     def _addresses(self) -> Addresses:
         slot = slots.of_cluster(self.name)
@@ -307,28 +227,24 @@ class Cluster:
             raise DevClusterError(f"there is no cluster {self.name!r}")
         return slot.addresses
 
-    @staticmethod
-    def _server(addresses: Addresses) -> str:
-        return f"https://{addresses.gateway}:{API_SERVER_PORT}"
-
     def _control_plane(self) -> ControlPlane:
-        options = self._options()
+        options = self._state().options
         return ControlPlane(
             self.name,
             ControlPlaneOptions(options.node_monitor_grace_seconds, options.audit),
         )
 
     def _node(self, name: str) -> Node:
-        nodes = self._read()["nodes"]
-        if name not in nodes:
-            known = ", ".join(sorted(nodes)) or "none"
+        state = self._state()
+        if name not in state.nodes:
+            known = ", ".join(sorted(state.nodes)) or "none"
             raise DevClusterError(f"{self.name!r} has no node {name!r}; its nodes: {known}")
-        options = self._options()
+        options = state.options
         return Node(
             NodeFiles(
                 self.name,
                 name,
-                nodes[name],
+                state.nodes[name],
                 self.folder / "nodes" / name,
                 self._addresses(),
                 Pki(self.folder / "pki"),
@@ -341,55 +257,23 @@ class Cluster:
         # Status times have whole seconds.
         began = datetime.fromtimestamp(int(time.time()), UTC)
         fresh = {node.name for node in nodes if not node.running}
-        server = self._server(self._addresses())
+        server = services.server(self._addresses())
         _in_parallel(lambda node: node.start(server), nodes)
 
-        def all_ready() -> bool:
-            ready = self._ready_times()
-            # What a node said before it was switched on says nothing.
-            return all(
-                (told := ready.get(node.name)) and (node.name not in fresh or told >= began)
-                for node in nodes
-            )
-
-        wait_until(
-            all_ready,
-            what=f"{', '.join(names)} are Ready",
-            timeout=_READY_TIMEOUT_SECONDS,
-            every=0.2,
+        readiness.wait(
+            self.kubeconfig,
+            [node.name for node in nodes],
+            said_since=dict.fromkeys(fresh, began),
             hint=lambda: "\n".join(
                 tail(node.files.folder / "log" / "kubelet.log") for node in nodes
             ),
         )
-
-    def _ready_times(self) -> dict[str, datetime | None]:
-        """Return, for each Node object, when it last said that it is Ready; None: it is not."""
-        times: dict[str, datetime | None] = {}
-        for node in self.get("nodes")["items"]:
-            ready = [
-                datetime.fromisoformat(condition["lastHeartbeatTime"])
-                for condition in node["status"].get("conditions", [])
-                if condition["type"] == "Ready" and condition["status"] == "True"
-            ]
-            times[node["metadata"]["name"]] = ready[0] if ready else None
-        return times
 
 
 def _power(node: Node) -> str:
     if not node.running:
         return "off"
     return "partitioned" if node.partitioned else "on"
-
-
-def _name_of(index: int) -> str:
-    return f"node-{index}"
-
-
-def _index_of(name: str) -> int:
-    found = re.fullmatch(r"node-([1-9]\d*)", name)
-    if not found or int(found[1]) > MAX_NODES:
-        raise DevClusterError(f"node name {name!r}: use node-1 to node-{MAX_NODES}")
-    return int(found[1])
 
 
 def _in_parallel(action: Callable[[Node], None], nodes: list[Node]) -> None:

@@ -1,0 +1,91 @@
+"""What is known of a cluster between two commands: its options, and which nodes it has."""
+
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rtj_devcluster.addresses import MAX_NODES
+from rtj_devcluster.errors import DevClusterError
+from rtj_devcluster.paths import write_atomically
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """What ``up`` makes; all but ``nodes`` is fixed for the life of the cluster."""
+
+    nodes: int = 2
+    gpus_per_node: int = 0
+    node_monitor_grace_seconds: int | None = None
+    """Seconds of silence after which a node is marked as not ready; None: upstream's 50."""
+    node_lease_seconds: int | None = None
+    """How long a node's Lease is good for; None: upstream's 40."""
+    audit: bool = False
+    """Whether the API server logs each request (metadata only) to ``log/audit.log``."""
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """The options that a cluster was made with, and its nodes by name, on or off."""
+
+    options: ClusterOptions
+    nodes: dict[str, int]
+    """Name → index, which the node's addresses follow from."""
+
+    @classmethod
+    def load(cls, path: Path) -> "ClusterState | None":
+        """Return the state in a file; None where there is none."""
+        try:
+            fields = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        return cls(ClusterOptions(**fields["options"]), fields["nodes"])
+
+    def save(self, path: Path) -> None:
+        """Write the state to a file."""
+        write_atomically(path, json.dumps(asdict(self), indent=2))
+
+    def asked_for(self, options: ClusterOptions) -> "ClusterState":
+        """Return the state with the nodes that are asked for.
+
+        Raises:
+            DevClusterError: other options than the number of nodes differ, or that is too high.
+        """
+        if not 1 <= options.nodes <= MAX_NODES:
+            raise DevClusterError(f"nodes: {options.nodes}: use 1 to {MAX_NODES}")
+        if replace(options, nodes=0) != replace(self.options, nodes=0):
+            raise DevClusterError(
+                f"the cluster was made with {self.options}: take it down to change that"
+            )
+        asked = {name_of(index): index for index in range(1, options.nodes + 1)}
+        return replace(self, nodes={**self.nodes, **asked})
+
+    def with_node(self, name: str | None) -> "tuple[ClusterState, str]":
+        """Return the state with one node more, and that node's name.
+
+        Args:
+            name: None takes the lowest free number; a node that is there already stays as it is.
+        """
+        if name is None:
+            free = set(range(1, MAX_NODES + 1)) - set(self.nodes.values())
+            if not free:
+                raise DevClusterError(f"a cluster has at most {MAX_NODES} nodes")
+            name = name_of(min(free))
+        return replace(self, nodes={**self.nodes, name: _index_of(name)}), name
+
+    def without_node(self, name: str) -> "ClusterState":
+        """Return the state with one node less."""
+        left = {each: index for each, index in self.nodes.items() if each != name}
+        return replace(self, nodes=left)
+
+
+def name_of(index: int) -> str:
+    """Return the name of the node with an index."""
+    return f"node-{index}"
+
+
+def _index_of(name: str) -> int:
+    found = re.fullmatch(r"node-([1-9]\d*)", name)
+    if not found or int(found[1]) > MAX_NODES:
+        raise DevClusterError(f"node name {name!r}: use node-1 to node-{MAX_NODES}")
+    return int(found[1])
