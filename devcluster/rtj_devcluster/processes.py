@@ -78,11 +78,12 @@ def start(
     if program is None:
         raise DevClusterError(f"{command[0]}: no such program")
     prefix = ["setpriv", "--pdeathsig", "KILL"] if dies_with_caller else []
-    arguments = ["/bin/sh", "-c", _GATE, "sh", *prefix, program, *map(str, command[1:])]
+    # The wish to die comes before the gate: between them is no moment without either.
+    arguments = [*prefix, "/bin/sh", "-c", _GATE, "sh", program, *map(str, command[1:])]
     log.parent.mkdir(parents=True, exist_ok=True)
     gate_out, gate_in = os.pipe()
     try:
-        pid = os.posix_spawn(
+        pid = os.posix_spawnp(
             arguments[0],
             arguments,
             dict(env if env is not None else os.environ),

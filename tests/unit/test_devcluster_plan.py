@@ -1,0 +1,183 @@
+"""Addresses, slots, states and names: what the dev cluster works out before it acts."""
+
+import os
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kubernetes.client.rest import ApiException
+from rtj_devcluster import build, slots
+from rtj_devcluster.addresses import MAX_NODES, SLOTS, Addresses
+from rtj_devcluster.agent import Agent, volume_for
+from rtj_devcluster.cluster_state import ClusterOptions, ClusterState
+from rtj_devcluster.errors import DevClusterError
+from rtj_devcluster.paths import STATE_VARIABLE, cluster_folder
+from rtj_devcluster.pki import Pki
+from rtj_devcluster.processes import me
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
+
+
+def networks(addresses: Addresses) -> list[IPv4Network]:
+    return [addresses.node_network, addresses.services, addresses.pods]
+
+
+def test_no_two_networks_of_any_clusters_overlap() -> None:
+    every = [network for slot in SLOTS for network in networks(Addresses(slot))]
+    assert not [pair for pair in combinations(every, 2) if pair[0].overlaps(pair[1])]
+
+
+def test_every_node_has_room_in_its_networks_and_a_name_that_a_link_may_have() -> None:
+    addresses = Addresses(max(SLOTS))
+    for index in range(1, MAX_NODES + 1):
+        assert IPv4Address(addresses.node(index)) in addresses.node_network
+        assert addresses.pods_of_node(index).subnet_of(addresses.pods)
+        assert len(addresses.link(index)) <= 15
+    pods = [addresses.pods_of_node(index) for index in range(1, MAX_NODES + 1)]
+    assert len(set(pods)) == MAX_NODES
+
+
+def test_a_cluster_keeps_its_slot_and_another_gets_another() -> None:
+    first, second = slots.take("first"), slots.take("second")
+    assert first.number != second.number
+    assert slots.take("first") == first
+
+    slots.give_back("first")
+
+    assert slots.of_cluster("first") is None
+    assert slots.of_cluster("second") == second
+
+
+def test_a_slot_whose_owner_is_gone_is_abandoned() -> None:
+    mine = slots.take("mine", owned=True)
+    assert mine.owner == me()
+    assert not mine.abandoned
+    assert replace(mine, owner=replace(me(), started=0)).abandoned
+    assert not slots.take("for-ever").abandoned
+
+
+@pytest.mark.parametrize("name", ["", "Big", "a_b", "-a", "a-", "../x", "a" * 33, ".images"])
+def test_a_cluster_name_that_cannot_be_part_of_a_path_is_refused(name: str) -> None:
+    with pytest.raises(DevClusterError, match="lower-case"):
+        cluster_folder(name)
+
+
+def test_a_state_survives_its_file(tmp_path: Path) -> None:
+    state = ClusterState(ClusterOptions(gpus_per_node=2), {"node-1": 1})
+    state.save(tmp_path / "state.json")
+    assert ClusterState.load(tmp_path / "state.json") == state
+    assert ClusterState.load(tmp_path / "none.json") is None
+
+
+def test_asking_for_nodes_adds_what_is_missing_and_keeps_the_rest() -> None:
+    state = ClusterState(ClusterOptions(nodes=1), {"node-3": 3})
+    assert state.asked_for(ClusterOptions(nodes=2)).nodes == {"node-1": 1, "node-2": 2, "node-3": 3}
+
+
+def test_options_of_a_cluster_cannot_change_under_it() -> None:
+    state = ClusterState(ClusterOptions(), {})
+    with pytest.raises(DevClusterError, match="take it down"):
+        state.asked_for(ClusterOptions(gpus_per_node=1))
+
+
+@pytest.mark.parametrize("nodes", [0, -1, MAX_NODES + 1])
+def test_a_number_of_nodes_that_has_no_addresses_is_refused(nodes: int) -> None:
+    with pytest.raises(DevClusterError, match="use 1 to"):
+        ClusterState(ClusterOptions(), {}).asked_for(ClusterOptions(nodes=nodes))
+
+
+def test_a_new_node_takes_the_lowest_free_number() -> None:
+    state = ClusterState(ClusterOptions(), {"node-1": 1, "node-3": 3})
+    grown, name = state.with_node(None)
+    assert name == "node-2"
+    assert grown.without_node("node-2") == state
+    assert state.with_node("node-3") == (state, "node-3")
+
+
+@pytest.mark.parametrize("name", ["node-0", "node-01", "node-99", "worker", ""])
+def test_a_node_name_without_an_address_is_refused(name: str) -> None:
+    with pytest.raises(DevClusterError, match="use node-1 to"):
+        ClusterState(ClusterOptions(), {}).with_node(name)
+
+
+@pytest.mark.parametrize(
+    ("short", "full"),
+    [
+        ("x", "docker.io/library/x:latest"),
+        ("x:dev", "docker.io/library/x:dev"),
+        ("me/x:dev", "docker.io/me/x:dev"),
+        ("localhost/x", "localhost/x:latest"),
+        ("example.org:5000/x", "example.org:5000/x:latest"),
+        ("docker.io/library/x:dev", "docker.io/library/x:dev"),
+    ],
+)
+def test_a_short_image_name_is_filled_in_as_runtimes_do(short: str, full: str) -> None:
+    assert build.full_name(short) == full
+
+
+def test_certificates_are_made_once_and_keys_are_the_owners_alone(tmp_path: Path) -> None:
+    pki = Pki(tmp_path / "pki")
+    pki.issue("server", "server", hosts=["localhost", "127.0.0.1"])
+    before = pki.certificate("server").read_bytes(), pki.ca.read_bytes()
+
+    again = Pki(tmp_path / "pki")
+    again.issue("server", "server")
+
+    assert (again.certificate("server").read_bytes(), again.ca.read_bytes()) == before
+    assert os.stat(pki.key("server")).st_mode & 0o077 == 0  # noqa: PTH116 - shortest
+
+
+def claim(uid: str, *, phase: str = "Pending", storage_class: str = "shared") -> Any:
+    return SimpleNamespace(
+        metadata=SimpleNamespace(name="data", namespace="default", uid=uid),
+        spec=SimpleNamespace(
+            storage_class_name=storage_class,
+            access_modes=["ReadWriteMany"],
+            resources=SimpleNamespace(requests={"storage": "1Gi"}),
+            volume_name=None,
+        ),
+        status=SimpleNamespace(phase=phase),
+    )
+
+
+class Claims:
+    """An API server that has claims and takes volumes, each name once."""
+
+    def __init__(self, *claims: Any) -> None:
+        self._claims = claims
+        self.volumes: dict[str, Any] = {}
+
+    def list_persistent_volume_claim_for_all_namespaces(self) -> Any:
+        return SimpleNamespace(items=list(self._claims))
+
+    def create_persistent_volume(self, volume: dict[str, Any]) -> None:
+        if volume["metadata"]["name"] in self.volumes:
+            raise ApiException(status=409)
+        self.volumes[volume["metadata"]["name"]] = volume
+
+
+def test_only_pending_claims_of_the_shared_class_get_a_volume(tmp_path: Path) -> None:
+    api = Claims(claim("1"), claim("2", phase="Bound"), claim("3", storage_class="other"))
+    agent = Agent(api, tmp_path)
+
+    agent.provision()
+    agent.provision()  # The claim may still be pending in the next turn.
+
+    assert list(api.volumes) == ["pvc-1"]
+    folder = Path(api.volumes["pvc-1"]["spec"]["hostPath"]["path"])
+    assert folder.stat().st_mode & 0o777 == 0o777
+
+
+def test_a_volume_belongs_to_the_one_claim_that_it_was_made_for(tmp_path: Path) -> None:
+    volume = volume_for(claim("1"), tmp_path)
+    assert volume["spec"]["claimRef"]["uid"] == "1"
+    assert volume["spec"]["accessModes"] == ["ReadWriteMany"]

@@ -1,0 +1,98 @@
+"""A process of the dev cluster is never mistaken for another, and none runs unrecorded."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from rtj_devcluster import processes
+from rtj_devcluster.errors import DevClusterError
+from rtj_devcluster.shell import wait_until
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_recorded_process_is_found_and_killed_and_then_not_found(tmp_path: Path) -> None:
+    record = tmp_path / "run" / "sleep.json"
+    started = processes.start(record, ["sleep", "600"], log=tmp_path / "log" / "sleep.log")
+    assert processes.recorded(record) == started
+
+    processes.kill([started])
+
+    assert not started.alive()
+    assert processes.recorded(record) is None
+
+
+def test_a_process_that_took_over_a_pid_is_left_alone(tmp_path: Path) -> None:
+    record = tmp_path / "sleep.json"
+    bystander = processes.start(record, ["sleep", "600"], log=tmp_path / "log")
+    predecessor = replace(bystander, started=bystander.started - 1)
+    record.write_text(json.dumps(asdict(predecessor)))
+
+    assert processes.recorded(record) is None
+    processes.kill([predecessor])
+
+    assert bystander.alive()
+    processes.kill([bystander])
+
+
+def test_a_record_from_before_a_reboot_names_nobody(tmp_path: Path) -> None:
+    record = tmp_path / "me.json"
+    record.write_text(json.dumps(asdict(replace(processes.me(), boot="another"))))
+    assert processes.recorded(record) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"pid": 1}', "[]"])
+def test_a_broken_record_names_nobody(tmp_path: Path, text: str) -> None:
+    record = tmp_path / "broken.json"
+    record.write_text(text)
+    assert processes.recorded(record) is None
+
+
+def test_a_program_runs_only_after_it_was_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A starter that dies before the record is written leaves a shell that goes away."""
+    mark = tmp_path / "it-ran"
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "write_atomically", die)
+    with pytest.raises(KeyboardInterrupt):
+        processes.start(tmp_path / "record", ["touch", str(mark)], log=tmp_path / "log")
+
+    pid, status = os.waitpid(-1, 0)
+    assert pid > 0
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert not mark.exists()
+
+
+def test_an_owned_process_dies_with_its_owner(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    program = (
+        "import sys, pathlib\n"
+        "from rtj_devcluster import processes\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "processes.start(folder / 'record', ['sleep', '600'], log=folder / 'log',"
+        " dies_with_caller=True)\n"
+        "print('started', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        started = processes.recorded(record)
+        assert started is not None
+        owner.kill()
+
+    wait_until(lambda: not started.alive(), what="the child is dead", timeout=5)
+
+
+def test_a_program_that_does_not_exist_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(DevClusterError, match="no-such-program"):
+        processes.start(tmp_path / "record", ["no-such-program"], log=tmp_path / "log")
