@@ -162,13 +162,17 @@ def _segment(path: Path, after: int, until: int) -> list[Entry]:
 
 
 def check_each_id_once_per_epoch(
-    entries: Iterable[Entry], expected: Sequence[int | str] | None = None
+    entries: Iterable[Entry],
+    expected: Sequence[int | str] | None = None,
+    last_is_whole: bool = True,
 ) -> dict[int, int]:
     """Return the number of examples per epoch if no id is repeated or missing in any of them.
 
     Args:
-        entries: A committed trajectory whose last epoch is complete.
+        entries: A committed trajectory.
         expected: The ids of one epoch; default: those of the first one.
+        last_is_whole: Whether the last epoch may not lack any; False for a job that still runs, or
+            that ends after a number of steps.
 
     Raises:
         ValueError: names the epoch, and an id that is repeated, missing or unexpected.
@@ -185,7 +189,9 @@ def check_each_id_once_per_epoch(
         repeated = next((found for found, count in counts.items() if count > 1), None)
         if repeated is not None:
             raise ValueError(f"epoch {epoch} has id {repeated} {counts[repeated]} times")
-        if different := whole.symmetric_difference(counts):
+        partial = not last_is_whole and epoch == max(epochs)
+        different = counts.keys() - whole if partial else counts.keys() ^ whole
+        if different:
             raise ValueError(
                 f"epoch {epoch} lacks or adds {len(different)} ids, as {min(different)}"
             )
@@ -199,14 +205,14 @@ def main() -> int:
     job_dir: Path = parser.parse_args().job_dir
     try:
         entries = committed_trajectory(job_dir)
+        head = _head(JobDirectory(job_dir))
+        manifest = read_manifest(JobDirectory(job_dir).commit(head))
+        whole = manifest.complete and manifest.target.get("totalSteps") is None
         with_ids = bool(entries) and entries[0].ids is not None
-        once = check_each_id_once_per_epoch(entries) if with_ids else None
+        once = check_each_id_once_per_epoch(entries, last_is_whole=whole) if with_ids else None
     except (OSError, ValueError) as error:
         print(f"{job_dir}: {error}", file=sys.stderr)  # noqa: T201 - a command-line tool
         return 1
-    job = JobDirectory(job_dir)
-    head = _head(job)
-    manifest = read_manifest(job.commit(head))
     report = {
         "commit": str(head),
         "steps": len(entries),

@@ -128,6 +128,16 @@ def test_a_repeated_or_missing_example_is_named(second_epoch: tuple[int, ...], w
         check_each_id_once_per_epoch(entries)
 
 
+def test_an_unfinished_last_epoch_may_lack_examples_but_not_repeat_them() -> None:
+    entries = [Entry(1, 0, (1, 2, 3), None), Entry(2, 1, (3, 1), None)]
+    assert check_each_id_once_per_epoch(entries, last_is_whole=False) == {0: 3, 1: 2}
+    for wrong in ((3, 3), (4,)):
+        with pytest.raises(ValueError, match="epoch 1"):
+            check_each_id_once_per_epoch(
+                [entries[0], Entry(2, 1, wrong, None)], last_is_whole=False
+            )
+
+
 def test_each_example_once_per_epoch_is_counted() -> None:
     entries = [Entry(1, 0, (3, 1), None), Entry(2, 0, (2,), None), Entry(3, 1, (1, 2, 3), None)]
     assert check_each_id_once_per_epoch(entries, range(1, 4)) == {0: 3, 1: 3}
