@@ -41,6 +41,7 @@ async def run(config: Config) -> None:
         for task in done:
             if error := task.exception():
                 _crash(error)
+        log.info("stopping")
         leading.cancel()
         await leader.release()
 

@@ -240,7 +240,7 @@ async def test_a_preemption_costs_few_writes(
         playing.cancel()
     ours = [w for w in writes if "/events" not in w]
     assert len(ours) <= 5, ours  # Mirrored positions included.
-    assert len(writes) - len(ours) == 3
+    assert len(writes) - len(ours) == 2
 
 
 async def connect_like(cluster: KubeCluster) -> KubeCluster:

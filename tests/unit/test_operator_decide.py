@@ -223,7 +223,8 @@ class TestPreemption:
             0,
         )
         assert decision.status.phase is Phase.RESTARTING
-        assert notices(decision) == [Reason.POD_DELETED, Reason.ATTEMPT_LAUNCHED]
+        assert notices(decision) == [Reason.POD_DELETED]
+        assert "Attempt 2 starts now from the commit of step 40" in decision.notices[0].message
 
     def test_a_terminating_pod_is_waited_for_while_it_may_still_commit(self) -> None:
         stopping = pod(deleting=True, grace_seconds=60)
@@ -324,7 +325,9 @@ class TestFailure:
         assert "NaN" in shown.message
         later = after(look(exited(1, FAILED)), decision, exited(1, FAILED))
         assert created(decided(later, seconds=9)) == []
-        assert created(decided(later, seconds=10)) == ["job-2-0"]
+        again = decided(later, seconds=10)
+        assert created(again) == ["job-2-0"]
+        assert notices(again) == [Reason.ATTEMPT_LAUNCHED]
 
     def test_the_limit_ends_the_job_with_the_programs_words(self) -> None:
         status = running(4, restarts=Restarts(user_error=2, hung=1, total=3))

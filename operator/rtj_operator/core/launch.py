@@ -34,7 +34,9 @@ def launch(plan: Plan, spec: JobSpec) -> None:
         start_time=status.start_time or now,
         next_attempt_time=None,
     )
-    plan.say(Reason.ATTEMPT_LAUNCHED, f"Attempt {number} starts from {show.origin(plan)}.")
+    if not (restart and status.attempts[-1].end_time == now):
+        # The Event of an ending that is answered at once has said it already.
+        plan.say(Reason.ATTEMPT_LAUNCHED, f"Attempt {number} starts from {show.origin(plan)}.")
     create_pod(plan, spec)
 
 

@@ -60,7 +60,7 @@ def ended(plan: Plan, number: int, ending: Ending) -> None:
     when = f"in {(due - plan.now).total_seconds():.0f} s" if due else "now"
     message = (
         f"Attempt {number} ended ({ending.cause}): {ending.message} "
-        f"The next one starts {when} from {origin(plan)}."
+        f"Attempt {number + 1} starts {when} from {origin(plan)}."
     )
     plan.condition(Condition.RUNNING, False, ending.reason, message)
     if ending.cause is Cause.SUSPENDED:

@@ -1,0 +1,130 @@
+"""The real loop over an API server in memory: what only shows over several turns."""
+
+from collections.abc import Iterator
+
+import pytest
+from rtj_api.names import Condition, ExitCode, Phase, Reason
+from rtj_operator.cluster import LEASES, PODS
+
+from tests.model.world import JOB, NAMESPACE, World
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    world.work()
+    world.schedule()
+    world.start_containers()
+    world.work()
+    yield world
+    world.close()
+
+
+def train(world: World, steps: int) -> None:
+    (trainer,) = world.trainers.values()
+    world.train(trainer, steps)
+    world.commit(trainer)
+    world.work()
+
+
+def start_next(world: World) -> None:
+    world.schedule()
+    world.start_containers()
+    world.work()
+
+
+def test_a_job_that_is_killed_again_and_again_comes_to_its_end(world: World) -> None:
+    for attempt in range(1, 8):
+        train(world, 5)
+        (trainer,) = world.trainers.values()
+        assert trainer.attempt == attempt
+        world.kill_node(trainer.node)
+        world.advance(15)
+        start_next(world)
+        world.revive_node(trainer.node)
+    (trainer,) = world.trainers.values()
+    assert trainer.step == 35
+    world.complete(trainer)
+    world.work()
+    status = world.status()
+    assert status.phase is Phase.COMPLETED
+    assert (status.restarts.preempted, status.restarts.total) == (7, 7)
+    assert [commit.step for commit in world.volume.commits] == [5, 10, 15, 20, 25, 30, 35, 40]
+
+
+def test_a_stale_writer_behind_a_partition_commits_nothing_more(world: World) -> None:
+    train(world, 5)
+    (old,) = world.trainers.values()
+    world.partition_node(old.node)
+    world.advance(15)
+    start_next(world)
+    world.train(old, 20)
+    world.commit(old)
+    assert [commit.step for commit in world.volume.commits] == [5]
+
+
+def test_an_outage_of_the_api_server_kills_nobody(world: World) -> None:
+    train(world, 5)
+    for node in tuple(world.live_nodes):
+        world.partition_node(node)  # Nothing is heard of any node, and no call gets through.
+    world.api.fail_next = 10_000
+    world.advance(120)
+    world.api.fail_next = 0
+    for node in ("node-a", "node-b"):
+        world.revive_node(node)
+    world.advance(20)
+    status = world.status()
+    assert status.attempt
+    assert status.attempt.number == 1
+    assert status.restarts.total == 0
+
+
+def test_a_healthy_job_costs_few_calls(world: World) -> None:
+    train(world, 5)
+    turns, writes = world.turns, len(world.api.writes)
+    world.advance(50)
+    assert world.turns - turns <= 50 / 7
+    assert len(world.api.writes) - writes <= 2  # Its position does not move.
+
+
+def test_a_lease_that_became_a_strangers_does_not_make_the_operator_spin(world: World) -> None:
+    train(world, 5)
+    world.api.remove(LEASES.kind, NAMESPACE, JOB)
+    world.api.put(LEASES.kind, NAMESPACE, {"metadata": {"name": JOB}, "spec": {}})
+    world.work()
+
+
+def test_a_drain_is_answered_with_the_last_commit_and_six_writes(world: World) -> None:
+    train(world, 5)
+    (trainer,) = world.trainers.values()
+    world.train(trainer, 3)
+    before = len(world.api.writes)
+    (pod,) = world.pods()
+    world.evict(pod)
+    world.work()
+    world.finish_deletions()
+    world.work()
+    world.schedule()
+    world.work()
+    start_next(world)
+    status = world.status()
+    assert status.attempt
+    assert (status.attempt.number, status.attempt.first_step) == (2, 8)
+    assert status.phase is Phase.RUNNING
+    mine = [w for w in world.api.writes[before:] if w[1] in ("Event", "ResumableTrainingJob")]
+    pods = [w for w in world.api.writes[before:] if w[:2] == ("create", PODS.kind)]
+    assert len(mine) + len(pods) == 6
+
+
+def test_a_restart_says_where_it_goes_on_from(world: World) -> None:
+    train(world, 5)
+    (trainer,) = world.trainers.values()
+    world.end(trainer, ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+    world.work()
+    status = world.status()
+    assert status.attempt
+    assert status.attempt.number == 2
+    restarting = next(c for c in status.conditions if c.type is Condition.RESTARTING)
+    assert "from the commit of step 5" in restarting.message
