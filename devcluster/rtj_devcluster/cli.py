@@ -11,6 +11,7 @@ from rich.table import Table
 
 from rtj_devcluster import build as building
 from rtj_devcluster import image_store, kubebox, slots
+from rtj_devcluster import kubectl as kubectl_of
 from rtj_devcluster.cluster import DEFAULT_NAME, Cluster
 from rtj_devcluster.cluster_state import ClusterOptions
 from rtj_devcluster.errors import DevClusterError
@@ -160,7 +161,7 @@ def add_node(
 
 
 def _tool(name: str, context: typer.Context) -> None:
-    environment = {**os.environ, "KUBECONFIG": str(_cluster(context).kubeconfig)}
+    environment = kubectl_of.environment(_cluster(context).kubeconfig)
     program = str(kubebox.binary(name))
     os.execve(program, [program, *context.args], environment)  # noqa: S606 - no shell is meant
 

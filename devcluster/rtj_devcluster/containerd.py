@@ -108,6 +108,7 @@ def running(root: Path, folder: Path) -> Iterator[Path]:
     config.write_text(
         f'version = 2\nroot = "{root}"\nstate = "{state}"\n'
         f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "{socket}"\n'
+        f'[plugins."io.containerd.internal.v1.opt"]\n  path = "{folder / "opt"}"\n'
     )
     with (folder / "containerd.log").open("wb") as log:
         containerd = subprocess.Popen(

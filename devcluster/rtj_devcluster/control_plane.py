@@ -4,6 +4,7 @@ It needs no rights and changes nothing on the machine but its own folder. The
 dev cluster adds a bridge, nodes, a scheduler and a DNS to it (cluster.py).
 """
 
+import json
 import shutil
 import ssl
 import urllib.error
@@ -19,7 +20,8 @@ from rtj_devcluster.addresses import (
     ETCD_PEER_PORT,
     Addresses,
 )
-from rtj_devcluster.paths import cluster_folder
+from rtj_devcluster.errors import DevClusterError
+from rtj_devcluster.paths import cluster_folder, write_atomically
 from rtj_devcluster.pki import Pki
 from rtj_devcluster.shell import tail, wait_until
 
@@ -53,7 +55,12 @@ class ControlPlane:
 
     def __enter__(self) -> "ControlPlane":
         clear_abandoned()
-        self._start_all(slots.take(self.name, owned=True).addresses)
+        addresses = slots.take(self.name, owned=True).addresses
+        try:
+            self.start(addresses, bind=addresses.loopback, advertise=_UNREACHABLE, owned=True)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,9 +85,6 @@ class ControlPlane:
     def record(self, component: str) -> Path:
         """Return the path of the file that names a component's process."""
         return self.folder / "run" / f"{component}.json"
-
-    def _start_all(self, addresses: Addresses) -> None:
-        self.start(addresses, bind=addresses.loopback, advertise=_UNREACHABLE, owned=True)
 
     def start(self, addresses: Addresses, *, bind: str, advertise: str, owned: bool) -> None:
         """Start what does not run yet, and return when the API server is ready.
@@ -165,7 +169,9 @@ class ControlPlane:
         if not self.options.audit:
             return []
         policy = self.folder / "audit-policy.yaml"
-        policy.write_text("{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata}]}")
+        rules = [{"level": "Metadata"}]
+        document = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}
+        write_atomically(policy, json.dumps(document))
         return [f"--audit-policy-file={policy}", f"--audit-log-path={self.log('audit')}"]
 
     def _controller_manager(self, addresses: Addresses, pki: Pki) -> list[str]:
@@ -189,6 +195,9 @@ class ControlPlane:
         context.load_cert_chain(pki.certificate("admin"), pki.key("admin"))
 
         def ready() -> bool:
+            if processes.recorded(self.record("kube-apiserver")) is None:
+                words = tail(self.log("kube-apiserver"))
+                raise DevClusterError(f"the API server ended while it started\n{words}")
             try:
                 with urllib.request.urlopen(  # noqa: S310 - our own https address
                     f"{server}/readyz", context=context, timeout=5

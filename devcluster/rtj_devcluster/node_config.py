@@ -79,7 +79,11 @@ class NodeFiles:
                 str(self.addresses.pods_of_node(index)): self.addresses.node(index)
                 for index in others
             },
-            log_folder=str(self.folder / "log"),
+            # Both are also the only place where the kubelet puts some things.
+            disk={
+                "/var/lib/kubelet": str(self.folder / "kubelet"),
+                "/var/log": str(self.folder / "log"),
+            },
             services=self._services(),
         )
 
@@ -90,7 +94,6 @@ class NodeFiles:
                 str(kubebox.binary("kubelet")),
                 f"--config={self.folder / 'kubelet.json'}",
                 f"--kubeconfig={self.folder / 'kubelet.kubeconfig'}",
-                f"--root-dir={self.folder / 'kubelet'}",
                 f"--hostname-override={self.name}",
                 f"--node-ip={self.address}",
                 f"--node-labels={GPU_LABEL}={self.settings.gpus}",
@@ -132,6 +135,8 @@ root = "{self.containerd_root}"
 state = "/run/containerd/state"
 [grpc]
   address = "{CONTAINERD_SOCKET}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{self.folder / "opt"}"
 [{cri}]
   sandbox_image = "{pause_image.NAME}"
   restrict_oom_score_adj = true
@@ -161,6 +166,8 @@ state = "/run/containerd/state"
             "clusterDNS": [str(self.addresses.dns_service)],
             "clusterDomain": "cluster.local",
             "resolvConf": "",
+            # The default is a folder of the host.
+            "volumePluginDir": str(self.folder / "volume-plugins"),
             "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": cgroups.path_of(self.cluster, self.name),

@@ -35,8 +35,8 @@ class Machine:
     gateway: str
     routes: dict[str, str]
     """Network of another node's pods → that node's address."""
-    log_folder: str
-    """Becomes ``/var/log``."""
+    disk: dict[str, str]
+    """Folder of the node → where it lies on the host: what a power cut does not take."""
     services: dict[str, list[str]]
     """Name → command of containerd, kubelet and kube-proxy."""
 
@@ -51,7 +51,9 @@ def _arrange_mounts(machine: Machine) -> None:
     for volatile in ("/run", "/var/lib/cni"):
         Path(volatile).mkdir(parents=True, exist_ok=True)
         _mount("-t", "tmpfs", "-o", "mode=755", "devcluster", volatile)
-    _mount("--bind", machine.log_folder, "/var/log")
+    for folder, source in machine.disk.items():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _mount("--bind", source, folder)
     # These belong to the whole host. The kubelet sets some of them, and goes on when it cannot.
     for shared in ("/proc/sys/vm", "/proc/sys/kernel"):
         _mount("--bind", shared, shared)

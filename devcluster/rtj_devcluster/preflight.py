@@ -12,7 +12,9 @@ from rtj_devcluster.errors import MissingRequirementError
 from rtj_devcluster.paths import STATE_VARIABLE, state_root
 from rtj_devcluster.shell import run
 
-_HIDDEN_IN_NODES = (Path("/run"), Path("/var/run"), Path("/var/log"), Path("/var/lib/cni"))
+_HIDDEN_IN_NODES = tuple(
+    map(Path, ("/run", "/var/run", "/var/log", "/var/lib/cni", "/var/lib/kubelet"))
+)
 _OVERLAY = (
     'cd "$1" && mkdir lower upper work merged && '
     "mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged"

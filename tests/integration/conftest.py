@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rtj_devcluster import kubebox
+from rtj_devcluster import kubectl as kubectl_module
 from rtj_devcluster.control_plane import ControlPlane
-from rtj_devcluster.shell import run, wait_until
+from rtj_devcluster.shell import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +27,8 @@ def kube_apiserver() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def kubectl(kube_apiserver: Path) -> Callable[..., str]:
-    program = kubebox.binary("kubectl")
-
     def call(*arguments: str, text_input: str | None = None) -> str:
-        command = [program, f"--kubeconfig={kube_apiserver}", *arguments]
-        return run(command, text_input=text_input).stdout
+        return kubectl_module.call(kube_apiserver, *arguments, text_input=text_input)
 
     return call
 
