@@ -1,8 +1,6 @@
 """One attempt, from the fence to the last commit: the order in which everything happens."""
 
 import logging
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from rtj_trainer.commits import attempts, lineage, retention
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, JobDirectory
 from rtj_trainer.commits.lineage import Choice
 from rtj_trainer.committer import Committer, explain
+from rtj_trainer.environment import prepare_tensorflow
 from rtj_trainer.errors import PermanentError, UserError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import EMPTY_HASH, LedgerWriter
@@ -91,47 +90,10 @@ def _report_choice(config: TrainerConfig, choice: Choice, heart: Heart) -> None:
         )
 
 
-def _environment(threads: int) -> dict[str, Any]:
-    import keras
-    import tensorflow as tf
-
-    return {
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "machine": platform.machine(),
-        "intraOpThreads": threads,
-    }
-
-
-def _prepare_tensorflow(choice: Choice) -> dict[str, Any]:
-    """Make TensorFlow deterministic, with as many threads as the first attempt had.
-
-    Some kernels split a sum by the number of threads, so a node with more cores would give other
-    last bits.
-    """
-    import tensorflow as tf
-
-    saved = choice.manifest.environment if choice.manifest else {}
-    threads = int(saved.get("intraOpThreads") or len(os.sched_getaffinity(0)))
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.experimental.enable_op_determinism()
-    current = _environment(threads)
-    for key in ("tensorflow", "keras", "machine"):
-        if saved and saved.get(key) != current[key]:
-            log.warning(
-                "%s was %s when the job was last committed and is %s now: "
-                "the weights may differ in their last bits",
-                key,
-                saved.get(key),
-                current[key],
-            )
-    return current
-
-
 def _train(
     config: TrainerConfig, job: JobDirectory, choice: Choice, heart: Heart, stop: StopRequest
 ) -> str:
-    environment = _prepare_tensorflow(choice)
+    environment = prepare_tensorflow(choice.manifest.environment if choice.manifest else {})
     # These import TensorFlow, so they wait until its threads are set.
     from rtj_trainer.loop import TrainingLoop
     from rtj_trainer.pipeline import Factory
@@ -155,7 +117,7 @@ def _train(
         "variables": state.describe(),
         **pipeline.identity,
     }
-    progress = Progress(steps_per_epoch=pipeline.strategy.batches_per_epoch)
+    progress = Progress(steps_per_epoch=pipeline.strategy.batches_per_epoch, epochs=config.epochs)
     progress.total_steps = _total_steps(config, progress.steps_per_epoch)
     _check_extension(choice, progress)
     pipeline.position.start(_step(choice))

@@ -35,7 +35,18 @@ class State(Protocol):
 
 
 class Committer:
-    """Makes the commits of one attempt."""
+    """Makes the commits of one attempt.
+
+    Args:
+        job: Folder of the job.
+        attempt: Number of the attempt.
+        policy: When to commit, and how many to keep.
+        state: The variables.
+        position: The place in the data, saved with them.
+        ledger: Made durable before each commit.
+        parent: The commit that the attempt started from.
+        constant: The manifest's fields that no step changes.
+    """
 
     def __init__(
         self,
@@ -48,7 +59,6 @@ class Committer:
         parent: CommitId | None,
         constant: dict[str, Any],
     ) -> None:
-        """Args: `constant` has the manifest's fields that no step changes."""
         self._job = job
         self._attempt = attempt
         self._policy = policy

@@ -22,7 +22,9 @@ class Progress:
     steps_per_epoch: int | None = None
     """None while it is not known."""
     total_steps: int | None = None
-    """Steps of the whole job; None while it is not known."""
+    """Step at which the job ends; None if its end is that of the data."""
+    epochs: int | None = None
+    """Epochs of the whole job; None if it counts steps."""
 
     def restore(self, manifest: Manifest) -> None:
         """Go to the position of a commit."""
@@ -30,6 +32,8 @@ class Progress:
         self.epoch = manifest.epoch
         self.step_in_epoch = manifest.step_in_epoch
         self.samples = manifest.samples
+        if self.epoch > 0 and self.steps_per_epoch is None:
+            self.steps_per_epoch = (self.step - self.step_in_epoch) // self.epoch
 
     def begin_epoch(self) -> None:
         """Count the first batch of an epoch; the length of the one before is known now."""
@@ -50,11 +54,18 @@ class Progress:
         at_end = self.step_in_epoch == self.steps_per_epoch
         return max(self.epoch + (1 if at_end else 0), 0)
 
+    @property
+    def expected_steps(self) -> int | None:
+        """Steps of the whole job, from the length of past epochs if need be; None at first."""
+        if self.total_steps is None and self.epochs and self.steps_per_epoch:
+            return self.epochs * self.steps_per_epoch
+        return self.total_steps
+
     def wire(self) -> WirePosition:
         """Return the position as the heartbeat has it."""
         return WirePosition(
             step=self.step,
             epoch=self.finished_epochs,
             samples=self.samples,
-            total_steps=self.total_steps,
+            total_steps=self.expected_steps,
         )

@@ -133,6 +133,46 @@ def test_a_job_may_be_made_longer(make_job: MakeJob) -> None:
     assert longer.outcome() == whole.outcome()
 
 
+CONVOLUTION = """
+import keras
+import tensorflow as tf
+from rtj_trainer.data import indexed
+
+def build_dataset():
+    def batch(numbers):
+        value = tf.cast(numbers, tf.float32)[:, None, None, None]
+        grid = tf.sin(value + tf.reshape(tf.range(64 * 64 * 8, dtype=tf.float32), [1, 64, 64, 8]))
+        return grid, tf.cos(value[:, 0, 0])
+    return indexed(64, 16).map(batch)
+
+def build_model():
+    model = keras.Sequential([
+        keras.Input((64, 64, 8)),
+        keras.layers.Conv2D(16, 3, activation="relu"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(1),
+    ])
+    model.compile("adam", "mse", jit_compile=False)
+    return model
+"""
+
+
+def test_a_node_with_another_number_of_cores_gives_the_same_weights(make_job: MakeJob) -> None:
+    def cores(job: Job, count: int) -> None:
+        patch = job.folder / "cores.py"
+        patch.write_text(f"import os\nos.sched_getaffinity = lambda _: set(range({count}))\n")
+        job.patches = [patch]
+
+    whole, moved = make_job(CONVOLUTION, epochs=4), make_job(CONVOLUTION, epochs=4)
+    cores(whole, 2)
+    whole.run_to_end()
+    cores(moved, 2)
+    moved.run(Kill("step", 7))
+    cores(moved, 4)
+    moved.run_to_end()
+    assert moved.outcome() == whole.outcome()
+
+
 def test_a_damaged_commit_is_passed_over_and_the_loss_is_reported(
     make_job: MakeJob, reference: Any
 ) -> None:

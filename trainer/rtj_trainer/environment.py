@@ -1,0 +1,46 @@
+"""What the numbers depend on besides the program: versions, the machine, threads.
+
+None of it stops a job, but TensorFlow is told to be deterministic, and what could change the last
+bits is kept in each commit and compared.
+"""
+
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+def prepare_tensorflow(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Make TensorFlow deterministic, with as many threads as the first attempt had.
+
+    The gradient of a convolution is summed in as many parts as there are threads, op determinism or
+    not, so a node with more cores would give other last bits. Call this before anything else
+    touches TensorFlow.
+
+    Args:
+        saved: What this returned to the attempt that made the commit; empty at a first start.
+    """
+    import keras
+    import tensorflow as tf
+
+    threads = int(saved.get("intraOpThreads") or len(os.sched_getaffinity(0)))
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.experimental.enable_op_determinism()
+    current = {
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "machine": platform.machine(),
+        "intraOpThreads": threads,
+    }
+    for key, value in current.items():
+        if saved and saved.get(key) != value:
+            log.warning(
+                "%s was %s at the last commit and is %s now: the last bits may differ",
+                key,
+                saved.get(key),
+                value,
+            )
+    return current
