@@ -126,8 +126,8 @@ class Cluster:
         packages.ensure(packages.NODES)
         preflight.check_network()
         kubebox.binaries()
+        clear_abandoned()
         with slots.locked(self.name):
-            clear_abandoned()
             addresses = slots.take(self.name).addresses
             present = ClusterState.load(self._path)
             asked = options or (present.options if present else ClusterOptions())

@@ -218,4 +218,7 @@ def clear_abandoned() -> None:
     """Take down control planes whose owner was killed before it could."""
     for slot in slots.taken():
         if slot.abandoned:
-            ControlPlane(slot.cluster).__exit__()
+            with slots.locked(slot.cluster):
+                # Somebody else may have cleared it, and a new owner may have taken the name.
+                if slots.of_cluster(slot.cluster) == slot:
+                    ControlPlane(slot.cluster).__exit__()
