@@ -1,6 +1,5 @@
 """Carrying out a decision's actions. Each may be repeated after a crash, to no effect."""
 
-import asyncio
 from datetime import datetime
 
 from rtj_api.names import API_VERSION, FIELD_MANAGER, KIND, Reason
@@ -41,9 +40,8 @@ async def perform(cluster: Cluster, job: Job, action: Action) -> None:
     """Carry out one action. Raises ClusterError, RefusedError."""
     match action:
         case EnsureObjects(manifests):
-            *access, lease = manifests
-            await asyncio.gather(*(_ensure(cluster, job, manifest) for manifest in access))
-            await _ensure(cluster, job, lease)
+            for manifest in manifests:  # In order: a binding needs its role.
+                await _ensure(cluster, job, manifest)
         case CreatePod(manifest):
             await _create(cluster, job, manifest)
         case DeletePod(name, uid):

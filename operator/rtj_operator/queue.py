@@ -5,12 +5,14 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from rtj_operator.cluster import ClusterError, ConflictError, Key
+from rtj_operator.cluster import ClusterError, Key
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 60.0
+NOTEWORTHY_FAILURES = 3
+"""Conflicts and short outages mend themselves; nobody needs to read of the first two."""
 
 Worker = Callable[[Key], Awaitable[float | None]]
 
@@ -62,7 +64,7 @@ class WorkQueue:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 20), LONGEST_RETRY_SECONDS)
         expected = isinstance(error, ClusterError)
-        level = logging.DEBUG if isinstance(error, ConflictError) else logging.WARNING
+        level = logging.DEBUG if failures < NOTEWORTHY_FAILURES else logging.WARNING
         log.log(
             level if expected else logging.ERROR,
             "turn failed",
