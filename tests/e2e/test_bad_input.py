@@ -48,7 +48,7 @@ PERMANENT: dict[str, tuple[Change, str, list[str]]] = {
     "a builder with a syntax error": (
         _set_builder("def build_dataset(:\n    pass\n"),
         "BuilderInvalid",
-        ["builder.py", "line 1"],
+        ["builder.py:1", "invalid syntax"],
     ),
     "an unknown dataset function": (
         _set_builder_field("datasetFunction", "bild_dataset"),
@@ -110,7 +110,7 @@ def test_a_builder_that_raises_is_retried_up_to_its_limit_and_no_further(
 def test_a_missing_config_map_is_waited_for_and_named(
     kube: Kube, namespace: str, operator: None
 ) -> None:
-    objects = load_example("iterator", "early")
+    objects = load_example("iterator", "early", lambda job: job["spec"].update({"epochs": 20}))
     late = next(o for o in objects if o["kind"] == "ConfigMap")
     job = submit(kube, namespace, [o for o in objects if o is not late])
     _wait_for_reason(job, "BuilderNotFound", "spec.builder.configMap", late["metadata"]["name"])
@@ -122,7 +122,7 @@ def test_a_missing_config_map_is_waited_for_and_named(
 def test_a_missing_claim_is_waited_for_and_named(
     kube: Kube, namespace: str, operator: None
 ) -> None:
-    objects = load_example("iterator", "early")
+    objects = load_example("iterator", "early", lambda job: job["spec"].update({"epochs": 20}))
     late = next(o for o in objects if o["kind"] == "PersistentVolumeClaim")
     job = submit(kube, namespace, [o for o in objects if o is not late])
     _wait_for_reason(job, "ClaimNotFound", "spec.checkpoint.claimName", late["metadata"]["name"])
