@@ -7,6 +7,7 @@ another. That costs a second, and no state is in memory that could be lost.
 import asyncio
 import logging
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -27,30 +28,35 @@ log = logging.getLogger("rtj_operator")
 
 
 async def run(config: Config) -> None:
-    """Run until a part fails or a signal arrives. Raises whatever the failed part raised."""
+    """Run until a part fails or a signal arrives; then end the process.
+
+    Raises ConfigError or ClusterError if it cannot even begin.
+    """
     memory, queue = Memory(), WorkQueue()
     async with await KubeCluster.connect() as cluster:
         await _check_crd(cluster, config)
         leader = Leader(cluster, config.operator_namespace, config.identity, memory.silences)
         reconciler = Reconciler(cluster, memory, config.settings)
-        watching = asyncio.create_task(_watch(config, Handlers(queue, memory)), name="watching")
-        leading = asyncio.create_task(
-            _lead(config, cluster, leader, queue, reconciler), name="leading"
-        )
-        done, _ = await asyncio.wait({watching, leading}, return_when=asyncio.FIRST_COMPLETED)
+        ready = asyncio.Event()
+        watching = asyncio.create_task(_watch(config, Handlers(queue, memory), ready))
+        leading = asyncio.create_task(_lead(config, cluster, leader, queue, reconciler))
+        stopped = asyncio.create_task(_signal(ready))
+        parts = {watching, leading, stopped}
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        if stopped in done:
+            leading.cancel()
+            await leader.release()
+            log.info("stopped by a signal")
+            _end(0)
         for task in done:
-            if error := task.exception():
-                _crash(error)
-        log.info("stopping")
-        leading.cancel()
-        await leader.release()
+            log.critical("the operator ends; a new process takes over", exc_info=task.exception())
+        _end(1)
 
 
-def _crash(error: BaseException) -> NoReturn:
-    """End at once: a watch that hangs in its clean-up must not keep the process alive."""
-    log.critical("the operator ends; a new process takes over", exc_info=error)
+def _end(code: int) -> NoReturn:
+    """End at once: the framework's own clean-up takes seconds, and nothing needs it."""
     logging.shutdown()
-    os._exit(1)
+    os._exit(code)
 
 
 async def _check_crd(cluster: KubeCluster, config: Config) -> None:
@@ -64,18 +70,26 @@ async def _check_crd(cluster: KubeCluster, config: Config) -> None:
         ) from None
 
 
-async def _watch(config: Config, handlers: Handlers) -> None:
+async def _watch(config: Config, handlers: Handlers, ready: asyncio.Event) -> None:
     namespaces = {*config.namespaces, NODE_LEASES} if config.namespaces else set()
     await kopf.operator(
         registry=make_registry(handlers),
         settings=make_settings(),
-        # Unset, kopf asks for the name of the user, which uid 65532 of the image does not have.
-        identity=config.identity,
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
         liveness_endpoint=f"http://0.0.0.0:{config.health_port}/healthz",
+        ready_flag=ready,
     )
+
+
+async def _signal(ready: asyncio.Event) -> None:
+    """Wait for the signal to end. kopf installs handlers of its own, so ours must come later."""
+    stop = asyncio.Event()
+    await ready.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
 
 
 async def _lead(

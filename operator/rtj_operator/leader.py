@@ -69,11 +69,15 @@ class Leader:
 
     async def release(self) -> None:
         """Hand over at once instead of letting the Lease expire; best effort."""
-        with contextlib.suppress(ClusterError):
-            lease = await self._cluster.get(LEASES, self._namespace, LEASE_NAME)
-            if lease["spec"].get("holderIdentity") == self._identity:
-                lease["spec"]["holderIdentity"] = ""
-                await self._cluster.replace(LEASES, self._namespace, lease)
+        with contextlib.suppress(ClusterError, TimeoutError):
+            async with asyncio.timeout(REQUEST_SECONDS):
+                await self._release()
+
+    async def _release(self) -> None:
+        lease = await self._cluster.get(LEASES, self._namespace, LEASE_NAME)
+        if lease["spec"].get("holderIdentity") == self._identity:
+            lease["spec"]["holderIdentity"] = ""
+            await self._cluster.replace(LEASES, self._namespace, lease)
 
     async def _try(self) -> bool:
         try:

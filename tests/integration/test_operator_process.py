@@ -1,0 +1,96 @@
+"""The operator as a process: how it begins, and how it ends."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from rtj_operator.cluster import LEASES, ConflictError
+from rtj_operator.leader import LEASE_NAME
+
+from tests.integration.operator_world import CRD, connect
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def operator(
+    kube_apiserver: Path, kubectl: Callable[..., str], namespace: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`python -m rtj_operator` that leads."""
+    kubectl("apply", "-f", str(CRD))
+    kubectl("wait", "--for=condition=Established", "-f", str(CRD), "--timeout=30s")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(kube_apiserver),
+        "RTJ_OPERATOR_NAMESPACE": namespace,
+        "RTJ_HEALTH_PORT": str(port),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "rtj_operator"),
+        env=environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr
+    async with asyncio.timeout(60):
+        while json.loads(await process.stderr.readline())["message"] != "leading":
+            pass
+    yield process
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+async def test_a_signal_ends_it_at_once_and_frees_the_lease(
+    operator: asyncio.subprocess.Process, kube_apiserver: Path, namespace: str
+) -> None:
+    async with await connect(kube_apiserver) as cluster:
+        held = await cluster.get(LEASES, namespace, LEASE_NAME)
+        assert held["spec"]["holderIdentity"]
+        operator.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(8):
+            assert await operator.wait() == 0
+        freed = await cluster.get(LEASES, namespace, LEASE_NAME)
+        assert freed["spec"]["holderIdentity"] == ""
+
+
+async def test_it_ends_when_another_takes_its_lease(
+    operator: asyncio.subprocess.Process, kube_apiserver: Path, namespace: str
+) -> None:
+    async with await connect(kube_apiserver) as cluster, asyncio.timeout(40):
+        while operator.returncode is None:
+            lease = await cluster.get(LEASES, namespace, LEASE_NAME)
+            lease["spec"]["holderIdentity"] = "another"
+            try:
+                await cluster.replace(LEASES, namespace, lease)
+            except ConflictError:
+                continue  # The operator renewed in between.
+            await asyncio.sleep(0.5)
+    assert operator.returncode == 1
+
+
+async def test_it_says_so_when_the_crd_is_missing(kube_apiserver: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _WITHOUT_CRD),
+        env={**os.environ, "KUBECONFIG": str(kube_apiserver)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    assert b"install the CRD" in said
+
+
+_WITHOUT_CRD = """
+import rtj_api.names
+rtj_api.names.PLURAL = "resumabletrainingjobsofanotherworld"
+from rtj_operator.__main__ import main
+main()
+"""
