@@ -69,7 +69,7 @@ def test_flights_resumes_exactly_and_uses_each_arrived_flight_once(
 def test_the_articles_csv_line_with_cache_and_prefetch_is_replayed_exactly(
     kills: list[Kill], make_job: MakeJob, flights: Path
 ) -> None:
-    params = {"path": str(flights), "batch_size": 64}
+    params = {"path": str(flights), "batch_size": 512}
     job = both(lambda: example(make_job, "flights", module="article", datasetParams=params), *kills)
     assert "position strategy: replay, because tf.data restores a CSV reader" in job.log
 
