@@ -59,7 +59,7 @@ def ended(plan: Plan, number: int, ending: Ending) -> None:
     due = plan.status.next_attempt_time
     when = f"in {(due - plan.now).total_seconds():.0f} s" if due else "now"
     message = (
-        f"Attempt {number} ended ({ending.cause}): {ending.message} "
+        f"Attempt {number} ended ({ending.cause}): {ending.message.rstrip(' .')}. "
         f"Attempt {number + 1} starts {when} from {origin(plan)}."
     )
     plan.condition(Condition.RUNNING, False, ending.reason, message)
