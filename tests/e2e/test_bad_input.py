@@ -93,9 +93,8 @@ def test_a_builder_that_raises_is_retried_up_to_its_limit_and_no_further(
     kube: Kube, namespace: str, operator: None
 ) -> None:
     objects = load_example("iterator", "raises")
-    _set_builder("def build_dataset(**_):\n    raise OSError('no such bucket: s3://mine')\n")(
-        objects
-    )
+    raising = "def build_dataset(**_):\n    raise OSError('no such bucket: s3://mine')\n"
+    _set_builder(raising + "def build_model(**_): ...\n")(objects)
     _job_spec(objects)["runPolicy"] = {"backoffLimit": 1}
     job = submit(kube, namespace, objects)
     status = job.wait_for_end(timeout_seconds=120)

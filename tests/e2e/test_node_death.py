@@ -21,7 +21,7 @@ from tests.e2e.support import commits, final_commit, job_folder, run_reference
 pytestmark = pytest.mark.e2e
 
 BUILDER = Path(__file__).parent / "builders" / "moments.py"
-EXAMPLES, BATCH_SIZE, EPOCHS, EVERY = 500, 10, 8, 10
+EXAMPLES, BATCH_SIZE, EPOCHS, EVERY = 400, 10, 6, 10
 EPOCH_STEPS = EXAMPLES // BATCH_SIZE
 TOTAL = EPOCHS * EPOCH_STEPS
 
@@ -58,7 +58,7 @@ class Sight:
     def between_commits(self) -> bool:
         found = self.folder.glob(f"commits/[0-9]*-{self.attempt:06d}")
         newest = max((commit.stat().st_ctime for commit in found), default=time.time())
-        return time.time() - newest > EVERY * STEP_SECONDS / 2 and not self.committing()
+        return time.time() - newest > BETWEEN_SECONDS and not self.committing()
 
     def at_the_end_of_an_epoch(self) -> bool:
         step = self.last_commit()
@@ -66,7 +66,8 @@ class Sight:
 
 
 Moment = Callable[[Sight], bool]
-STEP_SECONDS = 0.1
+BETWEEN_SECONDS = 0.2
+"""Some steps after a commit, and well before the next."""
 MOMENTS: dict[str, Moment] = {
     "before its container runs": Sight.has_a_node,
     "while starting": Sight.fenced,
@@ -106,11 +107,7 @@ def _objects() -> list[dict[str, Any]]:
                 "builder": {
                     "configMap": {"name": "moments"},
                     "datasetParams": {"examples": EXAMPLES, "batch_size": BATCH_SIZE},
-                    "modelParams": {
-                        "width": 400_000,
-                        "step_seconds": STEP_SECONDS,
-                        "start_seconds": 1.0,
-                    },
+                    "modelParams": {"width": 500_000, "start_seconds": 1.0},
                 },
                 "seed": 11,
                 "epochs": EPOCHS,

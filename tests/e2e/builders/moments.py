@@ -1,4 +1,4 @@
-"""A job whose every stage lasts long enough to be hit: a heavy state, slow steps, short epochs.
+"""A job whose every stage lasts long enough to be hit: a heavy state, short epochs.
 
 Dropout and a shuffle make it sensitive: a lost seed or a misplaced example changes the weights.
 """
@@ -19,20 +19,10 @@ def build_dataset(examples: int, batch_size: int) -> tf.data.Dataset:
     return tf.data.Dataset.range(examples).shuffle(examples).map(example).batch(batch_size)
 
 
-class SlowModel(keras.Sequential):
-    """Takes its time for a step, so that a test can say: in the middle of one."""
-
-    step_seconds = 0.0
-
-    def train_step(self, data):
-        tf.py_function(lambda: time.sleep(self.step_seconds), [], [])
-        return super().train_step(data)
-
-
-def build_model(width: int, step_seconds: float, start_seconds: float) -> keras.Model:
-    """Return a compiled model with about `9 * width` weights, after `start_seconds`."""
+def build_model(width: int, start_seconds: float) -> keras.Model:
+    """Return a compiled model with about `10 * width` weights, after `start_seconds`."""
     time.sleep(start_seconds)
-    model = SlowModel(
+    model = keras.Sequential(
         [
             keras.Input([8]),
             keras.layers.Dense(width, activation="tanh"),
@@ -40,7 +30,6 @@ def build_model(width: int, step_seconds: float, start_seconds: float) -> keras.
             keras.layers.Dense(1),
         ]
     )
-    model.step_seconds = step_seconds
     model.compile(
         optimizer=keras.optimizers.Adam(1e-3), loss="mse", metrics=["mae"], jit_compile=False
     )
