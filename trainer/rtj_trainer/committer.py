@@ -92,7 +92,7 @@ class Committer:
             OSError: the volume is full or broken; nothing was committed.
         """
         self._tried_step, self._tried_time = progress.step, time.monotonic()
-        commit_id = CommitId(progress.step, self._attempt)
+        commit_id = CommitId(progress.step, self._attempt, final=complete)
         self._ledger.flush()
         now = datetime.now(UTC)
         manifest = Manifest(

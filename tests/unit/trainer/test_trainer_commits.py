@@ -45,8 +45,8 @@ def start(job: JobDirectory, attempt: int, expected_step: int = 0) -> CommitId |
     return chosen
 
 
-def commit(job: JobDirectory, step: int, attempt: int) -> CommitId:
-    commit_id = CommitId(step, attempt)
+def commit(job: JobDirectory, step: int, attempt: int, final: bool = False) -> CommitId:
+    commit_id = CommitId(step, attempt, final)
 
     def write_state(folder: Path) -> None:
         (folder / "state.index").write_bytes(b"index")
@@ -328,6 +328,15 @@ def test_nothing_is_deleted_while_the_newest_commit_does_not_verify(job: JobDire
     damage_bit(job.commit(CommitId(30, 1)))
     assert retention.delete_old_commits(job, 1, keep=2) == []
     assert len(job.commit_ids()) == 3
+
+
+def test_the_final_commit_comes_after_one_of_the_same_step(job: JobDirectory) -> None:
+    start(job, 1)
+    commit(job, 10, 1)
+    commit(job, 10, 1, final=True)
+    assert start(job, 2) == CommitId(10, 1, final=True)
+    damage_bit(job.commit(CommitId(10, 1, final=True)))
+    assert start(job, 3) == CommitId(10, 1)
 
 
 def test_the_commit_that_an_attempt_started_from_outlives_its_first_own_commit(

@@ -10,6 +10,7 @@ The layout, below `<volume>/<job uid>/`:
     attempts/000003.json         the fence: attempt 3 exists
     attempts/000003.start.json   the start record: the commit that attempt 3 goes on from
     commits/000000000120-000003/ a commit: state after step 120, written by attempt 3
+    commits/…-final/             the commit at the end of the job
     commits/tmp-…/               a commit being written, or one being deleted; never read
     ledger/000003.jsonl          one line per step that attempt 3 took
 

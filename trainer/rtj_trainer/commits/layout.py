@@ -8,25 +8,30 @@ from rtj_trainer import files
 
 MANIFEST = "manifest.json"
 TEMPORARY_PREFIX = "tmp-"
-_COMMIT_ID = re.compile(r"^(\d{12})-(\d{6})$")
+_COMMIT_ID = re.compile(r"^(\d{12})-(\d{6})(-final)?$")
 _FENCE = re.compile(r"^(\d{6})\.json$")
 
 
 @dataclass(frozen=True, order=True)
 class CommitId:
-    """Identifies a commit: the optimizer step that it holds and the attempt that wrote it."""
+    """Identifies a commit: the optimizer step that it holds and the attempt that wrote it.
+
+    The commit at the end of a job has a name of its own. Where the length of the data is not known
+    in advance, the last step may have been committed already when its end is found.
+    """
 
     step: int
     attempt: int
+    final: bool = False
 
     def __str__(self) -> str:
-        return f"{self.step:012d}-{self.attempt:06d}"
+        return f"{self.step:012d}-{self.attempt:06d}{'-final' if self.final else ''}"
 
     @classmethod
     def parse(cls, name: str) -> "CommitId | None":
         """Return the id that a directory name spells, or None for any other name."""
         match = _COMMIT_ID.match(name)
-        return cls(int(match[1]), int(match[2])) if match else None
+        return cls(int(match[1]), int(match[2]), bool(match[3])) if match else None
 
 
 @dataclass(frozen=True)

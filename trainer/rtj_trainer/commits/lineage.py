@@ -50,7 +50,7 @@ def _walk(job: JobDirectory, record: attempts.StartRecord | None) -> Iterator[Co
     while record:
         for commit_id in reversed(job.commit_ids()):
             own = commit_id.attempt == record.attempt
-            if own and (limit is None or commit_id.step < limit.step):
+            if own and (limit is None or commit_id < limit):
                 yield commit_id
         limit = record.starts_from
         if limit is None:
