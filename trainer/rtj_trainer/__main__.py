@@ -80,6 +80,7 @@ def main() -> ExitCode:
             reason=Reason.TRAINER_FAILED,
             message=f"{type(error).__name__}: {str(error)[:400]}\n{trace}",
         )
+    stop.ignore()
     _announce(final, heart)
     return ExitCode(final.exit_code)
 

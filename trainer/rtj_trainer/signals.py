@@ -24,6 +24,11 @@ class StopRequest:
         signal.signal(signal.SIGTERM, self._receive)
         signal.signal(signal.SIGINT, self._receive)
 
+    def ignore(self) -> None:
+        """Ignore further requests: how the process ends is decided, and only has to be told."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         self.requested = True
         if not self._deferred:

@@ -101,6 +101,12 @@ def test_a_stopped_trainer_loses_no_step(make_job: MakeJob) -> None:
     assert "going on from commit 000000000008-000001" in job.log
 
 
+def test_a_request_to_stop_after_the_end_does_not_spoil_it(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index")
+    assert job.run(Kill("last-word", signal=TERM, before=True)) == ExitCode.COMPLETED
+    assert job.final_record["reason"] == "Completed"
+
+
 def test_a_job_that_is_complete_does_not_take_another_step(make_job: MakeJob) -> None:
     job = make_job(datasetFunction="by_index")
     job.run_to_end()
