@@ -75,6 +75,8 @@ async def _watch(config: Config, handlers: Handlers, ready: asyncio.Event) -> No
     await kopf.operator(
         registry=make_registry(handlers),
         settings=make_settings(),
+        # Unset, kopf asks for the name of the user, which uid 65532 of the image does not have.
+        identity=config.identity,
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
