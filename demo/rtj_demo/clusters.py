@@ -17,6 +17,8 @@ class Images:
 
     operator: str
     trainer: str
+    operator_digest: str = ""
+    """Tells two builds with the same tag apart; empty where tags are not used again."""
 
 
 class DemoCluster(Protocol):

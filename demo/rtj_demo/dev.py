@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rtj_devcluster import build, kubebox
+from rtj_devcluster import build, image_store, kubebox
 from rtj_devcluster.cluster import Cluster, ClusterOptions
 from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.progress import stage
@@ -13,16 +13,15 @@ from rtj_demo.kube import Kube
 
 NAME = "demo"
 ROOT = Path(__file__).parents[2]
-IMAGES = Images(
-    operator="docker.io/library/rtj-operator:dev", trainer="docker.io/library/rtj-trainer:dev"
-)
+OPERATOR = "docker.io/library/rtj-operator:dev"
+TRAINER = "docker.io/library/rtj-trainer:dev"
 
 
 def build_images() -> Images:
     """Build both images for all dev clusters of this machine; what did not change is cached."""
-    for part, image in (("operator", IMAGES.operator), ("trainer", IMAGES.trainer)):
+    for part, image in (("operator", OPERATOR), ("trainer", TRAINER)):
         build.build(image, ROOT / part / "Dockerfile", ROOT)
-    return IMAGES
+    return Images(OPERATOR, TRAINER, image_store.images()[OPERATOR].manifest)
 
 
 def kube_of(cluster: Cluster) -> Kube:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rtj_demo.clusters import Images
 from rtj_demo.kube import Kube
 
 CHART = Path(__file__).parents[2] / "charts" / "rtj-operator"
@@ -9,18 +10,22 @@ NAMESPACE = "rtj-system"
 RELEASE = "rtj"
 
 
-def install_operator(kube: Kube, image: str, *settings: str) -> None:
+def install_operator(kube: Kube, images: Images) -> None:
     """Install or upgrade the release, and wait until its Deployment is available.
 
     Args:
         kube: The cluster.
-        image: Full name of the operator image, with its tag.
-        settings: Further `--set` assignments, such as `replicas=2`.
+        images: The images that its nodes know.
     """
-    repository, _, tag = image.rpartition(":")
-    assignments = [f"image.repository={repository}", f"image.tag={tag}", *settings]
+    repository, _, tag = images.operator.rpartition(":")
+    assignments = {
+        "image.repository": repository,
+        "image.tag": tag,
+        # Rolls the pods when the image was built again under its old tag.
+        "podAnnotations.image-digest": images.operator_digest,
+    }
     kube.run_helm(
         *("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE),
         *("--create-namespace", "--wait", "--timeout", "120s"),
-        *(word for assignment in assignments for word in ("--set", assignment)),
+        *(f"--set-string={name}={value}" for name, value in assignments.items()),
     )

@@ -51,7 +51,7 @@ def tell(cluster: DemoCluster) -> None:
     images = cluster.provide_images()
     kube = cluster.kube
     with stage("Install the operator (helm install)"):
-        install_operator(kube, images.operator)
+        install_operator(kube, images)
     with stage("Put 336,776 real flights on a volume"):
         _prepare_volume(kube, images.trainer)
 

@@ -43,7 +43,7 @@ def kube(cluster: Cluster) -> Kube:
 def operator(cluster: Cluster, kube: Kube) -> None:
     images = build_images()
     cluster.sync_images()
-    install_operator(kube, images.operator)
+    install_operator(kube, images)
 
 
 @pytest.fixture
