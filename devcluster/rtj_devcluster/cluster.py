@@ -254,9 +254,11 @@ class Cluster:
 
     def _start_nodes(self, names: list[str]) -> None:
         nodes = [self._node(name) for name in names]
-        # Status times have whole seconds.
-        began = datetime.fromtimestamp(int(time.time()), UTC)
         fresh = {node.name for node in nodes if not node.running}
+        if any(node.record.exists() for node in nodes if node.name in fresh):
+            # Nodes tell the time in whole seconds: begin one in which no dead node said a word.
+            time.sleep(1 - time.time() % 1)
+        began = datetime.fromtimestamp(int(time.time()), UTC)
         server = services.server(self._addresses())
         _in_parallel(lambda node: node.start(server), nodes)
 
