@@ -39,7 +39,9 @@ class Position(WireModel):
 class CommitRef(WireModel):
     """Names one durable commit on the volume."""
 
-    id: str = Field(description="Directory name of the commit, `<step>-<attempt>` zero-padded.")
+    id: str = Field(
+        description="Directory of the commit: step and attempt, and `-final` for the last one."
+    )
     step: int = Field(ge=0, description="Optimizer steps that are in it.")
     time: datetime = Field(description="When it became durable.")
 

@@ -30,7 +30,12 @@ class CurrentCluster:
                 "both images in a registry that it pulls from. Its default StorageClass must give "
                 "ReadWriteMany volumes"
             )
-        self.kube = Kube(["kubectl"], ["helm"], Path(os.environ["KUBECONFIG"]))
+        self.kube = Kube(
+            ["kubectl"],
+            ["helm"],
+            Path(os.environ["KUBECONFIG"]),
+            Path.home() / ".kube" / "cache",
+        )
 
     def up(self) -> None:
         """Check that the cluster answers."""

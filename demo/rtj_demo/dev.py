@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rtj_devcluster import build, image_store, kubebox
-from rtj_devcluster.cluster import Cluster, ClusterOptions
+from rtj_devcluster.cluster import Cluster
 from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.progress import stage
 
@@ -26,14 +26,19 @@ def build_images() -> Images:
 
 def kube_of(cluster: Cluster) -> Kube:
     """Return kubectl and helm for a dev cluster."""
-    return Kube([str(kubebox.binary("kubectl"))], [str(kubebox.binary("helm"))], cluster.kubeconfig)
+    return Kube(
+        [str(kubebox.binary("kubectl"))],
+        [str(kubebox.binary("helm"))],
+        cluster.kubeconfig,
+        cluster.folder / "kubectl-cache",
+    )
 
 
 class DevCluster:
     """Two nodes on this machine, each with its own kubelet and containerd."""
 
-    def __init__(self) -> None:
-        self._cluster = Cluster(NAME)
+    def __init__(self, name: str = NAME) -> None:
+        self._cluster = Cluster(name)
         self._struck: set[str] = set()
 
     @property
@@ -44,7 +49,7 @@ class DevCluster:
     def up(self) -> None:
         """Start it, or bring back what of it is not running; its parts say what they do."""
         try:
-            self._cluster.up(ClusterOptions(nodes=2))
+            self._cluster.up()
         except DevClusterError as error:
             raise UnusableClusterError(str(error)) from error
 

@@ -40,7 +40,7 @@ class KindCluster:
             raise UnusableClusterError(
                 "CLUSTER=kind needs a running Docker engine; `docker info` does not answer"
             )
-        self.kube = Kube(["kubectl"], ["helm"], STATE / "kubeconfig")
+        self.kube = Kube(["kubectl"], ["helm"], STATE / "kubeconfig", STATE / "kubectl-cache")
 
     def up(self) -> None:
         """Create the cluster, or go on with the one that is there."""

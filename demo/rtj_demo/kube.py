@@ -1,6 +1,7 @@
 """kubectl and helm, as a user would call them, against one cluster."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -24,11 +25,14 @@ class Kube:
         kubectl: The command and its fixed arguments.
         helm: Likewise.
         kubeconfig: File that names the cluster.
+        cache: Folder for what kubectl remembers of the cluster; another one for each, since it
+            remembers by address, and addresses are used again.
     """
 
     kubectl: Sequence[str]
     helm: Sequence[str]
     kubeconfig: Path
+    cache: Path
 
     def run(self, *args: str, stdin: str | bytes | None = None) -> str:
         """Run kubectl and return what it printed.
@@ -54,6 +58,7 @@ class Kube:
             stdin=subprocess.DEVNULL if data is None else None,
             capture_output=True,
             check=False,
+            env={**os.environ, "KUBECACHEDIR": str(self.cache)},
         )
         if done.returncode:
             raise CommandFailedError(

@@ -14,6 +14,7 @@ from rtj_devcluster import image_store, kubebox, slots
 from rtj_devcluster import kubectl as kubectl_of
 from rtj_devcluster.cluster import DEFAULT_NAME, Cluster
 from rtj_devcluster.cluster_state import ClusterOptions
+from rtj_devcluster.control_plane import clear_abandoned
 from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.progress import console, stage
 
@@ -62,9 +63,14 @@ def up(
 
 
 @app.command()
-def down(context: typer.Context) -> None:
+def down(
+    context: typer.Context,
+    every: Annotated[bool, typer.Option("--all", help="Every cluster of this machine.")] = False,
+) -> None:
     """Remove the cluster and all that it left on this machine."""
-    _cluster(context).down()
+    clear_abandoned()
+    for name in sorted({slot.cluster for slot in slots.taken()}) if every else [context.obj]:
+        Cluster(name).down()
 
 
 @app.command()

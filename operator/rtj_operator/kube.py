@@ -77,7 +77,9 @@ class KubeCluster:
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
         path = _path(kind, namespace)
-        return await self._call("POST", path, [("fieldManager", FIELD_MANAGER)], manifest)
+        # A pod template is the user's: a typo in it must be refused, not dropped.
+        query: Query = [("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict")]
+        return await self._call("POST", path, query, manifest)
 
     async def replace(
         self, kind: Kind, namespace: str, manifest: Manifest, subresource: str = ""

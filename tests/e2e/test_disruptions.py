@@ -79,7 +79,8 @@ def test_a_suspended_job_commits_and_goes_on_from_there(kube: Kube, namespace: s
     status = job.wait_until("the job to be suspended", lambda s: s.get("phase") == "Suspended")
     stopped_at = status["lastCommit"]["step"]
     assert stopped_at > 20
-    assert kube.list("pods", namespace, f"resumable.training/job-name={job.name}") == []
+    label = f"resumable.training/job-name={job.name}"
+    wait_for("its pod to go", lambda: not kube.list("pods", namespace, label), 30)
     _patch(job, {"runPolicy": {"suspend": False}})
     final = job.wait_for_end()
     assert final["phase"] == "Completed"
@@ -98,6 +99,6 @@ def test_a_deleted_job_takes_its_pod_along_and_leaves_its_claim(kube: Kube, name
     wait_for("training to be under way", lambda: job.step() > 0 or None, 120)
     kube.run("delete", "rtj", job.name, "-n", namespace)
     label = f"resumable.training/job-name={job.name}"
-    wait_for("its pod to go", lambda: not kube.list("pods", namespace, label) or None, 90)
-    assert kube.list("leases", namespace, label) == []
+    wait_for("its pod to go", lambda: not kube.list("pods", namespace, label), 90)
+    wait_for("its Lease to go", lambda: not kube.list("leases", namespace, label), 30)
     assert kube.list("persistentvolumeclaims", namespace)
