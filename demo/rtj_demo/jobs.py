@@ -71,7 +71,7 @@ class Job:
     def step(self, attempt: int = 1) -> int:
         """Return the step of the running model, or -1 before `attempt` trains."""
         beat = self.heartbeat()
-        if beat.get("attempt", 0) < attempt or beat.get("phase") not in ("Training", "Saving"):
+        if beat.get("attempt", 0) < attempt or beat["phase"] in ("Starting", "Restoring"):
             return -1
         return int(beat["position"]["step"])
 

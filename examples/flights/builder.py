@@ -6,6 +6,7 @@ every flight was used exactly once per epoch.
 """
 
 import csv
+import functools
 import io
 import zipfile
 from pathlib import Path
@@ -68,6 +69,7 @@ def build_model(units: int = 128, dropout: float = 0.2) -> keras.Model:
     return model
 
 
+@functools.cache  # the trainer calls build_dataset more than once
 def read_flights(path: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the row numbers of the flights that arrived, and the columns of those flights."""
     with open_text(path) as lines:
