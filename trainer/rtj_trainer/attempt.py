@@ -183,7 +183,8 @@ def _restore(
         return EMPTY_HASH
     fingerprint.check(choice.manifest.fingerprint, identity)
     folder: Path = job.commit(choice.commit_id)
-    state.restore(folder, position.trackables())
+    state.restore(folder)
+    position.restore(folder)
     restored = state.sha256()
     if restored != choice.manifest.state_sha256:
         raise PermanentError(

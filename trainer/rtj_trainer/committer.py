@@ -3,7 +3,6 @@
 import errno
 import logging
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,8 +29,8 @@ class State(Protocol):
     def sha256(self) -> str:
         """Return the digest of all variables."""
 
-    def write(self, folder: Path, position: Mapping[str, Any]) -> None:
-        """Write all variables and the position's objects."""
+    def write(self, folder: Path) -> None:
+        """Write all variables."""
 
 
 class Committer:
@@ -109,17 +108,16 @@ class Committer:
             **self._constant,
         )
         began = time.monotonic()
-        manifest = write_commit(
-            self._job,
-            commit_id,
-            manifest,
-            lambda folder: self._state.write(folder, self._position.trackables()),
-        )
+        manifest = write_commit(self._job, commit_id, manifest, self._write)
         self.last = commit_id
         size = sum(record.size for record in manifest.files.values())
         log.info("committed %s: %.1f MB in %.2f s", commit_id, size / 1e6, time.monotonic() - began)
         self._delete_old()
         return CommitRef(id=str(commit_id), step=progress.step, time=now)
+
+    def _write(self, folder: Path) -> None:
+        self._state.write(folder)
+        self._position.save(folder)
 
     def _delete_old(self) -> None:
         try:

@@ -16,10 +16,12 @@ from rtj_trainer.batches import training_data
 from rtj_trainer.data import IndexedContext, indexed_context
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.position import Position
-from rtj_trainer.position.streams import IndexPosition, IteratorPosition, ReplayPosition
+from rtj_trainer.position.iterator import IteratorPosition
+from rtj_trainer.position.streams import IndexPosition, ReplayPosition
 from rtj_trainer.preflight.graph import PipelineGraph, read_graph
 from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.probe import probe
+from rtj_trainer.preflight.reshuffling import places
 from rtj_trainer.preflight.strategy import Strategy, choose_strategy, refuse
 from rtj_trainer.seeding import seed_everything
 
@@ -104,13 +106,13 @@ class Factory:
             if again != identity:
                 refuse([_BUILDS_DIFFER])
         return Pipeline(
-            self._position(dataset, strategy),
+            self._position(dataset, strategy, places(graph)),
             strategy,
             training_data(dataset.element_spec),
             identity,
         )
 
-    def _position(self, dataset: Any, strategy: Strategy) -> Position:
+    def _position(self, dataset: Any, strategy: Strategy, generators: int) -> Position:
         if strategy.name == "index":
             batches = strategy.batches_per_epoch
             if batches is None:
@@ -118,15 +120,26 @@ class Factory:
             return IndexPosition(self._from_step(batches), batches)
         epochs = self._config.epochs
         if strategy.name == "replay":
-            return ReplayPosition(dataset, epochs)
+            return ReplayPosition(_deterministic(dataset), epochs)
         known = strategy.batches_per_epoch is not None
-        return IteratorPosition(dataset, None if known else epochs)
+        return IteratorPosition(_deterministic(dataset), None if known else epochs, generators)
 
     def _from_step(self, batches_per_epoch: int) -> Callable[[int], Any]:
         stop = self._config.total_steps
         if self._config.epochs is not None:
             stop = min(stop or 2**62, self._config.epochs * batches_per_epoch)
-        return lambda step: self.dataset(IndexedContext(self._config.seed, start=step, stop=stop))
+
+        def build(step: int) -> Any:
+            context = IndexedContext(self._config.seed, start=step, stop=stop)
+            return _deterministic(self.dataset(context))
+
+        return build
+
+
+def _deterministic(dataset: Any) -> Any:
+    options = tf.data.Options()
+    options.deterministic = True
+    return dataset.with_options(options)
 
 
 def _identity(dataset: Any, graph: PipelineGraph, strategy: Strategy) -> dict[str, Any]:

@@ -8,7 +8,6 @@ are saved as plain lists; their order is the order of creation, which the finger
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,28 +54,27 @@ class TrainingState:
                 digest.update(value.tobytes())
         return digest.hexdigest()
 
-    def write(self, folder: Path, position: Mapping[str, Any]) -> None:
-        """Write the variables, the position's objects and the host's generators into a folder.
+    def write(self, folder: Path) -> None:
+        """Write the variables and the host's generators into a folder.
 
         Raises:
             OSError: they cannot be written.
         """
         try:
-            self._checkpoint(position).write(str(folder / _PREFIX))
+            self._checkpoint().write(str(folder / _PREFIX))
         except tf.errors.OpError as error:
             raise OSError(f"TensorFlow cannot write into {folder}: {error.message}") from error
         content = json.dumps(seeding.host_generators()).encode()
         (folder / _GENERATORS).write_bytes(content)
 
-    def restore(self, folder: Path, position: Mapping[str, Any]) -> None:
+    def restore(self, folder: Path) -> None:
         """Read back what `write` wrote.
 
         Raises:
             AssertionError: something is in the model but not in the files, or the reverse.
-            tf.errors.OpError: the iterator does not fit its saved state.
         """
-        self._checkpoint(position).read(str(folder / _PREFIX)).assert_consumed()
+        self._checkpoint().read(str(folder / _PREFIX)).assert_consumed()
         seeding.set_host_generators(json.loads((folder / _GENERATORS).read_bytes()))
 
-    def _checkpoint(self, position: Mapping[str, Any]) -> Any:
-        return tf.train.Checkpoint(**self.groups, **position)
+    def _checkpoint(self) -> Any:
+        return tf.train.Checkpoint(**self.groups)

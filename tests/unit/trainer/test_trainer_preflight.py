@@ -142,6 +142,11 @@ REFUSED: list[Any] = [
         ["RandomUniform"],
         id="random-inside-flat-map",
     ),
+    pytest.param(
+        lambda: data.range(9).interleave(lambda n: data.range(n).shuffle(3)),
+        ["shuffle() or cache() within a function", "after interleave or flat_map"],
+        id="shuffle-inside-interleave",
+    ),
     pytest.param(generator_map, ["tf.random.Generator", "stateless"], id="random-generator"),
     pytest.param(variable_map, ["tf.Variable", "tf.constant"], id="variable"),
     pytest.param(

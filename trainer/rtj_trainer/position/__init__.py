@@ -8,8 +8,8 @@
             wrongly. A restart reads the data again up to the position.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -28,10 +28,13 @@ class Position(Protocol):
     strategy: str
 
     def start(self, step: int) -> None:
-        """Go to where `step` batches have been taken; a saved iterator is restored afterwards."""
+        """Go to where `step` batches have been taken; `restore` follows if there is a commit."""
 
-    def trackables(self) -> Mapping[str, Any]:
-        """Return what `tf.train.Checkpoint` must save and restore with the variables."""
+    def save(self, folder: Path) -> None:
+        """Write what `start` cannot find again into a folder. Raises OSError."""
+
+    def restore(self, folder: Path) -> None:
+        """Read back what `save` wrote."""
 
     def next(self) -> Batch | None:
         """Return the next batch, or None at the end of the last epoch."""

@@ -1,75 +1,43 @@
-"""The three strategies. Each is an endless tape of (index in epoch, element), cut at the end."""
+"""The strategies `index` and `replay`, whose position is a number and needs no file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-
-import tensorflow as tf
 
 from rtj_trainer.position import Batch
 
 
-def _deterministic(dataset: Any) -> Any:
-    options = tf.data.Options()
-    options.deterministic = True
-    return dataset.with_options(options)
+class _Counted:
+    def save(self, folder: Path) -> None:
+        """Do nothing: the step is in the manifest."""
+
+    def restore(self, folder: Path) -> None:
+        """Do nothing: `start` went there."""
 
 
-class _Stream:
-    strategy: str
-
-    def __init__(self) -> None:
-        self._iterator: Any = None
-
-    def next(self) -> Batch | None:
-        try:
-            index, element = next(self._iterator)
-        except StopIteration:
-            return None
-        return Batch(int(index), element)
-
-    def trackables(self) -> Mapping[str, Any]:
-        return {}
-
-
-class IteratorPosition(_Stream):
-    """Keeps the position as the state of the tf.data iterator.
-
-    Args:
-        dataset: One epoch.
-        epochs: How often to repeat it; None for ever. An iterator that reads ahead to its end
-            cannot be made longer afterwards, so where the length is known the loop ends it.
-    """
-
-    strategy = "iterator"
-
-    def __init__(self, dataset: Any, epochs: int | None) -> None:
-        super().__init__()
-        self._dataset = _deterministic(dataset).enumerate().repeat(epochs)
-
-    def start(self, step: int) -> None:
-        """Make an iterator at the beginning; the restore of `trackables` moves it to `step`."""
-        self._iterator = iter(self._dataset)
-
-    def trackables(self) -> Mapping[str, Any]:
-        """Return the iterator."""
-        return {"iterator": self._iterator}
-
-
-class ReplayPosition(_Stream):
+class ReplayPosition(_Counted):
     """Keeps the position as a count, and skips that many batches from the beginning of the job."""
 
     strategy = "replay"
 
     def __init__(self, dataset: Any, epochs: int | None) -> None:
-        super().__init__()
-        self._dataset = _deterministic(dataset).enumerate().repeat(epochs)
+        self._dataset = dataset.enumerate().repeat(epochs)
+        self._iterator: Any = None
 
     def start(self, step: int) -> None:
         """Read and drop `step` batches."""
         self._iterator = iter(self._dataset.skip(step))
 
+    def next(self) -> Batch | None:
+        """Return the next batch, or None at the end of the last epoch."""
+        numbered = next(self._iterator, None)
+        if numbered is None:
+            return None
+        index, element = numbered
+        return Batch(int(index), element)
 
-class IndexPosition(_Stream):
+
+class IndexPosition(_Counted):
     """Keeps the position as a number that the builder's source begins at.
 
     Args:
@@ -80,21 +48,20 @@ class IndexPosition(_Stream):
     strategy = "index"
 
     def __init__(self, build: Callable[[int], Any], batches_per_epoch: int) -> None:
-        super().__init__()
         self._build = build
         self._batches_per_epoch = batches_per_epoch
         self._next_step = 0
+        self._iterator: Any = None
 
     def start(self, step: int) -> None:
         """Build the dataset at `step`."""
         self._next_step = step
-        self._iterator = iter(_deterministic(self._build(step)))
+        self._iterator = iter(self._build(step))
 
     def next(self) -> Batch | None:
         """Return the next batch; its index follows from its number."""
-        try:
-            element = next(self._iterator)
-        except StopIteration:
+        element = next(self._iterator, None)
+        if element is None:
             return None
         index = self._next_step % self._batches_per_epoch
         self._next_step += 1

@@ -5,6 +5,7 @@ Each row was found by killing and resuming such a pipeline, or by asking TensorF
 
 from collections.abc import Callable, Iterator
 
+from rtj_trainer.preflight import reshuffling
 from rtj_trainer.preflight.graph import PipelineGraph
 
 PYTHON_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
@@ -63,6 +64,11 @@ _FORBIDDEN: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "snapshot() or save(), which leave half-written files after a kill",
         "write the files before the job and read them with Dataset.load or TFRecordDataset",
     ),
+    (
+        ("DummySeedGenerator", "DummyMemoryCache"),
+        "shuffle() or cache() within a function, as in interleave(lambda f: ….shuffle(…))",
+        "call it on the dataset after interleave or flat_map",
+    ),
 )
 
 
@@ -119,15 +125,18 @@ _CHECKS: tuple[Callable[[PipelineGraph], Iterator[str]], ...] = (
 
 def must_be_replayed(graph: PipelineGraph) -> str | None:
     """Return why an iterator of this pipeline is restored wrongly although it saves, or None."""
-    for node in graph.find("CSVDataset", "CSVDatasetV2"):
-        if node.constant_input(3) is not False:
-            return (
-                "tf.data restores a CSV reader with a header wrongly, so the rows before the "
-                "position are read again and skipped after a restart"
-            )
-    return None
+    if any(node.constant_input(3) is not False for node in graph.find(*_CSV)):
+        what = "restores a CSV reader with a header wrongly"
+    elif any(graph.find("DirectedInterleaveDataset")):
+        what = "restores a mixture that never returns (sample_from_datasets, choose_from_datasets)"
+    elif generator := reshuffling.unsaved(graph):
+        what = f"does not save the place {generator} at every batch"
+    else:
+        return None
+    return f"tf.data {what}, so what is before the position is read again after a restart"
 
 
+_CSV = ("CSVDataset", "CSVDatasetV2")
 _ALLOWED_AFTER_INDEXED = {"RangeDataset", "MapDataset", "ParallelMapDatasetV2", "PrefetchDataset"}
 _NEUTRAL = {"OptionsDataset", "ModelDataset", "AssertCardinalityDataset"}
 

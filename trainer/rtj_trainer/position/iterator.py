@@ -1,0 +1,129 @@
+"""The strategy `iterator`: the position is the saved state of the tf.data iterator.
+
+A shuffle draws the order of each epoch from a generator of its dataset, and saves that generator's
+place with its own iterator. That iterator is dropped with its last element, so a save between there
+and the first read of the next epoch, which prefetching spreads over several batches, holds no place
+at all: restored, the next epochs get the orders of early ones, without an error. So a save is only
+kept if it holds the place of every shuffle. Until it does, batches are read ahead; they are saved
+beside the iterator and given out first.
+"""
+
+import mmap
+import re
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from rtj_trainer.position import Batch
+
+_PREFIX = "iterator"
+_AHEAD = "ahead.tfrecord"
+_PLACE = b"epoch_num_random_samples"
+"""Key of a generator's place, once for each live iterator that draws from one."""
+
+
+class IteratorPosition:
+    """Keeps the position as the state of the tf.data iterator.
+
+    Args:
+        dataset: One epoch, deterministic.
+        epochs: How often to repeat it; None for ever. An iterator that reads ahead to its end
+            cannot be made longer afterwards, so where the length is known the loop ends it.
+        generators: How many places a saved iterator must hold to be whole
+            (`rtj_trainer.preflight.reshuffling.places`).
+    """
+
+    strategy = "iterator"
+
+    def __init__(self, dataset: Any, epochs: int | None, generators: int) -> None:
+        self._dataset = dataset.enumerate().repeat(epochs)
+        self._generators = generators
+        self._iterator: Any = None
+        self._ahead: deque[Any] = deque()
+
+    def start(self, step: int) -> None:
+        """Make an iterator at the beginning; `restore` moves it to `step`."""
+        self._iterator = iter(self._dataset)
+
+    def next(self) -> Batch | None:
+        """Return the next batch, or None at the end of the last epoch."""
+        numbered = self._ahead.popleft() if self._ahead else next(self._iterator, None)
+        if numbered is None:
+            return None
+        index, element = numbered
+        return Batch(int(index), element)
+
+    def save(self, folder: Path) -> None:
+        """Write the iterator, and the batches that were read ahead of the position.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        try:
+            self._write(folder / _PREFIX)
+            while not self._is_whole(folder / _PREFIX) and self._read_ahead():
+                self._write(folder / _PREFIX)
+            if self._ahead:
+                _write_elements(folder / _AHEAD, self._ahead)
+        except tf.errors.OpError as error:
+            raise OSError(f"TensorFlow cannot write into {folder}: {error.message}") from error
+
+    def restore(self, folder: Path) -> None:
+        """Read back what `save` wrote.
+
+        Raises:
+            AssertionError: the iterator is not in the files.
+            tf.errors.OpError: the iterator does not fit its saved state.
+        """
+        self._checkpoint().read(str(folder / _PREFIX)).assert_consumed()
+        self._ahead = deque(_read_elements(folder / _AHEAD, self._dataset.element_spec))
+
+    def _checkpoint(self) -> Any:
+        return tf.train.Checkpoint(iterator=self._iterator)
+
+    def _write(self, prefix: Path) -> None:
+        self._checkpoint().write(str(prefix))
+
+    def _is_whole(self, prefix: Path) -> bool:
+        files = prefix.parent.glob(f"{prefix.name}.data-*")
+        return self._generators == 0 or sum(map(_count_places, files)) >= self._generators
+
+    def _read_ahead(self) -> bool:
+        """Read one more batch; return False at the end of the last epoch."""
+        numbered = next(self._iterator, None)
+        if numbered is None:
+            return False
+        if sum(int(index) == 0 for index, _ in (*self._ahead, numbered)) > 1:
+            raise AssertionError("no place in a whole epoch at which every shuffle can be saved")
+        self._ahead.append(numbered)
+        return True
+
+
+def _count_places(file: Path) -> int:
+    # Not read into memory: with a large shuffle buffer it has gigabytes.
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as content:
+        return sum(1 for _ in re.finditer(re.escape(_PLACE), content))
+
+
+def _write_elements(path: Path, elements: Iterable[Any]) -> None:
+    """Write the tensors of all elements, one record each."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for tensor in tf.nest.flatten(list(elements), expand_composites=True):
+            writer.write(tf.io.serialize_tensor(tensor).numpy())
+
+
+def _read_elements(path: Path, spec: Any) -> Iterable[Any]:
+    """Yield the elements of a file, of which there need not be one."""
+    if not path.exists():
+        return
+    kinds = tf.nest.flatten(spec, expand_composites=True)
+    records = list(tf.data.TFRecordDataset(str(path)))
+    for first in range(0, len(records), len(kinds)):
+        tensors = [
+            tf.io.parse_tensor(record, kind.dtype)
+            for record, kind in zip(records[first:], kinds, strict=False)
+        ]
+        yield tf.nest.pack_sequence_as(spec, tensors, expand_composites=True)
