@@ -8,6 +8,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= dev
+# As many processes as cores; the end-to-end layer shares one cluster and breaks its nodes.
+PARALLEL := --numprocesses auto --dist worksteal
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
@@ -48,11 +50,11 @@ lint: setup ## Linters, types, import contracts.
 
 .PHONY: test-unit
 test-unit: setup ## No Kubernetes: decisions, files, real TensorFlow.
-	$(BIN)/pytest -m unit
+	$(BIN)/pytest -m unit $(PARALLEL)
 
 .PHONY: test-integration
 test-integration: setup ## A real kube-apiserver.
-	$(BIN)/pytest -m integration
+	$(BIN)/pytest -m integration $(PARALLEL)
 
 .PHONY: test-e2e
 test-e2e: setup ## The dev cluster: real nodes, real deaths.

@@ -138,11 +138,6 @@ def mended_afterwards(cluster: Any, kube: Kube) -> Iterator[None]:
     kube.run("rollout", "status", *operator, "--timeout=180s")
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="seen once in three runs: both operators had died with the last two nodes, and none "
-    "came back within 120 s",
-)
 @pytest.mark.usefixtures("operator", "mended_afterwards")
 def test_a_node_may_die_at_any_moment(
     kube: Kube, cluster: Any, namespace: str, tmp_path: Path
