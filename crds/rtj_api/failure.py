@@ -13,6 +13,8 @@ from rtj_api.wire import WireModel
 
 MAX_RULES = 20
 MAX_PATTERN_LENGTH = 256
+MAX_COUNT_DIGITS = 3
+"""Of the upper counts in a pattern, together: nested, they then multiply to less than 1000."""
 MAX_WINDOWED_RESTARTS = 100
 """With a window, status keeps the time of each restart that counts: a budget bounds that list."""
 
@@ -81,7 +83,8 @@ class OnTerminationMessage(WireModel):
             "Regular expression in RE2 syntax, so without look-around and backreferences, that is "
             "looked for anywhere in the first 2048 characters of the trainer's last message: its "
             "reason, a colon, a blank and its words, such as BuilderFailed: OSError: no route; "
-            "else the end of its log. The counts in braces may multiply to at most 1000."
+            "else the end of its log. The upper counts in braces, as in a{1,30}, may have at most "
+            "three digits together."
         ),
     )
 

@@ -6,7 +6,7 @@ The API server evaluates them (CEL) when a job is created or changed, so a mista
 
 from dataclasses import dataclass
 
-from rtj_api.failure import MAX_WINDOWED_RESTARTS
+from rtj_api.failure import MAX_COUNT_DIGITS, MAX_WINDOWED_RESTARTS
 from rtj_api.names import MAX_JOB_NAME_LENGTH
 
 _CREATE_ANOTHER = (
@@ -106,6 +106,12 @@ RULES: dict[str, list[Rule]] = {
             "''.matches(self.pattern) in [true, false]",
             "spec.failurePolicy.rules[].onTerminationMessage.pattern is no regular expression in "
             "RE2 syntax",
+        ),
+        Rule(
+            "self.pattern.findAll('[0-9]+,?[}]').map(count, "
+            f"count.replace(',', '').size() - 1).sum() <= {MAX_COUNT_DIGITS}",
+            "spec.failurePolicy.rules[].onTerminationMessage.pattern: its upper counts in braces "
+            f"have more than {MAX_COUNT_DIGITS} digits together; use * or + instead",
         ),
     ],
 }

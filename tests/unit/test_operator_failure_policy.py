@@ -283,7 +283,9 @@ class TestMatching:
         decision = after_end(crash, rules(rule("Fail", saying(r"(?m)^MemoryError"))))
         assert failed_for(decision) is Reason.FAILED_BY_RULE
 
-    @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*a){20}b", "(.{1,10}){1,100}b"])
+    @pytest.mark.parametrize(
+        "pattern", ["(a+)+$", "(a|aa)+$", "(.*a){99}b", "((.{1,9}){1,9}){1,9}b"]
+    )
     def test_no_pattern_can_hold_up_the_operator(self, pattern: str) -> None:
         words = final(ExitCode.USER_ERROR, Reason.TRAINER_FAILED, "a" * 2040 + "!")
         policy = rules(rule("Fail", saying(pattern)))

@@ -216,7 +216,7 @@ def message_rule(pattern: str) -> dict[str, object]:
         ),
         (
             {"failurePolicy": {"rules": [message_rule("(a{1,40}){1,40}")]}},
-            ["rules[0].onTerminationMessage.pattern", "more than 1000"],
+            ["rules[0].onTerminationMessage.pattern", "more than 3 digits"],
         ),
         (
             {"failurePolicy": {"rules": [{**message_rule("a"), "action": "Retry"}]}},
