@@ -168,8 +168,18 @@ class OperatorMachine(RuleBasedStateMachine):
         if gracefully:
             self.world.finish_deletions()
 
+    @happens(how=st.sampled_from(EXITS), steps=st.sampled_from([1, 6]), times=st.integers(2, 4))
+    def exit_again_and_again(self, how: Exit, steps: int, times: int) -> None:
+        for _ in range(times):
+            self.run_well(steps)
+            for trainer in self._trainers()[:1]:
+                self.world.end(trainer, how.code, how.reason, oom=how.oom)
+
     @happens()
     def remove_pod_objects(self) -> None:
+        self._remove_pods()
+
+    def _remove_pods(self) -> None:
         for pod in self.world.pods():
             self.world.trainers.pop(pod["metadata"]["uid"], None)
             self.world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
@@ -204,7 +214,9 @@ class OperatorMachine(RuleBasedStateMachine):
     @happens(seconds=st.sampled_from([5, 5, CANNOT_START_SECONDS + 5]))
     def images_cannot_be_pulled(self, seconds: int) -> None:
         self.world.api.fail_next, self.world.api.conflict_next = 0, False
+        self._remove_pods()
         self.world.work()
+        self.world.schedule()
         before = self.world.status().attempt
         for second in range(seconds):
             reason = "ImagePullBackOff" if second % 10 else "ErrImagePull"
