@@ -78,5 +78,6 @@ def job_schema() -> Schema:
 def _attach(schema: Schema, path: str, rules: list[Rule]) -> None:
     target = schema
     for name in path.split(".") if path else []:
-        target = target["properties"][name]
+        target = target["properties"][name.removesuffix("[]")]
+        target = target["items"] if name.endswith("[]") else target
     target["x-kubernetes-validations"] = [asdict(rule) for rule in rules]

@@ -95,13 +95,16 @@ class Reason(StrEnum):
     OOM_KILLED = "OOMKilled"
     NO_HEARTBEAT_PROGRESS = "NoHeartbeatProgress"
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
+    DISRUPTION_LIMIT_EXCEEDED = "DisruptionLimitExceeded"
     NO_PROGRESS = "NoProgress"
+    FAILED_BY_RULE = "FailedByRule"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     # What keeps a pod from starting; nothing is retried blindly.
     INVALID_SPEC = "InvalidSpec"
     BUILDER_NOT_FOUND = "BuilderNotFound"
     CLAIM_NOT_FOUND = "ClaimNotFound"
     IMAGE_NOT_PULLABLE = "ImageNotPullable"
+    CONTAINER_NOT_CREATED = "ContainerNotCreated"
     POD_REJECTED = "PodRejected"
     POD_NAME_TAKEN = "PodNameTaken"
     # What the trainer reports.

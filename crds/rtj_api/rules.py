@@ -6,6 +6,7 @@ The API server evaluates them (CEL) when a job is created or changed, so a mista
 
 from dataclasses import dataclass
 
+from rtj_api.failure import MAX_COUNT_DIGITS, MAX_WINDOWED_RESTARTS
 from rtj_api.names import MAX_JOB_NAME_LENGTH
 
 _CREATE_ANOTHER = (
@@ -45,6 +46,15 @@ RULES: dict[str, list[Rule]] = {
             "set exactly one of spec.epochs (passes over the dataset) and spec.totalSteps "
             "(optimizer steps)",
         ),
+        Rule(
+            "!has(self.failurePolicy.windowSeconds) || "
+            f"self.runPolicy.backoffLimit <= {MAX_WINDOWED_RESTARTS} && "
+            "(!has(self.failurePolicy.maxDisruptionRestarts) || "
+            f"self.failurePolicy.maxDisruptionRestarts <= {MAX_WINDOWED_RESTARTS})",
+            "with spec.failurePolicy.windowSeconds, spec.runPolicy.backoffLimit and "
+            "spec.failurePolicy.maxDisruptionRestarts can be at most "
+            f"{MAX_WINDOWED_RESTARTS}: lower them, or leave windowSeconds out",
+        ),
     ],
     "spec.builder": [
         _immutable("spec.builder"),
@@ -66,5 +76,43 @@ RULES: dict[str, list[Rule]] = {
     ],
     "spec.seed": [_immutable("spec.seed")],
     "spec.checkpoint.claimName": [_immutable("spec.checkpoint.claimName")],
+    "spec.failurePolicy.rules": [
+        Rule(
+            "self.all(r, !has(r.name) || self.exists_one(s, has(s.name) && s.name == r.name))",
+            "spec.failurePolicy.rules: two rules have the same name; give each its own",
+        ),
+    ],
+    "spec.failurePolicy.rules[]": [
+        Rule(
+            "[has(self.onExitCodes), has(self.onPodConditions), has(self.onTerminationMessage)]"
+            ".filter(m, m).size() == 1",
+            "a rule of spec.failurePolicy.rules needs exactly one of onExitCodes, onPodConditions "
+            "and onTerminationMessage: write two rules instead of one",
+        ),
+    ],
+    "spec.failurePolicy.rules[].onExitCodes": [
+        Rule(
+            "self.values.isSorted()",
+            "spec.failurePolicy.rules[].onExitCodes.values must be in ascending order",
+        ),
+        Rule(
+            "self.operator != 'In' || !(0 in self.values)",
+            "spec.failurePolicy.rules[].onExitCodes.values cannot hold 0 with operator In: 0 is "
+            "success",
+        ),
+    ],
+    "spec.failurePolicy.rules[].onTerminationMessage": [
+        Rule(
+            "''.matches(self.pattern) in [true, false]",
+            "spec.failurePolicy.rules[].onTerminationMessage.pattern is no regular expression in "
+            "RE2 syntax",
+        ),
+        Rule(
+            "self.pattern.findAll('[0-9]+,?[}]').map(count, "
+            f"count.replace(',', '').size() - 1).sum() <= {MAX_COUNT_DIGITS}",
+            "spec.failurePolicy.rules[].onTerminationMessage.pattern: its upper counts in braces "
+            f"have more than {MAX_COUNT_DIGITS} digits together; use * or + instead",
+        ),
+    ],
 }
 """Rules by the dotted path of the value that they look at; the empty path is the whole job."""

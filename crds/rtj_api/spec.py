@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from rtj_api.failure import FailurePolicy
 from rtj_api.free_json import POD_TEMPLATE, RESOURCES
 from rtj_api.wire import WireModel
 
@@ -201,7 +202,8 @@ class RunPolicy(WireModel):
         le=1000,
         description=(
             "How many failures of the user's program are retried, with a growing pause of 10, 20, "
-            "40 … 360 seconds. Preemptions are not counted. Default: 3."
+            "40 … 360 seconds and up to half as much again. Preemptions are not counted, unless a "
+            "rule of failurePolicy says so. Default: 3."
         ),
     )
     active_deadline_seconds: int | None = Field(
@@ -219,20 +221,6 @@ class RunPolicy(WireModel):
         le=2**31 - 1,
         description=(
             "Seconds after its end when the job is deleted; its commits stay. Default: it is kept."
-        ),
-    )
-
-
-class FailurePolicy(WireModel):
-    """When to stop retrying although the cause was not the user's program."""
-
-    max_no_progress_restarts: int = Field(
-        3,
-        ge=1,
-        le=1000,
-        description=(
-            "The job fails when this many attempts in a row that had started their container ended "
-            "without a new commit. Default: 3."
         ),
     )
 
@@ -295,9 +283,7 @@ class JobSpec(WireModel):
     )
     failure_policy: FailurePolicy = Field(
         default_factory=FailurePolicy,
-        description=(
-            "When to stop retrying although the cause was not the user's program. Default: {}."
-        ),
+        description=("What each end of an attempt costs, and when the job gives up. Default: {}."),
     )
     hang_policy: HangPolicy = Field(
         default_factory=HangPolicy,

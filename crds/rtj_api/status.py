@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from rtj_api.failure import MAX_WINDOWED_RESTARTS
 from rtj_api.heartbeat import CommitRef, Position
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.wire import WireModel
@@ -70,15 +71,43 @@ class EndedAttempt(WireModel):
 
 
 class Restarts(WireModel):
-    """Ended attempts that were followed by another, counted apart by what ended them."""
+    """Ended attempts that were followed by another, counted apart by the budget they used."""
 
-    preempted: int = Field(0, ge=0, description="Preemptions, evictions and lost nodes; free.")
-    user_error: int = Field(0, ge=0, description="Failures of the program, against backoffLimit.")
+    preempted: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Preemptions, evictions, lost nodes, and what a rule says to Recreate; against "
+            "failurePolicy.maxDisruptionRestarts, if that is set."
+        ),
+    )
+    user_error: int = Field(
+        0,
+        ge=0,
+        description="Failures of the program, and what a rule says to Count; against backoffLimit.",
+    )
     hung: int = Field(0, ge=0, description="Hung trainers, against backoffLimit.")
+    ignored: int = Field(0, ge=0, description="What a rule says to Ignore; against no budget.")
     no_progress: int = Field(
         0, ge=0, description="Attempts in a row that ended without a new commit."
     )
     total: int = Field(0, ge=0, description="All restarts.")
+    failure_times: list[datetime] = Field(
+        default_factory=list,
+        max_length=MAX_WINDOWED_RESTARTS,
+        description=(
+            "Ends of the attempts that now count against backoffLimit, newest last; kept only "
+            "with failurePolicy.windowSeconds."
+        ),
+    )
+    disruption_times: list[datetime] = Field(
+        default_factory=list,
+        max_length=MAX_WINDOWED_RESTARTS,
+        description=(
+            "Ends of the attempts that now count against maxDisruptionRestarts, newest last; kept "
+            "only with failurePolicy.windowSeconds."
+        ),
+    )
 
 
 class JobStatus(WireModel):
@@ -114,7 +143,7 @@ class JobStatus(WireModel):
         description="The last ten attempts that are over, newest last.",
     )
     restarts: Restarts = Field(
-        Restarts(), description="How often a new attempt was needed, counted by cause."
+        Restarts(), description="How often a new attempt was needed, counted by budget."
     )
     position: Position | None = Field(None, description="The running model's next step.")
     progress: str | None = Field(None, max_length=8, description="Share of all steps, such as 42%.")

@@ -17,6 +17,7 @@ from rtj_operator.cluster import (
     RejectedError,
 )
 from rtj_operator.core.observed import Observed, Pod, Settings, Silence
+from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
 from rtj_operator.parse import owned_by, parse_heartbeat, parse_job, parse_pod
 from rtj_operator.prelaunch import find_problems
@@ -109,6 +110,7 @@ async def _silence(
     else:
         heartbeat = silences.seconds(("scheduled", pod.uid), pod.node)
     moved = (beat.attempt, beat.phase, beat.position.step) if beat else (pod.uid, pod.started)
+    stuck = cannot_start(pod)
     node_lease, node_gone = 0.0, False
     if heartbeat >= observed.settings.node_silence / 2 or not silences.knows(("node", pod.node)):
         node_lease, node_gone = await _ask_node(cluster, pod, memory)
@@ -116,6 +118,7 @@ async def _silence(
         heartbeat=heartbeat,
         node_lease=silences.of(("node", pod.node)) if not node_gone else node_lease,
         node_gone=node_gone,
+        unstartable=silences.seconds(("unstartable", pod.uid), stuck) if stuck else 0.0,
         progress=silences.seconds(("progress", observed.job.uid), moved),
         terminating=terminating if pod.deleting else 0.0,
     )

@@ -52,6 +52,7 @@ def parse_pod(raw: Manifest) -> Pod:
     """Read a pod of a job."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     statuses = status.get("containerStatuses") or []
+    before = status.get("initContainerStatuses") or []
     container: dict[str, Any] = next(
         (c for c in statuses if c.get("name") == TRAINER_CONTAINER), {}
     )
@@ -69,9 +70,11 @@ def parse_pod(raw: Manifest) -> Pod:
         deleting="deletionTimestamp" in meta,
         grace_seconds=float(meta.get("deletionGracePeriodSeconds") or 0),
         disruption=_disruption(conditions),
-        waiting=_waiting(state, conditions),
+        waiting=_waiting([*before, container], conditions),
         started="running" in state or "terminated" in state,
         exit=_exit(state),
+        exits=_exits([*before, *statuses]),
+        conditions=frozenset((c.get("type", ""), c.get("status", "")) for c in conditions),
     )
 
 
@@ -82,13 +85,22 @@ def _disruption(conditions: list[dict[str, Any]]) -> Waiting | None:
     return None
 
 
-def _waiting(state: dict[str, Any], conditions: list[dict[str, Any]]) -> Waiting | None:
-    if waiting := state.get("waiting"):
-        return Waiting(waiting.get("reason", ""), waiting.get("message", ""))
+def _waiting(containers: list[dict[str, Any]], conditions: list[dict[str, Any]]) -> Waiting | None:
+    """Return why the first container that does not run yet waits: init containers come first."""
+    for container in containers:
+        if waiting := (container.get("state") or {}).get("waiting"):
+            return Waiting(
+                waiting.get("reason", ""), waiting.get("message", ""), container.get("name", "")
+            )
     for condition in conditions:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return Waiting(condition.get("reason", ""), condition.get("message", ""))
     return None
+
+
+def _exits(containers: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
+    ended = ((c.get("name", ""), (c.get("state") or {}).get("terminated")) for c in containers)
+    return tuple((name, end.get("exitCode", 0)) for name, end in ended if end)
 
 
 def _exit(state: dict[str, Any]) -> ContainerExit | None:

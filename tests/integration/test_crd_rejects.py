@@ -157,6 +157,15 @@ def message_of(path: str, index: int) -> str:
             "spec.failurePolicy.maxNoProgressRestarts",
         ),
         ({"spec.hangPolicy.progressTimeoutSeconds": 9}, "spec.hangPolicy.progressTimeoutSeconds"),
+        (
+            {"spec.failurePolicy.maxDisruptionRestarts": -1},
+            "spec.failurePolicy.maxDisruptionRestarts",
+        ),
+        ({"spec.failurePolicy.windowSeconds": 0}, "spec.failurePolicy.windowSeconds"),
+        (
+            {"spec.failurePolicy.cannotStartTimeoutSeconds": 9},
+            "spec.failurePolicy.cannotStartTimeoutSeconds",
+        ),
         ({"spec.builder.module": "my-module"}, "spec.builder.module"),
         ({"spec.builder.datasetFunction": "make data"}, "spec.builder.datasetFunction"),
         ({"spec.builder.configMap.name": "Code"}, "spec.builder.configMap.name"),
@@ -182,9 +191,111 @@ def test_a_mistake_is_refused_with_the_field_and_the_mend(
     assert message in done.stderr
 
 
+ON_ONE = {"onExitCodes": {"operator": "In", "values": [1]}}
+ON_DISRUPTION = {"onPodConditions": [{"type": "DisruptionTarget"}]}
+
+
+def rule(**fields: Any) -> dict[str, Any]:
+    """Return a rule of the failure policy."""
+    return {"action": "Fail", **fields}
+
+
+def codes(*values: int, operator: str = "In") -> dict[str, Any]:
+    """Return a rule by exit codes."""
+    return rule(onExitCodes={"operator": operator, "values": values})
+
+
+def saying(pattern: str) -> dict[str, Any]:
+    """Return a rule by the termination message."""
+    return rule(onTerminationMessage={"pattern": pattern})
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        # Exactly one matcher.
+        ([rule()], "rules[0]: Invalid value"),
+        ([rule()], message_of("spec.failurePolicy.rules[]", 0)),
+        ([rule(**ON_ONE, **ON_DISRUPTION)], message_of("spec.failurePolicy.rules[]", 0)),
+        ([rule(**ON_ONE), rule(**ON_ONE, **ON_DISRUPTION)], "rules[1]: Invalid value"),
+        # Names and actions.
+        ([rule(name="a", **ON_ONE), rule(name="a", **ON_ONE)], "two rules have the same name"),
+        ([rule(name="My Rule", **ON_ONE)], "rules[0].name"),
+        ([{**ON_ONE}], "rules[0].action: Required value"),
+        ([rule(**ON_ONE) | {"action": "Retry"}], 'supported values: "Ignore", "Count", "Fail"'),
+        ([rule(**ON_ONE)] * 21, "spec.failurePolicy.rules: Too many: 21"),
+        ([rule(onExitCode={})], 'unknown field "spec.failurePolicy.rules[0].onExitCode"'),
+        # Exit codes.
+        ([codes(2, 1)], "onExitCodes.values must be in ascending order"),
+        ([codes(1, 1)], "values[1]: Duplicate value: 1"),
+        ([codes(0, 1)], "onExitCodes.values cannot hold 0 with operator In"),
+        ([codes()], "onExitCodes.values"),
+        ([codes(256)], "onExitCodes.values[0]"),
+        ([codes(1, operator="Is")], "onExitCodes.operator"),
+        ([rule(onExitCodes={"values": [1]})], "onExitCodes.operator: Required value"),
+        # Conditions.
+        ([rule(onPodConditions=[])], "rules[0].onPodConditions"),
+        ([rule(onPodConditions=[{"status": "True"}])], "onPodConditions[0].type: Required value"),
+        ([rule(onPodConditions=[{"type": "a b"}])], "onPodConditions[0].type"),
+        ([rule(onPodConditions=[{"type": "A", "status": "true"}])], "onPodConditions[0].status"),
+        # Patterns.
+        ([saying("")], "onTerminationMessage.pattern"),
+        ([saying("x" * 257)], "onTerminationMessage.pattern"),
+        ([rule(**ON_ONE), saying("(")], "rules[1].onTerminationMessage"),
+        ([saying("(")], "missing closing )"),
+        (
+            [saying("(a{1,10}){1,30}")],
+            message_of("spec.failurePolicy.rules[].onTerminationMessage", 1),
+        ),
+        ([saying("a{1000,}")], "have more than 3 digits together; use * or +"),
+        ([saying("(?=x)")], "invalid or unsupported Perl syntax"),
+        ([saying(r"(a)\1")], "invalid escape sequence"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_mistake_in_the_rules_is_refused_with_the_field_and_the_mend(
+    try_out: Apply, rules: list[dict[str, Any]], message: str
+) -> None:
+    done = try_out(job(**{"spec.failurePolicy.rules": rules}))
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "budgets",
+    [
+        {"spec.runPolicy.backoffLimit": 101},
+        {"spec.failurePolicy.maxDisruptionRestarts": 101},
+    ],
+    ids=str,
+)
+def test_a_window_needs_budgets_whose_times_fit_into_status(
+    try_out: Apply, budgets: dict[str, int]
+) -> None:
+    assert try_out(job(**budgets)).returncode == 0
+    done = try_out(job(**budgets, **{"spec.failurePolicy.windowSeconds": 60}))
+    assert done.returncode != 0
+    assert message_of("spec", 1) in done.stderr
+
+
 @pytest.mark.parametrize(
     "changes",
     [
+        {
+            "spec.failurePolicy": {
+                "rules": [
+                    rule(name="licence", **ON_ONE),
+                    codes(0, 7, 255, operator="NotIn") | {"action": "Count"},
+                    rule(**ON_DISRUPTION) | {"action": "Ignore"},
+                    saying(r"(?i)^builderfailed: .*(no route|timed? out)$")
+                    | {"action": "Recreate"},
+                    *[saying(r"on \d{4}-\d{2}-\d{2}: .+" + "x" * n) for n in range(16)],
+                ],
+                "maxDisruptionRestarts": 100,
+                "windowSeconds": 3600,
+                "cannotStartTimeoutSeconds": 10,
+            }
+        },
         {"metadata.name": "a" * MAX_JOB_NAME_LENGTH},
         {"spec.builder": {}},
         {"spec.epochs": LEFT_OUT, "spec.totalSteps": 1},

@@ -7,6 +7,7 @@ any two of its calls. The operator under test is the real loop over an API serve
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +21,7 @@ from hypothesis.stateful import (
 from rtj_api.names import Cause, ExitCode, Phase, Reason
 from rtj_operator.cluster import JOBS, PODS
 
+from tests.model.budgets import FAILED, IGNORED, RECREATED, RULES, Price, check_restarts, history
 from tests.model.world import JOB, NAMESPACE, NODE_NAMES, Trainer, World
 
 pytestmark = pytest.mark.unit
@@ -38,10 +40,12 @@ EXITS = [
     Exit(ExitCode.USER_ERROR, Reason.TRAINER_FAILED),
     Exit(137, Reason.TRAINER_FAILED, oom=True),
     Exit(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED),
-    Exit(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED),
+    Exit(IGNORED, Reason.TRAINER_FAILED),
+    Exit(RECREATED, Reason.TRAINER_FAILED),
 ]
 
 BACKOFF_LIMIT = 2
+CANNOT_START_SECONDS = 20
 REPLACED_WITHIN_SECONDS = 15.0
 Step = Callable[..., None]
 
@@ -72,13 +76,33 @@ class OperatorMachine(RuleBasedStateMachine):
     world: World
 
     @initialize(
-        deadline=st.sampled_from([None, None, None, 300]), no_progress=st.sampled_from([3, 100])
+        deadline=st.sampled_from([None, None, None, 300]),
+        no_progress=st.sampled_from([3, 100]),
+        disruptions=st.sampled_from([None, None, 2]),
+        window=st.sampled_from([None, None, 60]),
+        rules=st.booleans(),
     )
-    def start(self, deadline: int | None, no_progress: int) -> None:
+    def start(
+        self,
+        deadline: int | None,
+        no_progress: int,
+        disruptions: int | None,
+        window: int | None,
+        rules: bool,
+    ) -> None:
         policy: dict[str, object] = {"backoffLimit": BACKOFF_LIMIT}
         if deadline:
             policy["activeDeadlineSeconds"] = deadline
-        self.world = World(policy, no_progress)
+        self.no_progress, self.disruptions = no_progress, disruptions
+        self.window, self.rules = window, rules
+        chosen = {
+            "maxDisruptionRestarts": disruptions,
+            "windowSeconds": window,
+            "rules": RULES if rules else None,
+        }
+        failure_policy: dict[str, object] = {"cannotStartTimeoutSeconds": CANNOT_START_SECONDS}
+        failure_policy |= {name: value for name, value in chosen.items() if value is not None}
+        self.world = World(policy, no_progress, failure_policy)
         self.world.work()
 
     # The world goes its way.
@@ -87,7 +111,7 @@ class OperatorMachine(RuleBasedStateMachine):
         """Let the pod start, take some steps, and commit all but the first."""
         self.world.work()
         if self.world.status().next_attempt_time:
-            self.world.advance(25)
+            self.world.advance(31)
         self.world.schedule()
         self.world.start_containers()
         self.world.work()
@@ -124,13 +148,15 @@ class OperatorMachine(RuleBasedStateMachine):
             trainer.hung = True
         self.world.advance(after)
 
-    @happens(kind=st.sampled_from(["complete", "refuse", "none", "none", "none"]))
+    @happens(kind=st.sampled_from(["complete", "refuse", "rule", "none", "none"]))
     def something_rare(self, kind: str) -> None:
         for trainer in self._trainers():
             if kind == "complete":
                 self.world.complete(trainer)
             elif kind == "refuse":
                 self.world.end(trainer, ExitCode.PERMANENT, Reason.FINGERPRINT_MISMATCH)
+            elif kind == "rule":
+                self.world.end(trainer, FAILED, Reason.TRAINER_FAILED)
 
     @happens(evicted=st.booleans(), gracefully=st.booleans())
     def take_the_pod_away(self, evicted: bool, gracefully: bool) -> None:
@@ -142,8 +168,18 @@ class OperatorMachine(RuleBasedStateMachine):
         if gracefully:
             self.world.finish_deletions()
 
+    @happens(how=st.sampled_from(EXITS), steps=st.sampled_from([1, 6]), times=st.integers(2, 4))
+    def exit_again_and_again(self, how: Exit, steps: int, times: int) -> None:
+        for _ in range(times):
+            self.run_well(steps)
+            for trainer in self._trainers()[:1]:
+                self.world.end(trainer, how.code, how.reason, oom=how.oom)
+
     @happens()
     def remove_pod_objects(self) -> None:
+        self._remove_pods()
+
+    def _remove_pods(self) -> None:
         for pod in self.world.pods():
             self.world.trainers.pop(pod["metadata"]["uid"], None)
             self.world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
@@ -174,6 +210,27 @@ class OperatorMachine(RuleBasedStateMachine):
     def lose(self, node: str, partition: bool) -> None:
         """Cut a node off, with or without the trainers on it."""
         (self.world.partition_node if partition else self.world.kill_node)(node)
+
+    @happens(seconds=st.sampled_from([5, 5, CANNOT_START_SECONDS + 5]))
+    def images_cannot_be_pulled(self, seconds: int) -> None:
+        self.world.api.fail_next, self.world.api.conflict_next = 0, False
+        self._remove_pods()
+        self.world.work()
+        self.world.schedule()
+        before = self.world.status().attempt
+        for second in range(seconds):
+            reason = "ImagePullBackOff" if second % 10 else "ErrImagePull"
+            self.world.fail_image_pulls(reason)
+            self.world.advance(1)
+        after = self.world.status()
+        stuck = [p["metadata"]["name"] for p in self.world.pods() if self._cannot_start(p)]
+        if seconds > CANNOT_START_SECONDS and before and before.pod_name in stuck:
+            assert after.phase.final, f"still waiting for an image: {after}"
+
+    def _cannot_start(self, pod: dict[str, Any]) -> bool:
+        pending = pod.get("status", {}).get("phase", "Pending") == "Pending"
+        live = pod["spec"].get("nodeName") in self.world.live_nodes
+        return pending and live and "deletionTimestamp" not in pod["metadata"]
 
     @happens(node=st.sampled_from(NODE_NAMES))
     def revive_node(self, node: str) -> None:
@@ -235,13 +292,21 @@ class OperatorMachine(RuleBasedStateMachine):
         assert ids == sorted(set(ids))
 
     @invariant()
-    def budgets_hold(self) -> None:
+    def no_restart_goes_past_a_budget(self) -> None:
         if not self.world.statuses:
             return
         status = self.world.statuses[-1]
-        restarts = status.restarts
-        assert restarts.user_error + restarts.hung <= BACKOFF_LIMIT
-        assert restarts.total == restarts.user_error + restarts.hung + restarts.preempted
+        ended = history(self.world.statuses)
+        newest = status.attempt.number if status.attempt else max([0, *(e.number for e in ended)])
+        limits = {Price.FAILURE: BACKOFF_LIMIT, Price.DISRUPTION: self.disruptions}
+        check_restarts(ended, newest, self.rules, limits, self.window)
+        assert status.phase.final or status.restarts.no_progress < self.no_progress
+
+    @invariant()
+    def every_restart_is_counted_once(self) -> None:
+        for status in self.world.statuses[-1:]:
+            used = status.restarts
+            assert used.total == used.user_error + used.hung + used.preempted + used.ignored
 
     @invariant()
     def the_end_is_final(self) -> None:

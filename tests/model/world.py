@@ -54,7 +54,12 @@ class Volume:
 class World:
     """A two-node cluster with one job, and the operator that is tested."""
 
-    def __init__(self, run_policy: dict[str, Any] | None = None, no_progress: int = 3) -> None:
+    def __init__(
+        self,
+        run_policy: dict[str, Any] | None = None,
+        no_progress: int = 3,
+        failure_policy: dict[str, Any] | None = None,
+    ) -> None:
         self.time = 0.0
         self.api = MemoryCluster()
         self.api.changed = self._on_change
@@ -73,7 +78,8 @@ class World:
             self.api.put(LEASES.kind, NODE_LEASES, lease)
         self.api.put("ConfigMap", NAMESPACE, _config_map())
         self.api.put("PersistentVolumeClaim", NAMESPACE, {"metadata": {"name": "work"}})
-        job = self.api.put(JOBS.kind, NAMESPACE, _job(run_policy or {}, no_progress))
+        policy = {"maxNoProgressRestarts": no_progress, **(failure_policy or {})}
+        job = self.api.put(JOBS.kind, NAMESPACE, _job(run_policy or {}, policy))
         self.uid = job["metadata"]["uid"]
         self.start_operator()
 
@@ -185,6 +191,13 @@ class World:
             )
             self.trainers[trainer.uid] = trainer
             self.beat(trainer)
+
+    def fail_image_pulls(self, reason: str) -> None:
+        """Let the kubelets fail to pull the image of every scheduled pod that has not started."""
+        for pod in self.pods():
+            waits = pod.get("status", {}).get("phase", "Pending") == "Pending"
+            if waits and pod["spec"].get("nodeName") in self.live_nodes:
+                self._set_state(pod, "Pending", {"waiting": {"reason": reason}})
 
     def finish_deletions(self) -> None:
         """Let live kubelets stop the pods that are to go, and remove their objects."""
@@ -335,14 +348,14 @@ def _config_map() -> dict[str, Any]:
     return {"metadata": {"name": "code"}, "data": {"builder.py": ""}}
 
 
-def _job(run_policy: dict[str, Any], no_progress: int) -> dict[str, Any]:
+def _job(run_policy: dict[str, Any], failure_policy: dict[str, Any]) -> dict[str, Any]:
     spec = {
         "builder": {"configMap": {"name": "code"}},
         "totalSteps": TOTAL_STEPS,
         "checkpoint": {"claimName": "work"},
         "trainer": {"image": "trainer", "gracePeriodSeconds": 30},
         "runPolicy": run_policy,
-        "failurePolicy": {"maxNoProgressRestarts": no_progress},
+        "failurePolicy": failure_policy,
         "hangPolicy": {"progressTimeoutSeconds": 60},
     }
     return json.loads(json.dumps({"metadata": {"name": JOB}, "spec": spec}))

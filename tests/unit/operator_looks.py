@@ -154,3 +154,9 @@ def condition(decision: Decision, kind: Condition) -> ConditionStatus | None:
 def notices(decision: Decision) -> list[Reason]:
     """Return the reasons of the Events, in order."""
     return [notice.reason for notice in decision.notices]
+
+
+def pause(decision: Decision) -> float:
+    """Return the seconds until the next attempt may start; 0 if it need not wait."""
+    due = decision.status.next_attempt_time
+    return (due - NOW).total_seconds() if due else 0.0

@@ -119,8 +119,8 @@ def test_the_defaults_of_the_schema_are_those_of_the_models() -> None:
     checked = 0
     for path, field, _ in spec_fields():
         default = field.get("default")
-        if default is None or default == {}:
-            continue
+        if default in (None, {}, []) or "[]" in path:
+            continue  # no default, or one inside a list that the minimal spec leaves out
         value: Any = parsed
         for name in path.split(".")[1:]:
             value = None if value is None else value[name]

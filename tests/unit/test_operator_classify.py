@@ -5,6 +5,7 @@ from rtj_api.heartbeat import FinalRecord
 from rtj_api.names import Cause, ExitCode, Reason
 from rtj_operator.core.classify import classify
 from rtj_operator.core.observed import Pod, Waiting
+from rtj_operator.parse import parse_pod
 
 from tests.unit.operator_looks import DONE, exited, final, pod
 
@@ -41,6 +42,16 @@ CASES: dict[str, tuple[Pod | None, Cause, Reason]] = {
         Reason.NODE_LOST,
     ),
     "gone": (None, Cause.PREEMPTED, Reason.POD_DELETED),
+    "failed by its init container": (
+        pod(phase="Failed", started=False, exits=(("fetch", 3),)),
+        Cause.USER_ERROR,
+        Reason.TRAINER_FAILED,
+    ),
+    "evicted in its init container": (
+        pod(phase="Failed", started=False, exits=(("fetch", 3),), disruption=DRAINED),
+        Cause.PREEMPTED,
+        Reason.EVICTED,
+    ),
     "asked to stop": (exited(75), Cause.PREEMPTED, Reason.TRAINER_PREEMPTED),
     "superseded": (exited(76), Cause.PREEMPTED, Reason.SUPERSEDED),
     "killed from outside": (exited(137), Cause.PREEMPTED, Reason.TRAINER_PREEMPTED),
@@ -55,6 +66,89 @@ CASES: dict[str, tuple[Pod | None, Cause, Reason]] = {
     ),
     "78 without a word": (exited(78), Cause.PERMANENT, Reason.TRAINER_FAILED),
 }
+
+
+DISRUPTIONS = [
+    "PreemptionByScheduler",
+    "DeletionByTaintManager",
+    "EvictionByEvictionAPI",
+    "DeletionByPodGC",
+    "TerminationByKubelet",
+    "AReasonOfNextYear",
+]
+
+
+def seen(**status: object) -> Pod:
+    """Return a failed pod as the API server shows it."""
+    meta = {"name": "job-1-0", "uid": "u", "labels": {"resumable.training/attempt": "1"}}
+    return parse_pod(
+        {
+            "metadata": meta,
+            "spec": {"nodeName": "node-a"},
+            "status": {"phase": "Failed", **status},
+        }
+    )
+
+
+def trainer_state(code: int, reason: str = "Error", message: str = "") -> list[dict[str, object]]:
+    end = {"exitCode": code, "reason": reason, "message": message}
+    return [{"name": "trainer", "state": {"terminated": end}}]
+
+
+@pytest.mark.parametrize("kind", ["DisruptionTarget", "TerminationTarget"])
+@pytest.mark.parametrize("reason", DISRUPTIONS)
+@pytest.mark.parametrize("code", [1, 137, 139, 143])
+def test_a_disruption_is_a_preemption_whatever_its_reason_and_the_exit_code(
+    kind: str, reason: str, code: int
+) -> None:
+    condition = {"type": kind, "status": "True", "reason": reason, "message": "told by the cluster"}
+    ending = classify(seen(conditions=[condition], containerStatuses=trainer_state(code)), None)
+    assert (ending.cause, ending.reason) == (Cause.PREEMPTED, Reason.EVICTED)
+    assert reason in ending.message
+    assert "told by the cluster" in ending.message
+
+
+def test_a_disruption_that_was_called_off_is_none() -> None:
+    condition = {"type": "DisruptionTarget", "status": "False", "reason": "PreemptionByScheduler"}
+    ending = classify(seen(conditions=[condition], containerStatuses=trainer_state(1)), None)
+    assert ending.cause is Cause.USER_ERROR
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("Evicted", Reason.EVICTED),
+        ("Preempting", Reason.EVICTED),
+        ("NodeShutdown", Reason.EVICTED),
+        ("Terminated", Reason.EVICTED),
+        ("NodeLost", Reason.NODE_LOST),
+    ],
+)
+@pytest.mark.parametrize("code", [1, 137, 143])
+def test_a_kubelet_that_sets_no_condition_is_believed_by_its_reason(
+    reason: str, expected: Reason, code: int
+) -> None:
+    told = {"reason": reason, "message": "Pod was terminated in response to imminent node shutdown"}
+    ending = classify(seen(**told, containerStatuses=trainer_state(code)), None)
+    assert (ending.cause, ending.reason) == (Cause.PREEMPTED, expected)
+    assert "node shutdown" in ending.message
+
+
+def test_a_reason_that_is_not_the_clusters_leaves_the_exit_code_to_speak() -> None:
+    told = {"reason": "DeadlineExceeded", "message": "Pod was active on the node for too long"}
+    assert classify(seen(**told, containerStatuses=trainer_state(1)), None).cause is (
+        Cause.USER_ERROR
+    )
+
+
+def test_an_init_container_that_failed_is_named_with_its_code() -> None:
+    init = [{"name": "fetch", "state": {"terminated": {"exitCode": 3, "reason": "Error"}}}]
+    waiting = [{"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}}]
+    ending = classify(seen(initContainerStatuses=init, containerStatuses=waiting), None)
+    assert ending.cause is Cause.USER_ERROR
+    assert "fetch" in ending.message
+    assert "3" in ending.message
+    assert ending.started, "it did run something: repeats are no fault of the cluster"
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -7,7 +7,7 @@ from rtj_api.names import Cause, Reason
 from rtj_api.status import EndedAttempt
 from rtj_operator.cluster import Key, UnavailableError
 from rtj_operator.config import Config, ConfigError
-from rtj_operator.core.budget import backoff, idle_preemptions
+from rtj_operator.core.budget import DISRUPTED, backoff, idle_attempts, jittered
 from rtj_operator.core.validate import parse_spec
 from rtj_operator.parse import parse_heartbeat, parse_pod
 from rtj_operator.queue import WorkQueue
@@ -156,6 +156,15 @@ def test_the_pause_doubles_up_to_six_minutes() -> None:
     assert [backoff(n) for n in range(8)] == [0, 10, 20, 40, 80, 160, 320, 360]
 
 
+def test_a_pause_is_lengthened_by_up_to_half_and_always_the_same_for_one_attempt() -> None:
+    pauses = [jittered(10, f"uid-{job}", attempt) for job in range(20) for attempt in range(20)]
+    assert all(10 <= pause <= 15 for pause in pauses)
+    assert len(set(pauses)) > 300
+    assert max(pauses) - min(pauses) > 4.5
+    assert jittered(10, "uid-0", 1) == jittered(10, "uid-0", 1)
+    assert jittered(0, "uid-0", 1) == 0
+
+
 def test_idle_preemptions_are_counted_from_the_newest_commit() -> None:
     def ended(number: int, step: int | None, cause: Cause = Cause.PREEMPTED) -> EndedAttempt:
         return EndedAttempt(
@@ -167,11 +176,11 @@ def test_idle_preemptions_are_counted_from_the_newest_commit() -> None:
             end_time=NOW,
         )
 
-    assert idle_preemptions([]) == 0
-    assert idle_preemptions([ended(1, None), ended(2, None)]) == 2
-    assert idle_preemptions([ended(1, 10), ended(2, 10), ended(3, 10)]) == 2
-    assert idle_preemptions([ended(1, 10), ended(2, 20)]) == 0
-    assert idle_preemptions([ended(1, 10), ended(2, 10, Cause.USER_ERROR)]) == 0
+    assert idle_attempts([], DISRUPTED) == 0
+    assert idle_attempts([ended(1, None), ended(2, None)], DISRUPTED) == 2
+    assert idle_attempts([ended(1, 10), ended(2, 10), ended(3, 10)], DISRUPTED) == 2
+    assert idle_attempts([ended(1, 10), ended(2, 20)], DISRUPTED) == 0
+    assert idle_attempts([ended(1, 10), ended(2, 10, Cause.USER_ERROR)], DISRUPTED) == 0
 
 
 GOOD = {
@@ -182,6 +191,10 @@ GOOD = {
 }
 
 
+def message_rule(pattern: str) -> dict[str, object]:
+    return {"action": "Fail", "onTerminationMessage": {"pattern": pattern}}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -189,6 +202,26 @@ GOOD = {
         ({"seed": "x"}, ["spec.seed", "'x'"]),
         ({"totalSteps": 5}, ["spec.epochs", "spec.totalSteps", "exactly one"]),
         ({"builder": {"configMap": {"name": "a"}, "claim": {"name": "b"}}}, ["at most one"]),
+        (
+            {"failurePolicy": {"rules": [{"action": "Fail"}]}},
+            ["spec.failurePolicy.rules[0]", "exactly one"],
+        ),
+        (
+            {"failurePolicy": {"rules": [message_rule("a"), message_rule("(")]}},
+            ["spec.failurePolicy.rules[1].onTerminationMessage.pattern '('", "unclosed group"],
+        ),
+        (
+            {"failurePolicy": {"rules": [message_rule("(?=x)")]}},
+            ["rules[0].onTerminationMessage.pattern", "look-ahead", "not supported"],
+        ),
+        (
+            {"failurePolicy": {"rules": [message_rule("(a{1,40}){1,40}")]}},
+            ["rules[0].onTerminationMessage.pattern", "more than 3 digits"],
+        ),
+        (
+            {"failurePolicy": {"rules": [{**message_rule("a"), "action": "Retry"}]}},
+            ["spec.failurePolicy.rules.0.action", "'Retry'"],
+        ),
         ({"builder": {"datasetParams": {"x": "y" * 100_000}}}, ["datasetParams", "bytes"]),
     ],
 )

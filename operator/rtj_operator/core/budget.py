@@ -1,23 +1,55 @@
 """How often an attempt may end, and how long to wait before the next one.
 
-Failures of the program (and hangs) count against `backoffLimit`. Preemptions are free and are
-answered at once, with two exceptions that would otherwise go on for ever: attempts that trained but
-never came to a commit end the job, and pods that never started are tried ever more slowly.
+Three budgets, apart: failures of the program and hangs count against `backoffLimit`, disruptions
+against `maxDisruptionRestarts` (unlimited by default), and disrupted attempts in a row without a
+new commit against `maxNoProgressRestarts`. Disruptions are answered at once, with one exception
+that would otherwise go on for ever: pods that never started are tried ever more slowly. A rule of
+the failure policy may send an ending to another budget, or to none, but never past one.
+
+With a sliding window the two budgets that count restarts look at their times, not at their totals.
+`status.attempts` holds the last ten only, so the times are kept apart, as many as the budget has.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
+from rtj_api.failure import RuleAction
 from rtj_api.names import Cause, Reason
 from rtj_api.spec import JobSpec
 from rtj_api.status import EndedAttempt, Restarts
 
 from rtj_operator.core.classify import Ending
+from rtj_operator.core.failure_rules import Ruling
 
 FIRST_BACKOFF_SECONDS = 10
 LONGEST_BACKOFF_SECONDS = 360
+JITTER = 0.5
+"""A pause is longer by up to this share, lest a thousand jobs that fail together retry together."""
 FREE_REPEATS = 2
-"""Preemptions in a row, of pods that never even started, that are answered at once."""
+"""Disruptions in a row, of pods that never even started, that are answered at once."""
+
+DISRUPTED = frozenset({Cause.PREEMPTED})
+ENDED_BADLY = frozenset({Cause.PREEMPTED, Cause.USER_ERROR})
+
+
+@dataclass(frozen=True)
+class Charge:
+    """An ended attempt, with all that its price depends on.
+
+    It neither completed nor was it permanent.
+    """
+
+    ending: Ending
+    attempts: Sequence[EndedAttempt]
+    """The ended ones that status keeps, this one included."""
+    progressed: bool
+    """Whether it made a new commit."""
+    now: datetime
+    job_uid: str
+    ruling: Ruling | None = None
 
 
 @dataclass(frozen=True)
@@ -38,59 +70,125 @@ def backoff(failures: int) -> float:
     return float(min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 16), LONGEST_BACKOFF_SECONDS))
 
 
-def charge(
-    restarts: Restarts, ending: Ending, *, progressed: bool, idle: int, spec: JobSpec
-) -> Bill:
-    """Charge an ending to its budget.
+def jittered(seconds: float, job_uid: str, attempt: int) -> float:
+    """Lengthen a pause by 0 … 50 %: always the same for one attempt, so that deciding is pure."""
+    digest = hashlib.sha256(f"{job_uid} {attempt}".encode()).digest()
+    share = int.from_bytes(digest[:4]) / 2**32
+    return round(seconds * (1 + JITTER * share), 3)
 
-    `progressed`: whether the attempt made a new commit. `idle`: preempted attempts in a row, this
-    one included, that made none. Completed and Permanent endings must not be brought here.
-    """
-    if ending.cause is Cause.SUSPENDED:
+
+def charge(restarts: Restarts, item: Charge, spec: JobSpec) -> Bill:
+    """Charge an ending to its budget."""
+    if item.ending.cause is Cause.SUSPENDED:
         return Bill(restarts)
-    if ending.cause is Cause.PREEMPTED:
-        return _charge_preemption(restarts, ending, progressed=progressed, idle=idle, spec=spec)
-    counted = restarts.model_copy(update={"no_progress": 0} if progressed else {})
+    match item.ruling.action if item.ruling else None:
+        case RuleAction.FAIL:
+            return _fail(restarts, item)
+        case RuleAction.IGNORE:
+            return _ignore(restarts, item)
+        case RuleAction.RECREATE:
+            return _charge_disruption(restarts, item, spec)
+        case RuleAction.COUNT:
+            return _charge_failure(restarts, item, spec)
+    if item.ending.cause is Cause.PREEMPTED:
+        return _charge_disruption(restarts, item, spec)
+    return _charge_failure(restarts, item, spec)
+
+
+def _fail(restarts: Restarts, item: Charge) -> Bill:
+    where = item.ruling.where if item.ruling else ""
+    message = f"{where} says Fail about this end of an attempt: {item.ending.message}"
+    return Bill(restarts, failure=(Reason.FAILED_BY_RULE, message))
+
+
+def _ignore(restarts: Restarts, item: Charge) -> Bill:
+    """Charge nothing; what repeats without progress is slowed down, since nothing else stops it."""
+    counted = _restarted(restarts, "ignored", **_no_progress(0 if item.progressed else None))
+    repeats = idle_attempts(item.attempts, ENDED_BADLY)
+    return Bill(counted, _pause(item, repeats - FREE_REPEATS))
+
+
+def _charge_failure(restarts: Restarts, item: Charge, spec: JobSpec) -> Bill:
     limit = spec.run_policy.backoff_limit
-    failures = restarts.user_error + restarts.hung
-    if failures >= limit:
+    counted = restarts.model_copy(update=_no_progress(0 if item.progressed else None))
+    times = _in_window(restarts.failure_times, item.now, spec)
+    used = restarts.user_error + restarts.hung if times is None else len(times)
+    if used >= limit:
         message = (
-            f"Failure {failures + 1} with spec.runPolicy.backoffLimit {limit}: {ending.message}"
+            f"Failure {used + 1}{_window(spec)} with spec.runPolicy.backoffLimit {limit}: "
+            f"{item.ending.message}"
         )
         return Bill(counted, failure=(Reason.BACKOFF_LIMIT_EXCEEDED, message))
-    kind = "hung" if ending.cause is Cause.HUNG else "user_error"
-    counted = counted.model_copy(
-        update={kind: getattr(restarts, kind) + 1, "total": restarts.total + 1}
-    )
-    return Bill(counted, backoff(failures + 1))
+    kind = "hung" if item.ending.cause is Cause.HUNG else "user_error"
+    counted = _restarted(counted, kind, failure_times=_newest(times, item.now, limit))
+    return Bill(counted, _pause(item, used + 1))
 
 
-def _charge_preemption(
-    restarts: Restarts, ending: Ending, *, progressed: bool, idle: int, spec: JobSpec
-) -> Bill:
-    in_a_row = 0 if progressed else restarts.no_progress + ending.started
-    counted = restarts.model_copy(update={"no_progress": in_a_row})
-    limit = spec.failure_policy.max_no_progress_restarts
-    if in_a_row >= limit:
+def _charge_disruption(restarts: Restarts, item: Charge, spec: JobSpec) -> Bill:
+    ending, policy = item.ending, spec.failure_policy
+    in_a_row = 0 if item.progressed else restarts.no_progress + ending.started
+    counted = restarts.model_copy(update=_no_progress(in_a_row))
+    if in_a_row >= policy.max_no_progress_restarts:
         message = (
             f"{in_a_row} attempts in a row ended without a new commit "
-            f"(spec.failurePolicy.maxNoProgressRestarts {limit}). Commit more often "
-            f"(spec.checkpoint). The last one: {ending.message}"
+            f"(spec.failurePolicy.maxNoProgressRestarts {policy.max_no_progress_restarts}). "
+            f"Commit more often (spec.checkpoint). The last one: {ending.message}"
         )
         return Bill(counted, failure=(Reason.NO_PROGRESS, message))
-    counted = counted.model_copy(
-        update={"preempted": restarts.preempted + 1, "total": restarts.total + 1}
+    limit = policy.max_disruption_restarts
+    times = _in_window(restarts.disruption_times, item.now, spec)
+    used = restarts.preempted if times is None else len(times)
+    if limit is not None and used >= limit:
+        message = (
+            f"Disruption {used + 1}{_window(spec)} with spec.failurePolicy.maxDisruptionRestarts "
+            f"{limit}: {ending.message}"
+        )
+        return Bill(counted, failure=(Reason.DISRUPTION_LIMIT_EXCEEDED, message))
+    counted = _restarted(
+        counted, "preempted", disruption_times=_newest(times, item.now, limit or 0)
     )
+    idle = idle_attempts(item.attempts, DISRUPTED)
     never_started = 0 if ending.started else idle - in_a_row
-    return Bill(counted, backoff(never_started - FREE_REPEATS))
+    return Bill(counted, _pause(item, never_started - FREE_REPEATS))
 
 
-def idle_preemptions(attempts: Sequence[EndedAttempt]) -> int:
-    """Count the newest preempted attempts in a row that left the newest commit where it was."""
+def _pause(item: Charge, failures: int) -> float:
+    return jittered(backoff(failures), item.job_uid, item.attempts[-1].number)
+
+
+def _restarted(restarts: Restarts, kind: str, **fields: Any) -> Restarts:
+    counts = {kind: getattr(restarts, kind) + 1, "total": restarts.total + 1}
+    return restarts.model_copy(update={**counts, **fields})
+
+
+def _no_progress(in_a_row: int | None) -> dict[str, int]:
+    return {} if in_a_row is None else {"no_progress": in_a_row}
+
+
+def _in_window(times: Sequence[datetime], now: datetime, spec: JobSpec) -> list[datetime] | None:
+    """Return the times that still count; None when there is no window and totals count."""
+    window = spec.failure_policy.window_seconds
+    if window is None:
+        return None
+    return [time for time in times if now - time < timedelta(seconds=window)]
+
+
+def _newest(times: list[datetime] | None, now: datetime, limit: int) -> list[datetime]:
+    """Return the times to keep: older ones than the budget can hold never decide anything."""
+    return [] if times is None or limit == 0 else [*times, now][-limit:]
+
+
+def _window(spec: JobSpec) -> str:
+    seconds = spec.failure_policy.window_seconds
+    return f" within {seconds} s (spec.failurePolicy.windowSeconds)" if seconds else ""
+
+
+def idle_attempts(attempts: Sequence[EndedAttempt], causes: frozenset[Cause]) -> int:
+    """Count the newest attempts in a row, ended so, that left the newest commit where it was."""
     steps = [None, *(attempt.committed_step for attempt in attempts)]
     idle = 0
     for attempt, before in zip(reversed(attempts), reversed(steps[:-1]), strict=True):
-        if attempt.cause is not Cause.PREEMPTED or attempt.committed_step != before:
+        if attempt.cause not in causes or attempt.committed_step != before:
             break
         idle += 1
     return idle

@@ -3,6 +3,10 @@
 A pod that is being evicted, deleted or lost with its node fails with whatever code its process
 happened to return, so what the cluster says comes first. Two things come even before that, since
 only the trainer can know them: that the job is done, and that no retry can help.
+
+A trainer that was killed by a signal, with no word from the cluster, is taken for preempted: a
+spot node may be reclaimed, or a container runtime stopped, before anybody sets a condition. If the
+program kills itself it is the budget for attempts without progress that ends it.
 """
 
 from dataclasses import dataclass
@@ -17,6 +21,18 @@ KILLED_BY_SIGNAL = {137: "SIGKILL", 143: "SIGTERM"}
 
 LOST_BY_KUBELET = ("ContainerStatusUnknown", "Unknown")
 """Container reasons that mean: nobody saw how it ended."""
+
+TAKEN_BY_CLUSTER = {
+    "Evicted": Reason.EVICTED,
+    "Preempting": Reason.EVICTED,
+    "NodeShutdown": Reason.EVICTED,
+    "Shutdown": Reason.EVICTED,
+    "Terminated": Reason.EVICTED,
+    "NodeLost": Reason.NODE_LOST,
+}
+"""`status.reason` of a pod that the kubelet or the node controller took away: under pressure, for a
+critical pod, at a graceful shutdown of the node, on an unreachable node. Newer ones set the
+condition DisruptionTarget too, not all."""
 
 MESSAGE_LENGTH = 2000
 
@@ -39,7 +55,9 @@ class Ending:
     message: str
     exit_code: int | None = None
     started: bool = True
-    """Whether its trainer container had ever run."""
+    """Whether any of its containers had ever run."""
+    last_words: str = ""
+    """What the trainer said at its end, with its reason; else the end of its log."""
 
 
 def classify(pod: Pod | None, final: FinalRecord | None, *, node_lost: bool = False) -> Ending:
@@ -51,10 +69,11 @@ def classify(pod: Pod | None, final: FinalRecord | None, *, node_lost: bool = Fa
     exit_ = pod.exit if pod else None
     final = (exit_.final if exit_ else None) or final
     code = exit_.code if exit_ else final.exit_code if final else None
-    started = pod.started if pod else True
+    started = pod.started or bool(pod.exits) if pod else True
+    words = f"{final.reason}: {final.message}" if final else exit_.message if exit_ else ""
 
     def ending(cause: Cause, reason: Reason, message: str) -> Ending:
-        return Ending(cause, reason, message[:MESSAGE_LENGTH], code, started)
+        return Ending(cause, reason, message[:MESSAGE_LENGTH], code, started, words)
 
     if code == ExitCode.COMPLETED and final and final.reason is Reason.COMPLETED:
         return ending(Cause.COMPLETED, Reason.COMPLETED, final.message)
@@ -65,8 +84,10 @@ def classify(pod: Pod | None, final: FinalRecord | None, *, node_lost: bool = Fa
         return ending(Cause.PREEMPTED, Reason.SUPERSEDED, message)
     if disruption := _disruption(pod, node_lost=node_lost):
         return ending(Cause.PREEMPTED, *disruption)
+    if pod and (failed := _failed_before_trainer(pod)):
+        return ending(Cause.USER_ERROR, Reason.TRAINER_FAILED, failed)
     if exit_ is None:
-        return ending(Cause.PREEMPTED, Reason.POD_DELETED, "The pod was deleted.")
+        return ending(Cause.PREEMPTED, *_refused(pod))
     return ending(*_by_exit_code(exit_, final))
 
 
@@ -82,11 +103,30 @@ def _disruption(pod: Pod | None, *, node_lost: bool) -> tuple[Reason, str] | Non
         return Reason.NODE_LOST, f"Node {pod.node} is lost: it and its trainer have fallen silent."
     if pod.deleting:
         return Reason.POD_DELETED, f"The pod{where} was deleted."
-    if pod.exit is None and pod.phase == "Failed":
-        return Reason.EVICTED, f"The pod{where} was refused. {pod.reason}: {pod.message}"
+    if pod.reason in TAKEN_BY_CLUSTER:
+        told = f"{pod.reason}: {pod.message}".strip(": ")
+        return TAKEN_BY_CLUSTER[pod.reason], f"The pod{where} was taken away. {told}"
     if pod.exit and pod.exit.reason in LOST_BY_KUBELET:
         return Reason.NODE_LOST, f"The kubelet{where} lost sight of the container."
     return None
+
+
+def _failed_before_trainer(pod: Pod) -> str | None:
+    """Say which init container failed, if one did: the trainer's container then never runs."""
+    failed = [(name, code) for name, code in pod.exits if code]
+    if pod.started or pod.phase != "Failed" or not failed:
+        return None
+    name, code = failed[0]
+    return f"Container {name} of spec.trainer.podTemplate exited with {code}."
+
+
+def _refused(pod: Pod | None) -> tuple[Reason, str]:
+    """Tell of a pod that ended though no container of it is known to have ended."""
+    if pod is None or pod.phase != "Failed":
+        return Reason.POD_DELETED, "The pod was deleted."
+    where = f" on node {pod.node}" if pod.node else ""
+    told = f"{pod.reason}: {pod.message}".strip(": ")
+    return Reason.EVICTED, f"The pod{where} was refused. {told}"
 
 
 def _by_exit_code(exit_: ContainerExit, final: FinalRecord | None) -> tuple[Cause, Reason, str]:

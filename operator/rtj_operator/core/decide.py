@@ -4,15 +4,18 @@ Read it top to bottom: a finished job is only cleaned up; else the current attem
 ended one is settled, and then the job is paused, its next attempt launched, or its state shown.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from rtj_api.failure import RuleAction
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.spec import JobSpec
 
 from rtj_operator.core import show
-from rtj_operator.core.budget import charge, idle_preemptions
+from rtj_operator.core.budget import Charge, charge
 from rtj_operator.core.classify import Ending
 from rtj_operator.core.decision import Decision, DeleteJob, DeletePod, EnsureObjects
+from rtj_operator.core.failure_rules import ruling_on
 from rtj_operator.core.judge import Stand, Verdict, judge
 from rtj_operator.core.launch import create_pod, launch
 from rtj_operator.core.limits import until_deadline, until_removal
@@ -87,6 +90,10 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     """Record what ended the attempt, charge it, and end the job if nothing is left to try."""
     if spec.run_policy.suspend and ending.cause is Cause.PREEMPTED:
         ending = Ending(Cause.SUSPENDED, Reason.SUSPENDED_BY_USER, ending.message, ending.exit_code)
+    ruling = ruling_on(ending, plan.observed.pod, spec)
+    if ruling and ruling.action is not RuleAction.FAIL:
+        told = f"{ending.message.rstrip(' .')}. {ruling.where}: {ruling.action}."
+        ending = replace(ending, message=told)
     before = plan.status.attempts[-1].committed_step if plan.status.attempts else None
     moved = progressed(plan.observed.beat, before)
     number = plan.newest_number
@@ -97,8 +104,10 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     if ending.cause is Cause.PERMANENT:
         plan.finish(Phase.FAILED, ending.reason, ending.message)
         return
-    idle = idle_preemptions(plan.status.attempts)
-    bill = charge(plan.status.restarts, ending, progressed=moved, idle=idle, spec=spec)
+    item = Charge(
+        ending, plan.status.attempts, moved, plan.now, plan.observed.job.uid, ruling=ruling
+    )
+    bill = charge(plan.status.restarts, item, spec)
     plan.update(restarts=bill.restarts)
     if bill.failure:
         plan.finish(Phase.FAILED, *bill.failure)

@@ -7,18 +7,10 @@ from rtj_api.heartbeat import Heartbeat, TrainerPhase
 from rtj_api.names import Cause, Reason
 from rtj_api.spec import JobSpec
 
-from rtj_operator.core import liveness
+from rtj_operator.core import liveness, unstartable
 from rtj_operator.core.classify import Ending, classify
 from rtj_operator.core.observed import Observed, Pod
 
-IMAGE_PROBLEMS = (
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "ImageInspectError",
-    "RegistryUnavailable",
-)
 ORDINARY_WAITING = ("", "ContainerCreating", "PodInitializing")
 
 
@@ -66,11 +58,14 @@ def judge(observed: Observed, spec: JobSpec) -> Verdict:
         if grace <= 0:
             return Verdict(Stand.ENDED, classify(pod, final))
         return Verdict(Stand.STOPPING, recheck=min(recheck, grace) if pod.node else grace)
+    giving_up = unstartable.until_given_up(observed, pod, spec)
+    if giving_up is not None and giving_up <= 0:
+        return Verdict(Stand.ENDED, unstartable.given_up(observed, pod, spec))
     timeout = spec.hang_policy.progress_timeout_seconds
     patience = liveness.until_hung(observed, pod, timeout)
     if patience <= 0:
         return Verdict(Stand.ENDED, _hung(beat, timeout))
-    recheck = min(recheck, patience)
+    recheck = min(recheck, patience, giving_up or patience)
     if beat and is_training(beat):
         return Verdict(Stand.TRAINING, recheck=recheck)
     reason, message = _waits_for(pod, spec)
@@ -104,11 +99,8 @@ def starting_message(pod: str) -> str:
 
 def _waits_for(pod: Pod, spec: JobSpec) -> tuple[Reason, str]:
     waiting = pod.waiting
-    if waiting and waiting.reason in IMAGE_PROBLEMS:
-        image, why = spec.trainer.image, waiting.message or waiting.reason
-        mend = "Push the image or give the node access to it; the pod goes on by itself."
-        message = f"spec.trainer.image {image!r} cannot be pulled ({why}). {mend}"
-        return Reason.IMAGE_NOT_PULLABLE, message
+    if unstartable.cannot_start(pod):
+        return unstartable.waits_for(pod, spec)
     if waiting and waiting.reason not in ORDINARY_WAITING:
         return Reason.WAITING_FOR_PODS, f"Pod {pod.name}: {waiting.reason}: {waiting.message}"
     return Reason.WAITING_FOR_PODS, starting_message(pod.name)

@@ -42,10 +42,12 @@ class ContainerExit:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why the trainer container does not run yet, or why the pod has no node."""
+    """Why a container does not run yet, or why the pod has no node."""
 
     reason: str
     message: str = ""
+    container: str = ""
+    """Which container waits; empty for the pod as a whole."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Pod:
     started: bool = False
     """Whether the trainer container has ever run."""
     exit: ContainerExit | None = None
+    exits: tuple[tuple[str, int], ...] = ()
+    """Name and exit code of each container, init containers included, that has ended."""
+    conditions: frozenset[tuple[str, str]] = frozenset()
+    """Type and status of each of its conditions."""
 
     @property
     def ended(self) -> bool:
@@ -87,6 +93,8 @@ class Silence:
     """The Node object is gone."""
     progress: float = 0.0
     """Step or phase in the heartbeat, or since the container was first seen running without one."""
+    unstartable: float = 0.0
+    """The pod's problem with starting, for as long as it was seen to have one."""
     terminating: float = 0.0
     """Since the pod was first seen with a deletionTimestamp."""
 

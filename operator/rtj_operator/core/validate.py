@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from rtj_api.names import MAX_JOB_NAME_LENGTH
 from rtj_api.spec import JobSpec
 
+from rtj_operator.core import failure_rules
+
 MAX_PARAMS_BYTES = 96 * 1024
 """Linux takes no environment variable longer than 128 KiB."""
 
@@ -35,6 +37,8 @@ def _across_fields(job_name: str, spec: JobSpec) -> str:
         return "Set exactly one of spec.epochs and spec.totalSteps."
     if spec.builder.config_map and spec.builder.claim:
         return "Set at most one of spec.builder.configMap and spec.builder.claim."
+    if problem := failure_rules.problem_of(spec):
+        return problem
     size = len(spec.builder.model_dump_json())
     if size > MAX_PARAMS_BYTES:
         return (

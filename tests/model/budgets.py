@@ -1,0 +1,84 @@
+"""What each ended attempt must cost, told a second time, from the attempts alone.
+
+The operator keeps counters and times; this looks at none of them. It knows the rules of the model's
+job by their exit codes, and counts over every attempt that status ever showed.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Any
+
+from rtj_api.names import Cause, ExitCode
+from rtj_api.status import EndedAttempt, JobStatus
+
+IGNORED, RECREATED, FAILED = 41, 42, 43
+RULES: list[dict[str, Any]] = [
+    {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [IGNORED, 78]}},
+    {"action": "Recreate", "onExitCodes": {"operator": "In", "values": [RECREATED, 78]}},
+    {"action": "Fail", "onExitCodes": {"operator": "In", "values": [FAILED]}},
+    {"action": "Count", "onTerminationMessage": {"pattern": "^TrainerPreempted: "}},
+]
+"""78 must change nothing: what no retry can help is beyond every rule."""
+
+
+class Price(Enum):
+    """Which budget an ended attempt is charged to."""
+
+    NONE = auto()
+    FAILURE = auto()
+    DISRUPTION = auto()
+    THE_JOB = auto()
+    """There is no next attempt at all."""
+
+
+BY_RULE = {
+    IGNORED: Price.NONE,
+    RECREATED: Price.DISRUPTION,
+    FAILED: Price.THE_JOB,
+    ExitCode.PREEMPTED: Price.FAILURE,
+}
+
+
+def price(ended: EndedAttempt, rules: bool) -> Price:
+    """Return what an ended attempt costs, with or without the rules above."""
+    if ended.cause in (Cause.COMPLETED, Cause.PERMANENT):
+        return Price.THE_JOB
+    if ended.cause is Cause.SUSPENDED:
+        return Price.NONE
+    if ended.cause is Cause.HUNG:
+        return Price.FAILURE
+    if rules and ended.exit_code in BY_RULE:
+        return BY_RULE[ended.exit_code]
+    return Price.DISRUPTION if ended.cause is Cause.PREEMPTED else Price.FAILURE
+
+
+def history(statuses: Iterable[JobStatus]) -> list[EndedAttempt]:
+    """Return every attempt that ever ended, oldest first."""
+    ended = {attempt.number: attempt for status in statuses for attempt in status.attempts}
+    return [ended[number] for number in sorted(ended)]
+
+
+def check_restarts(
+    ended: Sequence[EndedAttempt],
+    newest: int,
+    rules: bool,
+    limits: dict[Price, int | None],
+    window: int | None,
+) -> None:
+    """Assert that each attempt below `newest` was followed by another within its budget."""
+    for index, attempt in enumerate(ended):
+        if attempt.number >= newest:
+            continue
+        cost = price(attempt, rules)
+        assert cost is not Price.THE_JOB, f"a restart after {attempt}"
+        limit = limits.get(cost)
+        if limit is None:
+            continue
+        before = [
+            other
+            for other in ended[:index]
+            if price(other, rules) is cost
+            and (window is None or attempt.end_time - other.end_time < timedelta(seconds=window))
+        ]
+        assert len(before) < limit, f"{cost} {len(before) + 1} of {limit}: {attempt}"
