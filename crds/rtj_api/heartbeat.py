@@ -54,6 +54,15 @@ class FinalRecord(WireModel):
     message: str = Field(max_length=2048)
 
 
+class StackDump(WireModel):
+    """What a trainer did when it was asked for the stacks of its threads."""
+
+    standstill: str = Field(description="The `Heartbeat.standstill` that it was asked about.")
+    path: str | None = Field(
+        None, description="The file, from the claim's root; absent if only the log has the stacks."
+    )
+
+
 class Heartbeat(WireModel):
     """One beat of one attempt."""
 
@@ -70,5 +79,14 @@ class Heartbeat(WireModel):
     steps_per_second: float | None = Field(None, ge=0)
     warning: FinalRecord | None = None
     """Something to tell the user that did not stop the training."""
+    stacks: StackDump | None = None
+    """Answer to the newest request for stacks."""
+    watchdog_path: str | None = None
+    """Where the stacks are, from the claim's root, should the process be too stuck to answer."""
     final: FinalRecord | None = None
     """Set on the last beat only."""
+
+    @property
+    def standstill(self) -> str:
+        """Name of the time from the last change of phase or step to the next; fit for a file."""
+        return f"{self.attempt:06d}-{self.phase}-{self.position.step}"

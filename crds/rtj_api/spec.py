@@ -226,16 +226,48 @@ class RunPolicy(WireModel):
 
 
 class HangPolicy(WireModel):
-    """When a trainer that is alive but does nothing is replaced."""
+    """When a trainer that is alive but does nothing is replaced.
 
-    progress_timeout_seconds: int = Field(
+    Each phase of the trainer has its own timeout. All count from the last change of phase or step
+    that the operator saw, on the operator's clock, whether the heartbeat still arrives or not.
+    """
+
+    starting_timeout_seconds: int = Field(
         1800,
         ge=10,
         le=604_800,
         description=(
-            "Seconds without a new step or phase after which the pod is replaced. It must be "
-            "longer than the slowest step, restore or commit. Such restarts count against "
-            "backoffLimit. Default: 1800."
+            "Seconds that a trainer may take from the start of its container until it trains or "
+            "restores: importing the builder, building the dataset and the model. Pulling the "
+            "image does not count. Default: 1800."
+        ),
+    )
+    restoring_timeout_seconds: int = Field(
+        3600,
+        ge=10,
+        le=604_800,
+        description=(
+            "Seconds that a trainer may take to build the dataset and the model again and restore "
+            "a commit. With the position strategy replay it reads the data again up to the "
+            "position in this time. Default: 3600."
+        ),
+    )
+    training_timeout_seconds: int = Field(
+        1800,
+        ge=10,
+        le=604_800,
+        description=(
+            "Seconds without a new step. It must be longer than the slowest step, and than the "
+            "first, which may compile the model and fill a shuffle buffer. Default: 1800."
+        ),
+    )
+    saving_timeout_seconds: int = Field(
+        1800,
+        ge=10,
+        le=604_800,
+        description=(
+            "Seconds that one commit may take, and the end of the process after the last one. "
+            "Default: 1800."
         ),
     )
 
@@ -287,5 +319,8 @@ class JobSpec(WireModel):
     )
     hang_policy: HangPolicy = Field(
         default_factory=HangPolicy,
-        description="When a trainer that is alive but does nothing is replaced. Default: {}.",
+        description=(
+            "When a trainer that is alive but stands still is asked for its stacks and replaced. "
+            "Such restarts count against backoffLimit. Default: {}."
+        ),
     )

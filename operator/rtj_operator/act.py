@@ -2,12 +2,13 @@
 
 from datetime import datetime
 
-from rtj_api.names import API_VERSION, FIELD_MANAGER, KIND, Reason
+from rtj_api.names import ANNOTATION_DUMP_STACKS, API_VERSION, FIELD_MANAGER, KIND, Reason
 
 from rtj_operator.cluster import (
     CREATED_KINDS,
     EVENTS,
     JOBS,
+    LEASES,
     PODS,
     AlreadyExistsError,
     Cluster,
@@ -18,6 +19,7 @@ from rtj_operator.cluster import (
 )
 from rtj_operator.core.decision import (
     Action,
+    AskForStacks,
     CreatePod,
     DeleteJob,
     DeletePod,
@@ -44,6 +46,8 @@ async def perform(cluster: Cluster, job: Job, action: Action) -> None:
                 await _ensure(cluster, job, manifest)
         case CreatePod(manifest):
             await _create(cluster, job, manifest)
+        case AskForStacks(standstill):
+            await _ask_for_stacks(cluster, job, standstill)
         case DeletePod(name, uid):
             try:
                 await cluster.delete(PODS, job.namespace, name, uid)
@@ -76,6 +80,19 @@ async def _create(cluster: Cluster, job: Job, manifest: Manifest) -> None:
     except RejectedError as error:
         message = f"{kind.kind} {name} was refused by the API server: {error}"
         raise RefusedError(Problem(Reason.POD_REJECTED, message)) from error
+
+
+async def _ask_for_stacks(cluster: Cluster, job: Job, standstill: str) -> None:
+    """Annotate the Lease; where that cannot be done, nobody is asked and the wait has an end."""
+    try:
+        lease = await cluster.get(LEASES, job.namespace, job.name)
+        if not owned_by(lease, job.uid):
+            return
+        annotations = lease["metadata"].setdefault("annotations", {})
+        annotations[ANNOTATION_DUMP_STACKS] = standstill
+        await cluster.replace(LEASES, job.namespace, lease)
+    except (NotFoundError, RejectedError):
+        return
 
 
 def _must_own(job: Job, there: Manifest, manifest: Manifest) -> None:

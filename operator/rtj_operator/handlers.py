@@ -68,7 +68,7 @@ class Handlers:
         if beat is None:
             return
         self._memory.silences.seconds(("heartbeat", uid), (beat.attempt, renewed))
-        news = (beat.attempt, beat.phase, beat.commit, beat.warning, beat.final)
+        news = (beat.attempt, beat.phase, beat.commit, beat.warning, beat.stacks, beat.final)
         if self._news.get(uid) != news:
             self._news[uid] = news
             self._queue.add(key)

@@ -16,10 +16,17 @@ from rtj_operator.cluster import (
     NotFoundError,
     RejectedError,
 )
+from rtj_operator.core import hang
 from rtj_operator.core.observed import Observed, Pod, Settings, Silence
 from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
-from rtj_operator.parse import owned_by, parse_heartbeat, parse_job, parse_pod
+from rtj_operator.parse import (
+    owned_by,
+    parse_heartbeat,
+    parse_job,
+    parse_pod,
+    parse_stacks_asked,
+)
 from rtj_operator.prelaunch import find_problems
 
 
@@ -32,6 +39,7 @@ async def observe(
     """
     raw: Manifest | None
     pods: list[Manifest]
+    asked = memory.clock()
     if len(key.name) > MAX_JOB_NAME_LENGTH:
         # Its name is no label value; the job will be refused for it.
         raw, pods, lease = await _get_or_none(cluster, key), [], None
@@ -44,6 +52,7 @@ async def observe(
     if raw is None:
         return None
     memory.silences.contact()
+    lag = memory.clock() - asked
     job = parse_job(raw)
     if lease and not owned_by(lease, job.uid):
         lease = None
@@ -52,10 +61,11 @@ async def observe(
         pods=tuple(parse_pod(pod) for pod in pods if owned_by(pod, job.uid)),
         heartbeat=parse_heartbeat(lease) if lease else None,
         lease_found=lease is not None,
+        stacks_asked=parse_stacks_asked(lease) if lease else None,
         since_mirrored=memory.since_mirrored(key),
         settings=settings,
     )
-    observed = _with(observed, silence=await _silence(cluster, observed, lease, memory))
+    observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
         refusal = memory.refusal(key)
         problems = [refusal] if refusal else await find_problems(cluster, job)
@@ -90,13 +100,14 @@ def _may_launch(observed: Observed) -> bool:
         return True
     return (
         observed.silence.heartbeat >= observed.settings.node_silence
-        or observed.silence.progress >= job.spec.hang_policy.progress_timeout_seconds
+        or hang.until_hung(observed, pod, job.spec.hang_policy) <= 0
     )
 
 
 async def _silence(
-    cluster: Cluster, observed: Observed, lease: Manifest | None, memory: Memory
+    cluster: Cluster, observed: Observed, lease: Manifest | None, memory: Memory, lag: float
 ) -> Silence:
+    """Tell how long everything has been silent, less the time that reading it took."""
     pod, silences = observed.pod, memory.silences
     if pod is None or pod.ended:
         return Silence()
@@ -109,17 +120,18 @@ async def _silence(
         heartbeat = silences.seconds(("heartbeat", observed.job.uid), (beat.attempt, renewed))
     else:
         heartbeat = silences.seconds(("scheduled", pod.uid), pod.node)
-    moved = (beat.attempt, beat.phase, beat.position.step) if beat else (pod.uid, pod.started)
+    moved = (pod.uid, pod.started, beat.standstill if beat else "")
+    progress = silences.seconds(("progress", observed.job.uid), moved)
     stuck = cannot_start(pod)
     node_lease, node_gone = 0.0, False
     if heartbeat >= observed.settings.node_silence / 2 or not silences.knows(("node", pod.node)):
         node_lease, node_gone = await _ask_node(cluster, pod, memory)
     return Silence(
-        heartbeat=heartbeat,
+        heartbeat=max(heartbeat - lag, 0.0),
         node_lease=silences.of(("node", pod.node)) if not node_gone else node_lease,
         node_gone=node_gone,
         unstartable=silences.seconds(("unstartable", pod.uid), stuck) if stuck else 0.0,
-        progress=silences.seconds(("progress", observed.job.uid), moved),
+        progress=max(progress - lag, 0.0),
         terminating=terminating if pod.deleting else 0.0,
     )
 

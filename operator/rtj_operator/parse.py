@@ -4,7 +4,12 @@ from typing import Any
 
 from pydantic import ValidationError
 from rtj_api.heartbeat import FinalRecord, Heartbeat
-from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_ATTEMPT, TRAINER_CONTAINER
+from rtj_api.names import (
+    ANNOTATION_DUMP_STACKS,
+    ANNOTATION_HEARTBEAT,
+    LABEL_ATTEMPT,
+    TRAINER_CONTAINER,
+)
 from rtj_api.status import JobStatus
 
 from rtj_operator.cluster import Manifest
@@ -46,6 +51,11 @@ def parse_heartbeat(lease: Manifest) -> Heartbeat | None:
         return Heartbeat.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def parse_stacks_asked(lease: Manifest) -> str | None:
+    """Read from the Lease which standstill the trainer is asked about."""
+    return (lease["metadata"].get("annotations") or {}).get(ANNOTATION_DUMP_STACKS)
 
 
 def parse_pod(raw: Manifest) -> Pod:

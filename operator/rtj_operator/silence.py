@@ -2,7 +2,9 @@
 
 A change counts from the moment when this process saw it, on its own monotonic clock. While the API
 server cannot be reached everything looks silent, so each clock starts anew after such a gap: an
-outage of the control plane must never be taken for the death of every node.
+outage of the control plane must never be taken for the death of every node. Silence is known only
+up to the last contact: a process that was stopped for an hour has heard nothing in that hour, not
+silence.
 """
 
 from collections.abc import Callable, Hashable
@@ -56,14 +58,17 @@ class Silences:
         if entry is None or entry.value != value:
             entry = self._entries[subject] = _Entry(value, now, now)
         entry.touched = now
-        return now - max(entry.since, self._reset)
+        return self._silent(entry)
 
     def of(self, subject: Hashable) -> float:
         """Return for how long the subject has said the same; 0 if it was never heard."""
         entry = self._entries.get(subject)
         if entry is None:
             return 0.0
-        return self._clock() - max(entry.since, self._reset)
+        return self._silent(entry)
+
+    def _silent(self, entry: _Entry) -> float:
+        return max(self._contact - max(entry.since, self._reset), 0.0)
 
     def _prune(self, now: float) -> None:
         self._pruned = now

@@ -89,8 +89,14 @@ class MemoryCluster:
             old = self.objects[place]
             if manifest["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"]:
                 raise ConflictError(str(place))
-            field = subresource or "spec"
-            return self.update(*place, lambda o: o.update({field: copy.deepcopy(manifest[field])}))
+            new = copy.deepcopy(manifest)
+
+            def change(found: Manifest) -> None:
+                found[subresource or "spec"] = new[subresource or "spec"]
+                if not subresource:
+                    found["metadata"]["annotations"] = new["metadata"].get("annotations", {})
+
+            return self.update(*place, change)
 
         return self._call(replace)
 

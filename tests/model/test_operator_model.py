@@ -142,10 +142,11 @@ class OperatorMachine(RuleBasedStateMachine):
         for trainer in self._trainers()[:1]:
             self.world.end(trainer, how.code, how.reason, oom=how.oom)
 
-    @happens(after=st.sampled_from([30, 70]))
-    def hang(self, after: int) -> None:
+    @happens(after=st.sampled_from([30, 70]), stuck=st.booleans())
+    def hang(self, after: int, stuck: bool) -> None:
         for trainer in self._trainers():
             trainer.hung = True
+            trainer.stuck = trainer.stuck or stuck
         self.world.advance(after)
 
     @happens(kind=st.sampled_from(["complete", "refuse", "rule", "none", "none"]))
@@ -318,6 +319,12 @@ class OperatorMachine(RuleBasedStateMachine):
             assert status.phase is ends[0].phase
             assert status.completion_time == ends[0].completion_time
             assert status.attempt is None
+
+    @invariant()
+    def whoever_hung_was_asked_where(self) -> None:
+        ended = self.world.statuses[-1].attempts if self.world.statuses else []
+        hung = {attempt.number for attempt in ended if attempt.cause is Cause.HUNG}
+        assert hung <= self.world.asked
 
     @invariant()
     def completed_means_trained_to_the_end(self) -> None:

@@ -11,8 +11,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, Position, TrainerPhase
-from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_ATTEMPT, ExitCode, Reason
+from rtj_api.heartbeat import (
+    CommitRef,
+    FinalRecord,
+    Heartbeat,
+    Position,
+    StackDump,
+    TrainerPhase,
+)
+from rtj_api.names import (
+    ANNOTATION_DUMP_STACKS,
+    ANNOTATION_HEARTBEAT,
+    LABEL_ATTEMPT,
+    ExitCode,
+    Reason,
+)
 from rtj_api.status import JobStatus
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
 from rtj_operator.core.observed import Settings
@@ -25,6 +38,7 @@ NAMESPACE, JOB = "ns", "job"
 KEY = Key(NAMESPACE, JOB)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOTAL_STEPS = 40
+HANG_SECONDS = 60
 NODE_NAMES = ("node-a", "node-b")
 
 
@@ -40,6 +54,9 @@ class Trainer:
     started_from: CommitRef | None
     commit: CommitRef | None
     hung: bool = False
+    stuck: bool = False
+    """Hung so badly that no thread of it runs: it neither beats nor answers."""
+    stacks: StackDump | None = None
 
 
 @dataclass
@@ -67,6 +84,10 @@ class World:
         self.trainers: dict[str, Trainer] = {}
         self.volume = Volume()
         self.statuses: list[JobStatus] = []
+        self.asked: set[int] = set()
+        """Attempts that were asked for their stacks."""
+        self.clock_skew = dict.fromkeys(NODE_NAMES, 0.0)
+        """By how much the clock of a node is ahead of the true time."""
         self.undecided_pods: list[str] = []
         """Pods that were created though status did not name them as wanted."""
         self.due: float | None = 0.0
@@ -124,11 +145,17 @@ class World:
     def _on_change(self, verb: str, manifest: dict[str, Any]) -> None:
         if manifest["metadata"]["name"] == JOB and "status" in manifest:
             self.statuses.append(JobStatus.model_validate(manifest["status"]))
+        self._note_question(manifest)
         if verb == "create" and "containers" in manifest.get("spec", {}):
             attempt = self.status().attempt
             if attempt is None or attempt.pod_name != manifest["metadata"]["name"]:
                 self.undecided_pods.append(manifest["metadata"]["name"])
         self.due = self.time
+
+    def _note_question(self, manifest: dict[str, Any]) -> None:
+        text = manifest["metadata"].get("annotations", {}).get(ANNOTATION_DUMP_STACKS)
+        if text:
+            self.asked.add(int(text.split("-")[0]))
 
     # Time, and what happens in it by itself.
 
@@ -147,8 +174,8 @@ class World:
 
     def _renew_node(self, node: str) -> None:
         spec = self.api.objects[(LEASES.kind, NODE_LEASES, node)]["spec"]
-        spec["renewTime"] = str(self.time)
-        self._memory.silences.seconds(("node", node), str(self.time))
+        spec["renewTime"] = str(self.time + self.clock_skew[node])
+        self._memory.silences.seconds(("node", node), spec["renewTime"])
 
     def status(self) -> JobStatus:
         raw = self.api.read(JOBS.kind, NAMESPACE, JOB).get("status", {})
@@ -288,7 +315,7 @@ class World:
     def beat(self, trainer: Trainer, final: FinalRecord | None = None) -> None:
         """Renew the Lease, unless it is a newer attempt's or out of reach."""
         place = (LEASES.kind, NAMESPACE, JOB)
-        if trainer.node not in self.live_nodes or place not in self.api.objects:
+        if trainer.stuck or trainer.node not in self.live_nodes or place not in self.api.objects:
             return
         lease = self.api.objects[place]
         if lease["spec"].get("leaseTransitions", 0) > trainer.attempt:
@@ -299,19 +326,26 @@ class World:
             position=Position(step=trainer.step, total_steps=TOTAL_STEPS),
             commit=trainer.commit,
             started_from=trainer.started_from,
+            stacks=trainer.stacks,
+            watchdog_path=f"{self.uid}/stacks/{trainer.attempt:06d}-stuck.txt",
             final=final,
         )
+        annotations = lease["metadata"].setdefault("annotations", {})
+        if annotations.get(ANNOTATION_DUMP_STACKS) == beat.standstill:
+            path = f"{self.uid}/stacks/{beat.standstill}.txt"
+            trainer.stacks = StackDump(standstill=beat.standstill, path=path)
+            beat = beat.model_copy(update={"stacks": trainer.stacks})
         spec = {
             "holderIdentity": trainer.uid,
             "leaseTransitions": trainer.attempt,
-            "renewTime": str(self.time),
+            "renewTime": str(self.time + self.clock_skew[trainer.node]),
         }
         text = beat.model_dump_json(by_alias=True)
-        old = lease["metadata"].get("annotations", {}).get(ANNOTATION_HEARTBEAT)
+        old = annotations.get(ANNOTATION_HEARTBEAT)
 
         def write(o: dict[str, Any]) -> None:
             o["spec"] = spec
-            o["metadata"]["annotations"] = {ANNOTATION_HEARTBEAT: text}
+            o["metadata"]["annotations"][ANNOTATION_HEARTBEAT] = text
 
         if text == old:
             write(lease)
@@ -356,6 +390,6 @@ def _job(run_policy: dict[str, Any], failure_policy: dict[str, Any]) -> dict[str
         "trainer": {"image": "trainer", "gracePeriodSeconds": 30},
         "runPolicy": run_policy,
         "failurePolicy": failure_policy,
-        "hangPolicy": {"progressTimeoutSeconds": 60},
+        "hangPolicy": {"trainingTimeoutSeconds": HANG_SECONDS},
     }
     return json.loads(json.dumps({"metadata": {"name": JOB}, "spec": spec}))

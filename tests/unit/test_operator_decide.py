@@ -348,14 +348,6 @@ class TestFailure:
             "unseeded shuffle",
         )
 
-    def test_a_hung_trainer_is_replaced_and_counted(self) -> None:
-        still = Silence(progress=1800)
-        decision = decided(look(pod(), status=running(), heartbeat=beat(), silence=still))
-        assert deleted(decision) == ["pod-1"]
-        assert decision.status.attempts[0].cause is Cause.HUNG
-        assert decision.status.restarts == Restarts(hung=1, total=1)
-        assert decision.status.next_attempt_time
-
     def test_a_trainer_that_finished_but_does_not_exit_is_complete(self) -> None:
         still = Silence(progress=1800)
         done = beat(100, phase=TrainerPhase.FINISHED, final=DONE)

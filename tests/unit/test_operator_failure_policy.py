@@ -209,7 +209,7 @@ class TestBeyondTheRules:
 
     def test_a_hung_trainer_counts_as_hung(self) -> None:
         policy = rules(rule("Fail", {"onPodConditions": [{"type": "Ready", "status": "True"}]}))
-        still = Silence(progress=1800)
+        still = Silence(progress=10_000)
         hung = pod(conditions=frozenset({("Ready", "True")}))
         observed = look(hung, status=running(), heartbeat=beat(), silence=still, spec=policy)
         assert decided(observed).status.restarts == Restarts(hung=1, total=1)

@@ -139,7 +139,19 @@ class TestSilence:
             silences.contact()
         silences.interrupted()
         clock.now = 11
+        silences.contact()
         assert silences.seconds("node", "t0") == 2
+
+    def test_nothing_is_known_of_the_time_since_the_last_contact(self) -> None:
+        clock = Clock()
+        silences = Silences(clock)
+        silences.seconds("node", "t0")
+        clock.now = 4.0
+        silences.contact()
+        clock.now = 3600.0  # The process was stopped and goes on.
+        assert silences.seconds("node", "t0") == silences.of("node") == 4
+        silences.contact()
+        assert silences.of("node") == 0
 
     def test_what_nobody_asks_for_is_forgotten(self) -> None:
         clock = Clock()

@@ -128,7 +128,7 @@ def test_a_dead_nodes_pod_does_not_stay_on_the_books_for_five_minutes() -> None:
     ("cause", "reason", "avoided"),
     [
         (Cause.PREEMPTED, Reason.NODE_LOST, True),
-        (Cause.HUNG, Reason.NO_HEARTBEAT_PROGRESS, True),
+        (Cause.HUNG, Reason.TRAINER_HUNG, True),
         (Cause.PREEMPTED, Reason.POD_DELETED, False),
         (Cause.USER_ERROR, Reason.TRAINER_FAILED, False),
     ],

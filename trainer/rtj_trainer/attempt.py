@@ -19,6 +19,7 @@ from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import EMPTY_HASH, LedgerWriter
 from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
+from rtj_trainer.stacks import StackFolder, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,15 @@ def run_attempt(config: TrainerConfig, pod_uid: str, heart: Heart, stop: StopReq
         retention.remove_leftovers(job, config.attempt)
     except OSError as error:
         raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
+    stacks = StackFolder(job, config.attempt)
+    stacks.prune()
+    heart.dump_with(stacks.dump)
+    with Watchdog(stacks.watchdog_file):
+        heart.report(watchdog_path=job.from_claim(stacks.watchdog_file))
+        return _run_fenced(config, job, heart, stop)
+
+
+def _run_fenced(config: TrainerConfig, job: JobDirectory, heart: Heart, stop: StopRequest) -> str:
     heart.check_superseded()
     choice = lineage.choose(job, config.attempt, config.expected_step)
     _report_choice(config, choice, heart)

@@ -8,13 +8,15 @@ trainers apart is the fence on the volume.
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-from rtj_api.heartbeat import FinalRecord, Heartbeat, TrainerPhase
+from rtj_api.heartbeat import FinalRecord, Heartbeat, StackDump, TrainerPhase
 
 from rtj_trainer.errors import SupersededError
 from rtj_trainer.lease import ApiError, Lease
 from rtj_trainer.progress import Progress
+from rtj_trainer.stacks import dump_to_log
 
 _LAST_BEAT_TRIES = 3
 
@@ -36,6 +38,7 @@ class Heart:
         self._beat = first
         self._lease = lease
         self._interval = interval_seconds
+        self._dump: Callable[[str], str | None] = dump_to_log
         self._progress: Progress | None = None
         self._speed_from: tuple[float, int] | None = None
         self._superseded: SupersededError | None = None
@@ -59,6 +62,10 @@ class Heart:
     def follow(self, progress: Progress) -> None:
         """Read the position from here at each beat from now on."""
         self._progress = progress
+
+    def dump_with(self, dump: Callable[[str], str | None]) -> None:
+        """Write stacks with this from now on; it is given a standstill, and returns the path."""
+        self._dump = dump
 
     def check_superseded(self) -> None:
         """Return if no newer attempt is known to hold the Lease.
@@ -90,8 +97,9 @@ class Heart:
     def _send(self) -> bool:
         if self._lease is None:
             return False
+        beat = self._current()
         try:
-            self._lease.beat(self._current().model_dump_json(by_alias=True, exclude_none=True))
+            question = self._lease.beat(beat.model_dump_json(by_alias=True, exclude_none=True))
         except SupersededError as error:
             self._superseded = error
             return False
@@ -103,7 +111,15 @@ class Heart:
         if not self._reachable:
             log.info("the heartbeat can be sent again")
         self._reachable = True
+        if question == beat.standstill:
+            self._answer(beat)
         return True
+
+    def _answer(self, beat: Heartbeat) -> None:
+        """Say where every thread stands. Of a standstill that is over, nobody needs to know."""
+        if beat.stacks is None or beat.stacks.standstill != beat.standstill:
+            path = self._dump(beat.standstill)
+            self.report(stacks=StackDump(standstill=beat.standstill, path=path))
 
     def _current(self) -> Heartbeat:
         with self._lock:

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from rtj_api.names import ANNOTATION_HEARTBEAT
+from rtj_api.names import ANNOTATION_DUMP_STACKS, ANNOTATION_HEARTBEAT
 
 from rtj_trainer.errors import SupersededError
 
@@ -103,8 +103,10 @@ class Lease:
         self._pod_uid = pod_uid
         self._held = False
 
-    def beat(self, heartbeat: str) -> None:
+    def beat(self, heartbeat: str) -> str | None:
         """Renew the Lease with this heartbeat, taking it over first where it is not held yet.
+
+        Returns the standstill that the operator asks about, or None.
 
         Raises:
             SupersededError: a newer attempt holds it.
@@ -112,25 +114,24 @@ class Lease:
         """
         if self._held:
             try:
-                self._renew(heartbeat)
+                return _question(self._renew(heartbeat))
             except ApiError as error:
                 if error.status not in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_FOUND):
                     raise
                 # Another holder, or a Lease that was made anew: look before judging.
                 self._held = False
-        if not self._held:
-            self._take_over(heartbeat)
+        return _question(self._take_over(heartbeat))
 
-    def _renew(self, heartbeat: str) -> None:
+    def _renew(self, heartbeat: str) -> Any:
         annotation = ANNOTATION_HEARTBEAT.replace("~", "~0").replace("/", "~1")
         patch = [
             {"op": "test", "path": "/spec/holderIdentity", "value": self._pod_uid},
             {"op": "add", "path": "/spec/renewTime", "value": _now()},
             {"op": "add", "path": f"/metadata/annotations/{annotation}", "value": heartbeat},
         ]
-        self._server.request("PATCH", self._path, patch, _JSON_PATCH)
+        return self._server.request("PATCH", self._path, patch, _JSON_PATCH)
 
-    def _take_over(self, heartbeat: str) -> None:
+    def _take_over(self, heartbeat: str) -> Any:
         for _ in range(_TAKE_OVER_TRIES):
             lease = self._server.request("GET", self._path)
             spec = lease.setdefault("spec", {})
@@ -145,13 +146,13 @@ class Lease:
             }
             try:
                 # With the resourceVersion of the GET: a change in between is a conflict.
-                self._server.request("PUT", self._path, lease)
+                taken = self._server.request("PUT", self._path, lease)
             except ApiError as error:
                 if error.status != HTTPStatus.CONFLICT:
                     raise
                 continue
             self._held = True
-            return
+            return taken
         raise ApiError(f"{self._path} changed {_TAKE_OVER_TRIES} times while it was taken over")
 
     def _check_holder(self, spec: dict[str, Any]) -> None:
@@ -161,6 +162,10 @@ class Lease:
             raise SupersededError(f"attempt {transitions} holds the Lease of this job")
         if transitions == self._attempt and holder and holder != self._pod_uid:
             raise SupersededError(f"pod {holder} holds the Lease of this job for this attempt")
+
+
+def _question(lease: Any) -> str | None:
+    return (lease["metadata"].get("annotations") or {}).get(ANNOTATION_DUMP_STACKS)
 
 
 def _now() -> str:

@@ -14,7 +14,7 @@ from rtj_api.spec import JobSpec
 from rtj_operator.core import show
 from rtj_operator.core.budget import Charge, charge
 from rtj_operator.core.classify import Ending
-from rtj_operator.core.decision import Decision, DeleteJob, DeletePod, EnsureObjects
+from rtj_operator.core.decision import AskForStacks, Decision, DeleteJob, DeletePod, EnsureObjects
 from rtj_operator.core.failure_rules import ruling_on
 from rtj_operator.core.judge import Stand, Verdict, judge
 from rtj_operator.core.launch import create_pod, launch
@@ -68,6 +68,8 @@ def _advance(plan: Plan) -> None:
         show.standing(plan, verdict)
         if not observed.lease_found:
             plan.act(EnsureObjects(supporting_objects(observed.job)))
+        if verdict.question:
+            plan.act(AskForStacks(verdict.question))
         plan.wake(verdict.recheck)
 
 

@@ -26,6 +26,13 @@ class CreatePod:
 
 
 @dataclass(frozen=True)
+class AskForStacks:
+    """Write the question where the trainer sees it: on the job's Lease."""
+
+    standstill: str
+
+
+@dataclass(frozen=True)
 class DeletePod:
     """Ask for the end of exactly this pod; the uid keeps a namesake safe."""
 
@@ -38,7 +45,7 @@ class DeleteJob:
     """Delete the job itself: its time to live is over."""
 
 
-Action = EnsureObjects | CreatePod | DeletePod | DeleteJob
+Action = EnsureObjects | CreatePod | AskForStacks | DeletePod | DeleteJob
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from rtj_api.heartbeat import Heartbeat, TrainerPhase
-from rtj_api.names import Cause, Reason
+from rtj_api.names import Reason
 from rtj_api.spec import JobSpec
 
-from rtj_operator.core import liveness, unstartable
+from rtj_operator.core import hang, liveness, unstartable
 from rtj_operator.core.classify import Ending, classify
 from rtj_operator.core.observed import Observed, Pod
 
@@ -38,6 +38,8 @@ class Verdict:
     """While starting: what it waits for."""
     recheck: float | None = None
     """Seconds until silence alone can change the verdict."""
+    question: str | None = None
+    """The standstill that a hung trainer is to be asked about before it is replaced."""
 
 
 def judge(observed: Observed, spec: JobSpec) -> Verdict:
@@ -58,18 +60,25 @@ def judge(observed: Observed, spec: JobSpec) -> Verdict:
         if grace <= 0:
             return Verdict(Stand.ENDED, classify(pod, final))
         return Verdict(Stand.STOPPING, recheck=min(recheck, grace) if pod.node else grace)
+    return _alive(observed, pod, spec, recheck)
+
+
+def _alive(observed: Observed, pod: Pod, spec: JobSpec, recheck: float) -> Verdict:
+    """Judge a pod on a live node: it may stay there, unless it stands still for too long."""
+    beat = observed.beat
     giving_up = unstartable.until_given_up(observed, pod, spec)
     if giving_up is not None and giving_up <= 0:
         return Verdict(Stand.ENDED, unstartable.given_up(observed, pod, spec))
-    timeout = spec.hang_policy.progress_timeout_seconds
-    patience = liveness.until_hung(observed, pod, timeout)
+    patience, question = hang.until_hung(observed, pod, spec.hang_policy), None
     if patience <= 0:
-        return Verdict(Stand.ENDED, _hung(beat, timeout))
+        if hang.until_replaced(observed, pod, spec.hang_policy) <= 0:
+            return Verdict(Stand.ENDED, hang.ending(observed, spec))
+        patience, question = hang.ANSWER_SECONDS, hang.question(observed)
     recheck = min(recheck, patience, giving_up or patience)
     if beat and is_training(beat):
-        return Verdict(Stand.TRAINING, recheck=recheck)
+        return Verdict(Stand.TRAINING, recheck=recheck, question=question)
     reason, message = _waits_for(pod, spec)
-    return Verdict(Stand.STARTING, None, reason, message, recheck if pod.node else None)
+    return Verdict(Stand.STARTING, None, reason, message, recheck if pod.node else None, question)
 
 
 def is_training(beat: Heartbeat) -> bool:
@@ -80,16 +89,6 @@ def is_training(beat: Heartbeat) -> bool:
     if beat.phase is TrainerPhase.FINISHED:
         return beat.position.step > 0
     return beat.phase in (TrainerPhase.TRAINING, TrainerPhase.SAVING)
-
-
-def _hung(beat: Heartbeat | None, timeout: int) -> Ending:
-    if beat and beat.final:
-        return classify(None, beat.final)
-    where = f"in phase {beat.phase} at step {beat.position.step}" if beat else "without a heartbeat"
-    message = (
-        f"The trainer stood still {where} for {timeout} s (spec.hangPolicy.progressTimeoutSeconds)."
-    )
-    return Ending(Cause.HUNG, Reason.NO_HEARTBEAT_PROGRESS, message)
 
 
 def starting_message(pod: str) -> str:

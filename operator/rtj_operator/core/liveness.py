@@ -1,7 +1,8 @@
-"""Whether the trainer is still there, and whether it still moves.
+"""Whether the trainer is still there.
 
 A dead node and a hung trainer both stop the steps, but have different answers: a dead node is
-nobody's fault and is replaced within seconds; a hang is the program's and counts as a failure.
+nobody's fault and is replaced within seconds; a hang (`rtj_operator.core.hang`) is the program's
+and counts as a failure.
 """
 
 from rtj_operator.core.observed import Observed, Pod
@@ -24,13 +25,6 @@ def until_node_is_dead(observed: Observed) -> float:
     """Seconds until `node_is_dead` can become true, if nothing is heard until then."""
     limit, silence = observed.settings.node_silence, observed.silence
     return max(limit - silence.heartbeat, limit - silence.node_lease, SHORTEST_RECHECK_SECONDS)
-
-
-def until_hung(observed: Observed, pod: Pod, timeout: float) -> float:
-    """Seconds until the trainer counts as hung; 0 or less when it does."""
-    if not pod.started:
-        return timeout
-    return timeout - observed.silence.progress
 
 
 def until_grace_is_over(observed: Observed, pod: Pod) -> float:

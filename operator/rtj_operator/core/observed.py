@@ -130,6 +130,8 @@ class Observed:
     heartbeat: Heartbeat | None = None
     """Of whichever attempt wrote last."""
     lease_found: bool = False
+    stacks_asked: str | None = None
+    """The standstill that the Lease asks the trainer about."""
     silence: Silence = Silence()
     problems: tuple[Problem, ...] = ()
     since_mirrored: float = float("inf")

@@ -3,115 +3,20 @@
 import http.client
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rtj_api.heartbeat import FinalRecord, Heartbeat, TrainerPhase
-from rtj_api.names import ANNOTATION_HEARTBEAT, ExitCode, Reason
+from rtj_api.heartbeat import FinalRecord, Heartbeat, StackDump, TrainerPhase
+from rtj_api.names import ANNOTATION_DUMP_STACKS, ExitCode, Reason
 from rtj_trainer.errors import SupersededError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.lease import ApiError, ApiServer, Lease
 from rtj_trainer.progress import Progress
 
+from tests.unit.trainer.lease_server import LeaseServer
+
 pytestmark = pytest.mark.unit
-
-PATH = "/apis/coordination.k8s.io/v1/namespaces/space/leases/job"
-
-
-class LeaseServer:
-    """Just enough of the API server: GET, PUT with resourceVersion, JSON patch with `test`."""
-
-    def __init__(self, token: str) -> None:
-        self.lease: dict[str, Any] = {
-            "metadata": {"name": "job", "resourceVersion": "1"},
-            "spec": {},
-        }
-        self.token = token
-        self.status: int | None = None
-        self.before_put: Callable[[], None] | None = None
-        self.changed = threading.Condition()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.answer(self, lambda _: outer.lease)
-
-            def do_PUT(self) -> None:
-                outer.answer(self, outer.put)
-
-            def do_PATCH(self) -> None:
-                outer.answer(self, outer.patch)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def answer(self, request: BaseHTTPRequestHandler, act: Callable[[Any], Any]) -> None:
-        length = int(request.headers.get("Content-Length") or 0)
-        body = json.loads(request.rfile.read(length)) if length else None
-        with self.changed:
-            status, answer = 200, None
-            if request.headers["Authorization"] != f"Bearer {self.token}":
-                status = 401
-            elif self.status or request.path != PATH:
-                status = self.status or 404
-            else:
-                try:
-                    answer = act(body)
-                except ApiError as error:
-                    status = error.status or 500
-            self.changed.notify_all()
-        content = json.dumps(answer).encode()
-        request.send_response(status)
-        request.send_header("Content-Length", str(len(content)))
-        request.end_headers()
-        request.wfile.write(content)
-
-    def put(self, body: Any) -> Any:
-        if self.before_put:
-            self.before_put()
-        if body["metadata"]["resourceVersion"] != self.lease["metadata"]["resourceVersion"]:
-            raise ApiError("conflict", 409)
-        return self.store(body)
-
-    def patch(self, operations: Any) -> Any:
-        lease = json.loads(json.dumps(self.lease))
-        for operation in operations:
-            *outer, key = [
-                part.replace("~1", "/") for part in operation["path"].removeprefix("/").split("/")
-            ]
-            target = lease
-            for part in outer:
-                target = target[part]
-            if operation["op"] == "test" and target.get(key) != operation["value"]:
-                raise ApiError("test failed", 422)
-            target[key] = operation["value"]
-        return self.store(lease)
-
-    def store(self, lease: Any) -> Any:
-        lease["metadata"]["resourceVersion"] = str(int(lease["metadata"]["resourceVersion"]) + 1)
-        self.lease = lease
-        return lease
-
-    def give_to(self, holder: str, transitions: int) -> None:
-        with self.changed:
-            self.lease["spec"].update(holderIdentity=holder, leaseTransitions=transitions)
-            self.store(self.lease)
-
-    @property
-    def beat(self) -> Heartbeat | None:
-        text = self.lease["metadata"].get("annotations", {}).get(ANNOTATION_HEARTBEAT)
-        return Heartbeat.model_validate_json(text) if text else None
-
-    def wait_for(self, holds: Callable[[], object]) -> None:
-        with self.changed:
-            assert self.changed.wait_for(holds, timeout=10)
 
 
 @pytest.fixture
@@ -272,3 +177,27 @@ def test_without_a_lease_nothing_is_sent() -> None:
     heart.check_superseded()
     heart.finish(FinalRecord(exit_code=ExitCode.COMPLETED, reason=Reason.COMPLETED, message=""))
     assert not heart._thread.is_alive()
+
+
+def test_a_question_is_answered_once_and_only_about_the_present_standstill(
+    server: LeaseServer, lease: Lease
+) -> None:
+    progress, dumps = Progress(), list[str]()
+    heart = heart_with(lease, interval=0.05)
+    heart.follow(progress)
+    heart.dump_with(lambda standstill: dumps.append(standstill) or "there")
+    server.annotate(ANNOTATION_DUMP_STACKS, "000001-Starting-0")  # To the attempt before.
+    heart.start()
+    server.wait_for(lambda: server.beat)
+    server.annotate(ANNOTATION_DUMP_STACKS, "000002-Starting-0")
+    server.wait_for(lambda: server.beat and server.beat.stacks)
+    version = int(server.lease["metadata"]["resourceVersion"])
+    server.wait_for(lambda: int(server.lease["metadata"]["resourceVersion"]) > version + 3)
+    assert dumps == ["000002-Starting-0"]
+    assert server.beat
+    assert server.beat.stacks == StackDump(standstill="000002-Starting-0", path="there")
+    progress.begin_epoch()
+    progress.count(8)
+    server.wait_for(lambda: server.beat and server.beat.position.step == 1)
+    server.wait_for(lambda: int(server.lease["metadata"]["resourceVersion"]) > version + 6)
+    assert dumps == ["000002-Starting-0"]

@@ -55,9 +55,14 @@ class JobDirectory:
         """One segment per attempt."""
         return self.root / "ledger"
 
+    @property
+    def stacks(self) -> Path:
+        """Where the threads of trainers that hung stood."""
+        return self.root / "stacks"
+
     def create(self) -> None:
         """Make the folders, durably."""
-        for folder in (self.attempts, self.commits, self.ledger):
+        for folder in (self.attempts, self.commits, self.ledger, self.stacks):
             files.make_directory(folder)
 
     def commit(self, commit_id: CommitId) -> Path:
@@ -75,6 +80,10 @@ class JobDirectory:
     def ledger_segment(self, attempt: int) -> Path:
         """Return the ledger segment of an attempt."""
         return self.ledger / f"{attempt:06d}.jsonl"
+
+    def from_claim(self, path: Path) -> str:
+        """Return a path in this folder as it is seen from the root of the claim."""
+        return str(path.relative_to(self.root.parent))
 
     def fenced_attempts(self) -> list[int]:
         """Return the numbers of all attempts that ever created a fence, ascending."""
