@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Any
 
 from rtj_api.names import Cause, ExitCode
-from rtj_api.status import EndedAttempt, JobStatus
+from rtj_api.status import EndedAttempt, JobStatus, Restarts
 
 IGNORED, RECREATED, FAILED = 41, 42, 43
 RULES: list[dict[str, Any]] = [
@@ -82,3 +82,12 @@ def check_restarts(
             and (window is None or attempt.end_time - other.end_time < timedelta(seconds=window))
         ]
         assert len(before) < limit, f"{cost} {len(before) + 1} of {limit}: {attempt}"
+
+
+def check_counters(ended: Sequence[EndedAttempt], restarts: Restarts, rules: bool) -> None:
+    """Assert that status counts each restart once, under its own budget."""
+    prices = [price(attempt, rules) for attempt in ended if attempt.cause is not Cause.SUSPENDED]
+    assert restarts.preempted == prices.count(Price.DISRUPTION)
+    assert restarts.user_error + restarts.hung == prices.count(Price.FAILURE)
+    assert restarts.ignored == prices.count(Price.NONE)
+    assert restarts.total == len(prices)

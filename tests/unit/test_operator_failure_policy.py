@@ -1,16 +1,20 @@
 """Rules, budgets and their window: what an ended attempt costs, one sentence a test."""
 
+import re
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rtj_api.heartbeat import FinalRecord
 from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
 from rtj_api.spec import JobSpec
 from rtj_api.status import EndedAttempt, Restarts
 from rtj_operator.core.decision import Decision
 from rtj_operator.core.observed import ContainerExit, Pod, Silence, Waiting
+from rtj_operator.core.validate import parse_spec
 
 from tests.unit.operator_looks import (
     DONE,
@@ -428,3 +432,18 @@ class TestUnstartable:
         failed = condition(self.stuck("ErrImagePull", 600, "fetch"), Condition.FAILED)
         assert failed
         assert "container fetch in spec.trainer.podTemplate" in failed.message
+
+
+def test_the_rules_that_the_documentation_shows_are_accepted() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operator.md").read_text()
+    (example,) = re.findall(r"```yaml\n(failurePolicy:.*?)```", text, re.DOTALL)
+    shown = yaml.safe_load(example)
+    parsed, error = parse_spec("job", {**spec().model_dump(by_alias=True), **shown})
+    assert error == ""
+    assert parsed
+    assert [str(rule.action) for rule in parsed.failure_policy.rules] == [
+        "Ignore",
+        "Recreate",
+        "Fail",
+        "Count",
+    ]

@@ -259,6 +259,36 @@ def test_an_empty_pod_is_one_of_which_nothing_is_known_yet() -> None:
     assert (pod.attempt, pod.node, pod.ended, pod.started) == (0, None, False, False)
 
 
+def test_a_pod_waits_for_its_init_container_first() -> None:
+    def status(name: str, reason: str) -> dict[str, object]:
+        return {"name": name, "state": {"waiting": {"reason": reason}}}
+
+    raw = {
+        "metadata": {"name": "p", "uid": "u"},
+        "status": {
+            "initContainerStatuses": [status("fetch", "ErrImagePull")],
+            "containerStatuses": [status("trainer", "PodInitializing")],
+        },
+    }
+    waiting = parse_pod(raw).waiting
+    assert waiting
+    assert (waiting.container, waiting.reason) == ("fetch", "ErrImagePull")
+
+
+def test_the_exits_of_all_containers_are_read() -> None:
+    def ended(name: str, code: int) -> dict[str, object]:
+        return {"name": name, "state": {"terminated": {"exitCode": code}}}
+
+    raw = {
+        "metadata": {"name": "p", "uid": "u"},
+        "status": {
+            "initContainerStatuses": [ended("fetch", 0)],
+            "containerStatuses": [ended("trainer", 1), {"name": "b", "state": {"running": {}}}],
+        },
+    }
+    assert parse_pod(raw).exits == (("fetch", 0), ("trainer", 1))
+
+
 def test_the_configuration_names_the_variable_that_is_wrong() -> None:
     config = Config.from_env({"RTJ_NAMESPACES": "a, b", "RTJ_NODE_SILENCE_SECONDS": "20"})
     assert config.namespaces == ("a", "b")
