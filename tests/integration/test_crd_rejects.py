@@ -156,7 +156,7 @@ def message_of(path: str, index: int) -> str:
             {"spec.failurePolicy.maxNoProgressRestarts": 0},
             "spec.failurePolicy.maxNoProgressRestarts",
         ),
-        ({"spec.hangPolicy.progressTimeoutSeconds": 9}, "spec.hangPolicy.progressTimeoutSeconds"),
+        ({"spec.hangPolicy.trainingTimeoutSeconds": 9}, "spec.hangPolicy.trainingTimeoutSeconds"),
         ({"spec.builder.module": "my-module"}, "spec.builder.module"),
         ({"spec.builder.datasetFunction": "make data"}, "spec.builder.datasetFunction"),
         ({"spec.builder.configMap.name": "Code"}, "spec.builder.configMap.name"),
@@ -241,7 +241,7 @@ def test_what_only_steers_the_run_can_change(apply: Apply) -> None:
                 f"{RESOURCES}.limits": {"cpu": 2},
                 f"{POD_SPEC}.nodeSelector": {"pool": "spot"},
                 "spec.runPolicy.suspend": True,
-                "spec.hangPolicy.progressTimeoutSeconds": 60,
+                "spec.hangPolicy.trainingTimeoutSeconds": 60,
             }
         )
     )
