@@ -156,7 +156,7 @@ def message_of(path: str, index: int) -> str:
             {"spec.failurePolicy.maxNoProgressRestarts": 0},
             "spec.failurePolicy.maxNoProgressRestarts",
         ),
-        ({"spec.hangPolicy.progressTimeoutSeconds": 9}, "spec.hangPolicy.progressTimeoutSeconds"),
+        ({"spec.hangPolicy.trainingTimeoutSeconds": 9}, "spec.hangPolicy.trainingTimeoutSeconds"),
         (
             {"spec.failurePolicy.maxDisruptionRestarts": -1},
             "spec.failurePolicy.maxDisruptionRestarts",
@@ -352,7 +352,7 @@ def test_what_only_steers_the_run_can_change(apply: Apply) -> None:
                 f"{RESOURCES}.limits": {"cpu": 2},
                 f"{POD_SPEC}.nodeSelector": {"pool": "spot"},
                 "spec.runPolicy.suspend": True,
-                "spec.hangPolicy.progressTimeoutSeconds": 60,
+                "spec.hangPolicy.trainingTimeoutSeconds": 60,
             }
         )
     )

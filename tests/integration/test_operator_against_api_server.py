@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from kubernetes.aio import client
+from rtj_api.names import ANNOTATION_HEARTBEAT
 from rtj_operator import kube, leader
+from rtj_operator.act import perform
 from rtj_operator.cluster import (
     ACCOUNTS,
     CONFIG_MAPS,
@@ -24,10 +26,12 @@ from rtj_operator.cluster import (
     RejectedError,
     UnavailableError,
 )
+from rtj_operator.core.decision import AskForStacks
 from rtj_operator.core.observed import Settings
 from rtj_operator.kube import KubeCluster
 from rtj_operator.leader import Leader
 from rtj_operator.memory import Memory
+from rtj_operator.parse import parse_job, parse_stacks_asked
 from rtj_operator.reconcile import Reconciler
 
 from tests.integration.operator_world import (
@@ -141,6 +145,25 @@ async def test_two_operators_at_once_make_one_pod(cluster: KubeCluster, namespac
     events = await cluster.list(EVENTS, namespace)
     ours = [e["reason"] for e in events if e["source"].get("component") == "rtj-operator"]
     assert ours == ["AttemptLaunched"]
+
+
+async def test_a_question_is_written_on_the_jobs_lease_beside_the_heartbeat(
+    cluster: KubeCluster, namespace: str
+) -> None:
+    await create_inputs(cluster, namespace)
+    await cluster.create(JOBS, namespace, job_manifest("job"))
+    await Operator(cluster, namespace).until(lambda s: s.get("attempt"))
+    lease = await cluster.get(LEASES, namespace, "job")
+    lease["metadata"]["annotations"] = {ANNOTATION_HEARTBEAT: "{}"}
+    await cluster.replace(LEASES, namespace, lease)
+    job = parse_job(await cluster.get(JOBS, namespace, "job"))
+    for _ in range(2):
+        await perform(cluster, job, AskForStacks("000001-Training-5"))
+    lease = await cluster.get(LEASES, namespace, "job")
+    assert parse_stacks_asked(lease) == "000001-Training-5"
+    assert lease["metadata"]["annotations"][ANNOTATION_HEARTBEAT] == "{}"
+    await cluster.delete(LEASES, namespace, "job", lease["metadata"]["uid"])
+    await perform(cluster, job, AskForStacks("000001-Training-5"))  # Nobody is there to ask.
 
 
 async def test_everything_goes_with_the_job(

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from rtj_api.names import ANNOTATION_DUMP_STACKS
 from rtj_trainer.errors import SupersededError
 from rtj_trainer.lease import ApiError, ApiServer, Lease
 
@@ -113,3 +114,16 @@ def test_an_operator_that_writes_at_the_same_time_costs_nothing(
     kubectl("label", "lease", "job", "-n", namespace, "somebody=else")
     lease.beat('{"attempt": 1}')
     assert "somebody: else" in kubectl("get", "lease", "job", "-n", namespace, "-o", "yaml")
+
+
+def test_what_the_operator_asks_comes_back_with_the_next_beat(
+    api: ApiServer, kubectl: Kubectl, namespace: str
+) -> None:
+    question = f"{ANNOTATION_DUMP_STACKS}=000001-Training-5"
+    lease = Lease(api, namespace, "job", attempt=1, pod_uid="pod-1")
+    assert lease.beat("{}") is None
+    kubectl("annotate", "lease", "job", "-n", namespace, question)
+    assert lease.beat("{}") == "000001-Training-5"
+    successor = Lease(api, namespace, "job", attempt=2, pod_uid="pod-2")
+    assert successor.beat("{}") == "000001-Training-5"  # It is not about this one.
+    assert successor.beat("{}") == "000001-Training-5"

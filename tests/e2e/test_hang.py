@@ -1,0 +1,102 @@
+"""A trainer hangs on a healthy node: its stacks are kept, its pod is replaced, nothing is lost."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rtj_demo.jobs import Job, submit
+from rtj_demo.kube import Kube, wait_for
+from rtj_trainer.ledger import committed_trajectory
+
+from tests.e2e.support import final_commit, job_folder, run_reference
+
+pytestmark = pytest.mark.e2e
+
+BUILDER = Path(__file__).parent / "builders" / "hanging.py"
+EXAMPLES, BATCH_SIZE, EPOCHS = 400, 10, 6
+EPOCH_STEPS = EXAMPLES // BATCH_SIZE
+HANGS_AT_STEP = 2 * EPOCH_STEPS
+TIMEOUT_SECONDS = 15
+
+DUMPS = {
+    "waits": (f"000001-Training-{HANGS_AT_STEP}.txt", "wait_for_a_peer_that_never_answers"),
+    "stuck": ("000001-stuck.txt", "call_a_library_that_never_returns"),
+}
+"""By the way of hanging: the file of the stacks, and the function that must be in it."""
+
+
+def _objects(how: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "hanging"},
+            "data": {"builder.py": BUILDER.read_text()},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "hanging"},
+            "spec": {
+                "accessModes": ["ReadWriteMany"],
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        },
+        {
+            "apiVersion": "resumable.training/v1alpha1",
+            "kind": "ResumableTrainingJob",
+            "metadata": {"name": "hanging"},
+            "spec": {
+                "builder": {
+                    "configMap": {"name": "hanging"},
+                    "datasetParams": {"examples": EXAMPLES, "batch_size": BATCH_SIZE},
+                    "modelParams": {"how": how},
+                },
+                "seed": 11,
+                "epochs": EPOCHS,
+                # Every 25 steps: the hang is not at a commit, so steps have to be trained again.
+                "checkpoint": {"claimName": "hanging", "everySteps": 25, "keep": 1000},
+                "trainer": {
+                    "image": "docker.io/library/rtj-trainer:dev",
+                    "gracePeriodSeconds": 5,
+                },
+                "hangPolicy": {"trainingTimeoutSeconds": TIMEOUT_SECONDS},
+            },
+        },
+    ]
+
+
+@pytest.mark.parametrize("how", DUMPS)
+@pytest.mark.usefixtures("operator")
+def test_a_trainer_that_hangs_says_where_and_its_successor_ends_the_job(
+    how: str, kube: Kube, namespace: str, tmp_path: Path
+) -> None:
+    file, function = DUMPS[how]
+    job = submit(kube, namespace, _objects(how))
+    status = job.wait_for_end(timeout_seconds=300)
+    assert status["phase"] == "Completed"
+    assert (status["restarts"]["hung"], status["restarts"]["total"]) == (1, 1)
+    first, second = status["attempts"]
+    assert (first["cause"], first["reason"]) == ("Hung", "TrainerHung")
+    assert first["lastStep"] == HANGS_AT_STEP
+    assert second["firstStep"] == first["committedStep"] < HANGS_AT_STEP
+
+    path = f"{job.uid()}/stacks/{file}"
+    (message,) = wait_for("the Event", lambda: _events(job, "TrainerHung"), 10)
+    for text in (message, first["message"]):
+        assert f"in phase Training at step {HANGS_AT_STEP}" in text
+        assert f"{path} on claim hanging" in text
+    folder = job_folder(job)
+    assert f"in {function}" in (folder / "stacks" / file).read_text()
+
+    reference = run_reference(_objects(how), tmp_path)
+    assert committed_trajectory(folder) == committed_trajectory(reference)
+    assert final_commit(folder)["stateSha256"] == final_commit(reference)["stateSha256"]
+
+
+def _events(job: Job, reason: str) -> list[str]:
+    return [
+        event["message"]
+        for event in job.kube.list("events", job.namespace)
+        if event["involvedObject"]["kind"] == "ResumableTrainingJob" and event["reason"] == reason
+    ]
