@@ -105,6 +105,8 @@ def make_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.scanning.disabled = True
     settings.watching.label_selectors["", "v1", "pods"] = LABEL_JOB
-    settings.watching.connect_timeout = 10
+    # A node's network may come up after its pods: a packet lost then is repeated ever more rarely.
+    settings.watching.connect_timeout = 5
+    settings.networking.connect_timeout = 5
     settings.networking.request_timeout = 30
     return settings
