@@ -135,13 +135,15 @@ class KubeCluster:
             body=body,
             auth_settings=["BearerToken"],
         )
+        code = "none"
         try:
             response = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
             text = await response.read()
+            code = str(response.status)
         except (TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-            REQUESTS.labels(verb, resource, "none").inc()
             raise UnavailableError(f"{method} {path}: {error!r}") from error
-        REQUESTS.labels(verb, resource, str(response.status)).inc()
+        finally:
+            REQUESTS.labels(verb, resource, code).inc()
         answer = _decode(text)
         if response.status < 300:
             return answer
