@@ -13,10 +13,18 @@ from typing import NoReturn
 
 import kopf
 
-from rtj_operator import logs
-from rtj_operator.cluster import JOBS, NODE_LEASES, ClusterError, NotFoundError
+from rtj_operator import logs, metrics
+from rtj_operator.cluster import (
+    JOBS,
+    NODE_LEASES,
+    ClusterError,
+    NotFoundError,
+    UnavailableError,
+)
 from rtj_operator.config import Config, ConfigError
+from rtj_operator.endpoints import serving
 from rtj_operator.handlers import Handlers, make_registry, make_settings
+from rtj_operator.health import Pulse, Vitals
 from rtj_operator.kube import KubeCluster
 from rtj_operator.leader import Leader
 from rtj_operator.memory import Memory
@@ -26,19 +34,32 @@ from rtj_operator.reconcile import Reconciler
 
 log = logging.getLogger("rtj_operator")
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+REACH_AGAIN_SECONDS = 2.0
+
 
 async def run(config: Config) -> None:
     """Run until a part fails or a signal arrives; then end the process.
 
     Raises ConfigError or ClusterError if it cannot even begin.
     """
-    memory, queue = Memory(), WorkQueue()
-    async with await KubeCluster.connect() as cluster:
-        await _check_crd(cluster, config)
-        leader = Leader(cluster, config.operator_namespace, config.identity, memory.silences)
+    memory, queue, ready = Memory(), WorkQueue(), asyncio.Event()
+    pulse = Pulse(memory.silences, config.namespaces)
+    metrics.QUEUE_DEPTH.set_function(queue.depth)
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, _end, 0)
+
+    def vitals() -> Vitals:
+        return pulse.vitals(queue.longest_turn(), watching=ready.is_set())
+
+    async with (
+        await KubeCluster.connect(pulse) as cluster,
+        serving(config.health_port, vitals),
+    ):
+        await _wait_for_crd(cluster, config)
+        leader = Leader(cluster, config.operator_namespace, config.identity, pulse)
         reconciler = Reconciler(cluster, memory, config.settings)
-        ready = asyncio.Event()
-        watching = asyncio.create_task(_watch(config, Handlers(queue, memory), ready))
+        watching = asyncio.create_task(_watch(config, Handlers(queue, memory, pulse), ready))
         leading = asyncio.create_task(_lead(config, cluster, leader, queue, reconciler))
         stopped = asyncio.create_task(_signal(ready))
         parts = {watching, leading, stopped}
@@ -59,15 +80,25 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-async def _check_crd(cluster: KubeCluster, config: Config) -> None:
-    """Fail early: kopf would wait silently for a kind that is not there."""
-    try:
-        await list_keys(cluster, config.namespaces[:1])
-    except NotFoundError:
-        raise ConfigError(
-            f"The API server does not know {JOBS.plural}.{JOBS.api_version}: "
-            "install the CRD (helm upgrade, or kubectl apply -f crds/)."
-        ) from None
+async def _wait_for_crd(cluster: KubeCluster, config: Config) -> None:
+    """Fail early: kopf would wait silently for a kind that is not there.
+
+    An API server that is away is waited for: a process that ended would be started again ever more
+    slowly, and be minutes late when the API server is back.
+    """
+    while True:
+        try:
+            await list_keys(cluster, config.namespaces[:1])
+        except UnavailableError as error:
+            log.warning("the API server is out of reach", extra={"error": str(error)})
+            await asyncio.sleep(REACH_AGAIN_SECONDS)
+        except NotFoundError:
+            raise ConfigError(
+                f"The API server does not know {JOBS.plural}.{JOBS.api_version}: "
+                "install the CRD (helm upgrade, or kubectl apply -f crds/)."
+            ) from None
+        else:
+            return
 
 
 async def _watch(config: Config, handlers: Handlers, ready: asyncio.Event) -> None:
@@ -80,7 +111,6 @@ async def _watch(config: Config, handlers: Handlers, ready: asyncio.Event) -> No
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
-        liveness_endpoint=f"http://0.0.0.0:{config.health_port}/healthz",
         ready_flag=ready,
     )
 
@@ -89,7 +119,7 @@ async def _signal(ready: asyncio.Event) -> None:
     """Wait for the signal to end. kopf installs handlers of its own, so ours must come later."""
     stop = asyncio.Event()
     await ready.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
 
@@ -113,7 +143,7 @@ async def _resync(config: Config, cluster: KubeCluster, queue: WorkQueue) -> Non
     """Look at every job now and then: whatever event was missed is made good."""
     while True:
         try:
-            for key in await list_keys(cluster, config.namespaces):
+            for key in (*await list_keys(cluster, config.namespaces), *metrics.JOBS.known()):
                 queue.add(key)
         except ClusterError as error:
             log.warning("resync failed", extra={"error": str(error)})
@@ -126,7 +156,7 @@ def main() -> None:
         config = Config.from_env()
         logs.configure(config.log_level)
         asyncio.run(run(config))
-    except (ConfigError, ClusterError) as error:
+    except (ConfigError, ClusterError, OSError) as error:
         sys.exit(f"rtj-operator: {error}")
 
 

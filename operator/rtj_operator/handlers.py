@@ -10,7 +10,8 @@ from typing import Any
 import kopf
 from rtj_api.names import GROUP, LABEL_JOB, LABEL_JOB_UID, PLURAL, VERSION
 
-from rtj_operator.cluster import COORDINATION, NODE_LEASES, Key
+from rtj_operator.cluster import COORDINATION, JOBS, LEASES, NODE_LEASES, PODS, Key
+from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
 from rtj_operator.parse import parse_heartbeat
 from rtj_operator.queue import WorkQueue
@@ -19,15 +20,17 @@ from rtj_operator.queue import WorkQueue
 class Handlers:
     """Turns watch events into keys."""
 
-    def __init__(self, queue: WorkQueue, memory: Memory) -> None:
+    def __init__(self, queue: WorkQueue, memory: Memory, pulse: Pulse) -> None:
         self._queue = queue
         self._memory = memory
+        self._pulse = pulse
         self._generations: dict[str, int] = {}
         self._news: dict[str, object] = {}
 
     def job(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of a job; our own status writes are no news."""
         meta = body["metadata"]
+        self._pulse.heard(JOBS, meta["namespace"])
         uid, generation = meta["uid"], meta.get("generation", 0)
         if kind == "DELETED":
             self._generations.pop(uid, None)
@@ -40,12 +43,14 @@ class Handlers:
     def pod(self, body: Mapping[str, Any]) -> None:
         """Take an event of a trainer pod."""
         meta = body["metadata"]
+        self._pulse.heard(PODS, meta["namespace"])
         if name := (meta.get("labels") or {}).get(LABEL_JOB):
             self._queue.add(Key(meta["namespace"], name))
 
     def lease(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of any Lease: a node's, a job's, or somebody else's."""
         meta = body["metadata"]
+        self._pulse.heard(LEASES, meta["namespace"])
         renewed = (body.get("spec") or {}).get("renewTime")
         if meta["namespace"] == NODE_LEASES:
             self._memory.silences.seconds(("node", meta["name"]), renewed)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,9 +21,12 @@ from rtj_operator.cluster import (
     RejectedError,
     UnavailableError,
 )
+from rtj_operator.health import Pulse
+from rtj_operator.metrics import REQUESTS
 
 TIMEOUT_SECONDS = 15
 PAGE_SIZE = 500
+METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "delete": "DELETE"}
 REFUSALS = (400, 401, 403, 405, 413, 415, 422)
 
 Query = list[tuple[str, str | int]]
@@ -31,11 +35,12 @@ Query = list[tuple[str, str | int]]
 class KubeCluster:
     """Speaks to the API server that the pod runs in, or that KUBECONFIG names."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, pulse: Pulse | None = None) -> None:
         self._api = api
+        self._pulse = pulse
 
     @classmethod
-    async def connect(cls) -> Self:
+    async def connect(cls, pulse: Pulse | None = None) -> Self:
         """Load the credentials of the environment; they are refreshed as they expire."""
         configuration = client.Configuration()
         try:
@@ -43,7 +48,7 @@ class KubeCluster:
         except config.ConfigException:
             path = os.environ.get("KUBECONFIG")
             await config.load_kube_config(path, client_configuration=configuration)
-        return cls(client.ApiClient(configuration))
+        return cls(client.ApiClient(configuration), pulse)
 
     async def __aenter__(self) -> Self:
         return self
@@ -58,7 +63,7 @@ class KubeCluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         """See `Cluster.get`."""
-        return await self._call("GET", _path(kind, namespace, name))
+        return await self._call("get", kind, _path(kind, namespace, name))
 
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
         """See `Cluster.list`. Pages of 500 keep the memory of both sides flat."""
@@ -68,7 +73,7 @@ class KubeCluster:
             query: Query = [("limit", PAGE_SIZE)]
             query += [("labelSelector", selector)] if selector else []
             query += [("continue", token)] if token else []
-            page = await self._call("GET", _path(kind, namespace), query)
+            page = await self._call("list", kind, _path(kind, namespace), query)
             items += page.get("items") or []
             token = page["metadata"].get("continue") or ""
             if not token:
@@ -79,14 +84,23 @@ class KubeCluster:
         path = _path(kind, namespace)
         # A pod template is the user's: a typo in it must be refused, not dropped.
         query: Query = [("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict")]
-        return await self._call("POST", path, query, manifest)
+        since = time.monotonic()
+        answer = await self._call("create", kind, path, query, manifest)
+        self._changed(kind, namespace, since)
+        return answer
 
     async def replace(
         self, kind: Kind, namespace: str, manifest: Manifest, subresource: str = ""
     ) -> Manifest:
         """See `Cluster.replace`."""
         path = _path(kind, namespace, manifest["metadata"]["name"], subresource)
-        return await self._call("PUT", path, [("fieldManager", FIELD_MANAGER)], manifest)
+        query: Query = [("fieldManager", FIELD_MANAGER)]
+        since = time.monotonic()
+        answer = await self._call("update", kind, path, query, manifest, subresource)
+        old, new = (m.get("metadata", {}).get("resourceVersion") for m in (manifest, answer))
+        if new != old:  # A write that changes nothing makes no event.
+            self._changed(kind, namespace, since)
+        return answer
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """See `Cluster.delete`."""
@@ -96,11 +110,23 @@ class KubeCluster:
             "preconditions": {"uid": uid},
             "propagationPolicy": "Background",
         }
-        await self._call("DELETE", _path(kind, namespace, name), [], options)
+        await self._call("delete", kind, _path(kind, namespace, name), [], options)
+
+    def _changed(self, kind: Kind, namespace: str, since: float) -> None:
+        if self._pulse:
+            self._pulse.changed(kind, namespace, since)
 
     async def _call(
-        self, method: str, path: str, query: Query | None = None, body: Manifest | None = None
+        self,
+        verb: str,
+        kind: Kind,
+        path: str,
+        query: Query | None = None,
+        body: Manifest | None = None,
+        subresource: str = "",
     ) -> Manifest:
+        method = METHODS[verb]
+        resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
         request = await self._api.param_serialize(
             method,
             path,
@@ -109,11 +135,15 @@ class KubeCluster:
             body=body,
             auth_settings=["BearerToken"],
         )
+        code = "none"
         try:
             response = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
             text = await response.read()
+            code = str(response.status)
         except (TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             raise UnavailableError(f"{method} {path}: {error!r}") from error
+        finally:
+            REQUESTS.labels(verb, resource, code).inc()
         answer = _decode(text)
         if response.status < 300:
             return answer

@@ -21,7 +21,8 @@ from rtj_operator.cluster import (
     NotFoundError,
     UnavailableError,
 )
-from rtj_operator.silence import Silences
+from rtj_operator.health import Pulse
+from rtj_operator.metrics import LEADER
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +42,14 @@ class LeadershipLostError(Exception):
 class Leader:
     """Takes and holds the Lease; its renewals also prove that the API server is in reach."""
 
-    def __init__(self, cluster: Cluster, namespace: str, identity: str, silences: Silences) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, identity: str, pulse: Pulse) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._identity = identity
-        self._silences = silences
+        self._pulse = pulse
         self._seen: object = None
         self._seen_at = 0.0
+        self._looked_at = 0.0
 
     async def acquire(self) -> None:
         """Wait until this process leads."""
@@ -55,6 +57,7 @@ class Leader:
             if await self._try():
                 break
             await asyncio.sleep(RENEW_SECONDS)
+        LEADER.set(1)
         log.info("leading", extra={"identity": self._identity})
 
     async def hold(self) -> None:
@@ -88,12 +91,15 @@ class Leader:
         except (ClusterError, TimeoutError) as error:
             log.warning("leader lease", extra={"error": repr(error)})
             if isinstance(error, UnavailableError | TimeoutError):
-                self._silences.interrupted()
+                self._pulse.silences.interrupted()
             return False
-        self._silences.contact()
+        finally:
+            self._pulse.came_round()
+        self._pulse.silences.contact()
         return leads
 
     async def _take_or_renew(self) -> bool:
+        now = self._pulse.clock()
         try:
             lease = await self._cluster.get(LEASES, self._namespace, LEASE_NAME)
         except NotFoundError:
@@ -105,6 +111,9 @@ class Leader:
             }
             await self._cluster.create(LEASES, self._namespace, lease)
             return True
+        if self._seen not in (None, lease["metadata"]["resourceVersion"]):
+            self._pulse.changed(LEASES, self._namespace, self._looked_at)
+        self._looked_at = now
         spec = lease.get("spec") or {}
         if not self._free(lease, spec):
             return False

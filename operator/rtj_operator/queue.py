@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from rtj_operator.cluster import ClusterError, Key
+from rtj_operator.metrics import RECONCILE
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,8 @@ class WorkQueue:
     def __init__(self) -> None:
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
         self._waiting: set[Key] = set()
-        self._working: set[Key] = set()
+        self._working: dict[Key, float] = {}
+        """When each turn that is under way began."""
         self._again: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
@@ -36,6 +39,14 @@ class WorkQueue:
             self._waiting.add(key)
             self._ready.put_nowait(key)
 
+    def depth(self) -> int:
+        """Return how many keys wait for a worker."""
+        return len(self._waiting)
+
+    def longest_turn(self) -> float:
+        """Return the seconds of the turn that has been under way longest; 0 if none is."""
+        return max((time.monotonic() - began for began in self._working.values()), default=0.0)
+
     async def work(self, worker: Worker) -> None:
         """Take turns for ever; run several of these side by side."""
         while True:
@@ -43,16 +54,19 @@ class WorkQueue:
 
     async def _turn(self, key: Key, worker: Worker) -> None:
         self._waiting.discard(key)
-        self._working.add(key)
+        self._working[key] = began = time.monotonic()
         self._cancel_timer(key)
+        result = "error"
         try:
             delay = await worker(key)
+            result = "ok"
             self._failures.pop(key, None)
         except Exception as error:
             # Whatever went wrong with one job must not keep the others from their turns.
             delay = self._failed(key, error)
         finally:
-            self._working.discard(key)
+            del self._working[key]
+            RECONCILE.labels(result).observe(time.monotonic() - began)
         if delay is not None:
             timer = asyncio.get_running_loop().call_later(delay, self._due, key)
             self._timers[key] = timer

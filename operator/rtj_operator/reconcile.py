@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from rtj_api.status import JobStatus
 
+from rtj_operator import metrics
 from rtj_operator.act import RefusedError, announce, perform
 from rtj_operator.cluster import JOBS, Cluster, ClusterError, Key, Manifest, UnavailableError
 from rtj_operator.core.decide import decide
@@ -58,13 +59,16 @@ class Reconciler:
         look = await observe(self._cluster, key, self._memory, self._settings)
         if look is None:
             self._memory.forget(key)
+            metrics.JOBS.forget(key)
             return None
         raw, observed = look
         job = observed.job
         decision = decide(observed, self._now())
         if decision.status != job.status:
             await self._write(raw, decision.status)
+            metrics.count(job.status, decision.status)
             _log_turn(key, job.status, decision.status)
+        metrics.JOBS.saw(key, decision.status)
         if decision.mirrored:
             self._memory.mirrored(key)
         try:

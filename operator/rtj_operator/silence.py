@@ -47,6 +47,14 @@ class Silences:
         """Note that the API server has just failed to answer: all silence counts from here."""
         self._reset = self._clock()
 
+    def since_contact(self) -> float:
+        """Return the seconds since the API server last answered."""
+        return self._clock() - self._contact
+
+    def uninterrupted(self) -> float:
+        """Return for how long the API server has been heard without a gap."""
+        return self._clock() - self._reset
+
     def knows(self, subject: Hashable) -> bool:
         """Whether anything was ever seen of the subject."""
         return subject in self._entries

@@ -27,6 +27,16 @@ EVERY_VALUE: dict[str, Any] = {
     "workers": 2,
     "resyncSeconds": 60,
     "nodeSilenceSeconds": 20,
+    "metrics": {
+        "service": True,
+        "serviceMonitor": {"enabled": True, "labels": {"a": "b"}, "intervalSeconds": 15},
+    },
+    "podDisruptionBudget": {"enabled": True},
+    "networkPolicy": {
+        "enabled": True,
+        "apiServerPorts": [6443],
+        "metricsFrom": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+    },
     "rbac": {"aggregateClusterRoles": False},
     "serviceAccount": {"create": True, "name": "me", "annotations": {"a": "b"}},
     "fullnameOverride": "rtj",
@@ -120,7 +130,8 @@ def test_helm_lint_finds_nothing(tools: Tools) -> None:
 def test_the_api_server_takes_all_that_is_rendered(
     tools: Tools, values: dict[str, Any] | None
 ) -> None:
-    objects = {"apiVersion": "v1", "kind": "List", "items": tools.render(values)}
+    items = [item for item in tools.render(values) if item["kind"] != "ServiceMonitor"]
+    objects = {"apiVersion": "v1", "kind": "List", "items": items}
     flags = ("--dry-run=server", "--validate=strict", "--server-side", "--force-conflicts")
     tools.kubectl("apply", *flags, "--filename=-", stdin=objects)
 
@@ -143,6 +154,10 @@ def test_the_api_server_takes_all_that_is_rendered(
         ({"logLevel": "debug"}, "/logLevel"),
         ({"workers": 0}, "/workers"),
         ({"nodeSilenceSeconds": 5}, "/nodeSilenceSeconds"),
+        ({"metrics": {"serviceMonitor": {"enabled": "yes"}}}, "/metrics/serviceMonitor/enabled"),
+        ({"metrics": {"service": False, "serviceMonitor": {"enabled": True}}}, "/metrics/service"),
+        ({"networkPolicy": {"apiServerPorts": []}}, "/networkPolicy/apiServerPorts"),
+        ({"podDisruptionBudget": {"minAvailable": 1}}, "minAvailable"),
         ({"resources": {"limit": {}}}, "/resources"),
         ({"nodeSelector": {"a": True}}, "/nodeSelector/a"),
     ],
@@ -193,6 +208,64 @@ def test_the_values_reach_the_operator(tools: Tools) -> None:
         "RTJ_HEALTH_PORT": "8080",
     }
     assert pod["serviceAccountName"] == "me"
+
+
+def test_the_probes_ask_whether_it_works_and_whether_it_could(tools: Tools) -> None:
+    (container,) = one(tools.render(), "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
+
+
+def test_prometheus_finds_every_operator_pod_and_keeps_the_labels_of_the_jobs(
+    tools: Tools,
+) -> None:
+    objects = tools.render(EVERY_VALUE)
+    labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    service, monitor = one(objects, "Service"), one(objects, "ServiceMonitor")
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert (
+        monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    )
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] == service["spec"]["ports"][0]["name"]
+    assert endpoint["honorLabels"] is True
+    assert endpoint["interval"] == "15s"
+    assert monitor["metadata"]["labels"]["a"] == "b"
+
+
+def test_by_default_nothing_is_made_that_needs_other_crds_or_a_network_plugin(
+    tools: Tools,
+) -> None:
+    kinds = {item["kind"] for item in tools.render()}
+    assert not kinds & {"ServiceMonitor", "NetworkPolicy"}
+    assert {"Service", "PodDisruptionBudget"} <= kinds
+    without = tools.render({"metrics": {"service": False}})
+    assert "Service" not in {item["kind"] for item in without}
+
+
+def test_a_single_operator_pod_never_stops_a_drain(tools: Tools) -> None:
+    for values in ({"replicas": 1}, {"podDisruptionBudget": {"enabled": False}}):
+        kinds = {item["kind"] for item in tools.render(values)}
+        assert "PodDisruptionBudget" not in kinds
+    objects = tools.render({"replicas": 3})
+    budget = one(objects, "PodDisruptionBudget")["spec"]
+    labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_network_policy_lets_out_to_the_api_server_and_dns_only(tools: Tools) -> None:
+    policy = one(tools.render(EVERY_VALUE), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    out = {(port["protocol"], port["port"]) for rule in policy["egress"] for port in rule["ports"]}
+    assert out == {("TCP", 6443), ("UDP", 53), ("TCP", 53)}
+    (rule,) = policy["ingress"]
+    assert rule["ports"] == [{"port": "health", "protocol": "TCP"}]
+    assert rule["from"] == EVERY_VALUE["networkPolicy"]["metricsFrom"]
+    (rule,) = one(tools.render({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"][
+        "ingress"
+    ]
+    assert "from" not in rule
 
 
 def test_without_a_tag_the_image_is_the_one_of_this_version(tools: Tools) -> None:

@@ -52,7 +52,7 @@ class Operator:
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self._log = log
-        self._health = f"http://127.0.0.1:{environment['RTJ_HEALTH_PORT']}/healthz"
+        self._health = f"http://127.0.0.1:{environment['RTJ_HEALTH_PORT']}/readyz"
         with log.open("w") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "rtj_operator"], env=environment, stderr=output

@@ -28,6 +28,7 @@ from rtj_operator.cluster import (
 )
 from rtj_operator.core.decision import AskForStacks
 from rtj_operator.core.observed import Settings
+from rtj_operator.health import Pulse
 from rtj_operator.kube import KubeCluster
 from rtj_operator.leader import Leader
 from rtj_operator.memory import Memory
@@ -275,8 +276,8 @@ async def test_only_one_leads_and_the_next_takes_over_at_once_when_it_lets_go(
     cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leader, "RENEW_SECONDS", 0.1)
-    silences = Memory().silences
-    one, two = (Leader(cluster, namespace, name, silences) for name in ("one", "two"))
+    pulse = Pulse(Memory().silences)
+    one, two = (Leader(cluster, namespace, name, pulse) for name in ("one", "two"))
     await asyncio.wait_for(one.acquire(), 10)
     waiting = asyncio.create_task(two.acquire())
     holding = asyncio.create_task(one.hold())
@@ -295,9 +296,9 @@ async def test_a_leader_that_died_is_succeeded_when_its_lease_runs_out(
 ) -> None:
     monkeypatch.setattr(leader, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(leader, "DURATION_SECONDS", 2)
-    silences = Memory().silences
-    await Leader(cluster, namespace, "dead", silences).acquire()
+    pulse = Pulse(Memory().silences)
+    await Leader(cluster, namespace, "dead", pulse).acquire()
     loop = asyncio.get_running_loop()
     start = loop.time()
-    await asyncio.wait_for(Leader(cluster, namespace, "heir", silences).acquire(), 20)
+    await asyncio.wait_for(Leader(cluster, namespace, "heir", pulse).acquire(), 20)
     assert loop.time() - start >= 2

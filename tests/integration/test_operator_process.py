@@ -18,6 +18,12 @@ from tests.integration.operator_world import CRD, connect
 pytestmark = pytest.mark.integration
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @pytest.fixture
 async def operator(
     kube_apiserver: Path, kubectl: Callable[..., str], namespace: str
@@ -25,14 +31,11 @@ async def operator(
     """`python -m rtj_operator` that leads."""
     kubectl("apply", "-f", str(CRD))
     kubectl("wait", "--for=condition=Established", "-f", str(CRD), "--timeout=30s")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = {
         **os.environ,
         "KUBECONFIG": str(kube_apiserver),
         "RTJ_OPERATOR_NAMESPACE": namespace,
-        "RTJ_HEALTH_PORT": str(port),
+        "RTJ_HEALTH_PORT": str(free_port()),
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "rtj_operator"),
@@ -80,7 +83,7 @@ async def test_it_ends_when_another_takes_its_lease(
 async def test_it_says_so_when_the_crd_is_missing(kube_apiserver: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _WITHOUT_CRD),
-        env={**os.environ, "KUBECONFIG": str(kube_apiserver)},
+        env={**os.environ, "KUBECONFIG": str(kube_apiserver), "RTJ_HEALTH_PORT": str(free_port())},
         stderr=asyncio.subprocess.PIPE,
     )
     _, said = await asyncio.wait_for(process.communicate(), 60)

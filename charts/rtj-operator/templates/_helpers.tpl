@@ -14,6 +14,11 @@
 {{ .Release.Namespace }}:{{ include "rtj-operator.fullname" . }}
 {{- end }}
 
+{{/* Name of the Service and the ServiceMonitor; names of Services have 63 characters at most. */}}
+{{- define "rtj-operator.metricsName" -}}
+{{ include "rtj-operator.fullname" . | trunc 55 | trimSuffix "-" }}-metrics
+{{- end }}
+
 {{- define "rtj-operator.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- .Values.serviceAccount.name | default (include "rtj-operator.fullname" .) }}
