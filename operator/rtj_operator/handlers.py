@@ -81,13 +81,14 @@ def make_registry(handlers: Handlers) -> kopf.OperatorRegistry:
     def login(**kwargs: Any) -> Any:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
-    def on_job(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
+    # Coroutines, since kopf runs plain functions in threads, and the queue belongs to the loop's.
+    async def on_job(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
         handlers.job(type, body)
 
-    def on_pod(*, body: Mapping[str, Any], **_: Any) -> None:
+    async def on_pod(*, body: Mapping[str, Any], **_: Any) -> None:
         handlers.pod(body)
 
-    def on_lease(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
+    async def on_lease(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
         handlers.lease(type, body)
 
     kopf.on.login(registry=registry)(login)
@@ -104,6 +105,8 @@ def make_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.scanning.disabled = True
     settings.watching.label_selectors["", "v1", "pods"] = LABEL_JOB
-    settings.watching.connect_timeout = 10
+    # A node's network may come up after its pods: a packet lost then is repeated ever more rarely.
+    settings.watching.connect_timeout = 5
+    settings.networking.connect_timeout = 5
     settings.networking.request_timeout = 30
     return settings

@@ -106,25 +106,22 @@ def test_a_builder_that_raises_is_retried_up_to_its_limit_and_no_further(
     assert [a["cause"] for a in status["attempts"]] == ["UserError", "UserError"]
 
 
-def test_a_missing_config_map_is_waited_for_and_named(
-    kube: Kube, namespace: str, operator: None
+@pytest.mark.parametrize(
+    ("kind", "reason", "field"),
+    [
+        ("ConfigMap", "BuilderNotFound", "spec.builder.configMap"),
+        ("PersistentVolumeClaim", "ClaimNotFound", "spec.checkpoint.claimName"),
+    ],
+)
+@pytest.mark.usefixtures("operator")
+def test_what_is_missing_is_named_and_waited_for(
+    kind: str, reason: str, field: str, kube: Kube, namespace: str
 ) -> None:
     objects = load_example("iterator", "early", lambda job: job["spec"].update({"epochs": 20}))
-    late = next(o for o in objects if o["kind"] == "ConfigMap")
+    late = next(o for o in objects if o["kind"] == kind)
     job = submit(kube, namespace, [o for o in objects if o is not late])
-    _wait_for_reason(job, "BuilderNotFound", "spec.builder.configMap", late["metadata"]["name"])
+    _wait_for_reason(job, reason, field, late["metadata"]["name"])
     assert kube.list("pods", namespace, f"resumable.training/job-name={job.name}") == []
-    kube.run("apply", "-n", namespace, "-f", "-", stdin=json.dumps(late))
-    assert job.wait_for_end()["phase"] == "Completed"
-
-
-def test_a_missing_claim_is_waited_for_and_named(
-    kube: Kube, namespace: str, operator: None
-) -> None:
-    objects = load_example("iterator", "early", lambda job: job["spec"].update({"epochs": 20}))
-    late = next(o for o in objects if o["kind"] == "PersistentVolumeClaim")
-    job = submit(kube, namespace, [o for o in objects if o is not late])
-    _wait_for_reason(job, "ClaimNotFound", "spec.checkpoint.claimName", late["metadata"]["name"])
     kube.run("apply", "-n", namespace, "-f", "-", stdin=json.dumps(late))
     assert job.wait_for_end()["phase"] == "Completed"
 

@@ -1,6 +1,8 @@
 """The pod of an attempt: the user's template under what the operator must have."""
 
 import json
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from tests.unit.operator_looks import NOW, commit, decided, look, spec
 pytestmark = pytest.mark.unit
 
 
-def manifest(job_spec: JobSpec, avoid: str | None = None, **status: Any) -> dict[str, Any]:
+def manifest(job_spec: JobSpec, avoid: Sequence[str] = (), **status: Any) -> dict[str, Any]:
     job = Job("ns", "job", "uid", 1, JobStatus(**status), job_spec)
     return pod_manifest(job, job_spec, 3, Settings(), avoid)
 
@@ -134,9 +136,24 @@ def test_a_dead_nodes_pod_does_not_stay_on_the_books_for_five_minutes() -> None:
 def test_only_a_node_that_is_to_blame_is_avoided(
     cause: Cause, reason: Reason, avoided: bool
 ) -> None:
-    last = EndedAttempt(
-        number=1, cause=cause, reason=reason, node_name="bad", start_time=NOW, end_time=NOW
-    )
-    decision = decided(look(status=JobStatus(attempts=[last])))
+    assert avoids(lost("bad", 0, cause=cause, reason=reason)) == ({"bad": 100} if avoided else {})
+
+
+def test_of_nodes_that_failed_the_last_is_avoided_most_and_old_failures_are_forgotten() -> None:
+    history = [lost("a", 700), lost("b", 500), lost("c", 400), lost("b", 300), lost("d", 20)]
+    assert avoids(*history) == {"d": 100, "b": 50, "c": 33}
+
+
+def lost(node: str, seconds_ago: float, **fields: Any) -> EndedAttempt:
+    end = NOW - timedelta(seconds=seconds_ago)
+    ending = {"cause": Cause.PREEMPTED, "reason": Reason.NODE_LOST, **fields}
+    return EndedAttempt(number=1, node_name=node, start_time=end, end_time=end, **ending)
+
+
+def avoids(*attempts: EndedAttempt) -> dict[str, int]:
+    """Return the weight with which the next pod avoids each node."""
+    decision = decided(look(status=JobStatus(attempts=list(attempts))))
     (create,) = [a for a in decision.actions if isinstance(a, CreatePod)]
-    assert ("bad" in json.dumps(create.manifest["spec"]["affinity"])) is avoided
+    node_affinity = create.manifest["spec"]["affinity"].get("nodeAffinity", {})
+    terms = node_affinity.get("preferredDuringSchedulingIgnoredDuringExecution", [])
+    return {term["preference"]["matchFields"][0]["values"][0]: term["weight"] for term in terms}

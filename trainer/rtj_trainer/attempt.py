@@ -142,8 +142,8 @@ def _train(
         state,
         pipeline.position,
         ledger,
-        choice.commit_id,
         constant,
+        choice.commit_id,
     )
     TrainingLoop(
         model, step_function, pipeline.position, progress, ledger, committer, heart, stop

@@ -3,6 +3,7 @@
 import errno
 import logging
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,45 +34,33 @@ class State(Protocol):
         """Write all variables."""
 
 
+@dataclass
 class Committer:
-    """Makes the commits of one attempt.
+    """Makes the commits of one attempt."""
 
-    Args:
-        job: Folder of the job.
-        attempt: Number of the attempt.
-        policy: When to commit, and how many to keep.
-        state: The variables.
-        position: The place in the data, saved with them.
-        ledger: Made durable before each commit.
-        parent: The commit that the attempt started from.
-        constant: The manifest's fields that no step changes.
-    """
+    job: JobDirectory
+    attempt: int
+    policy: CheckpointPolicy
+    """When to commit, and how many to keep."""
+    state: State
+    position: Position
+    """The place in the data, saved with the variables."""
+    ledger: LedgerWriter
+    """Made durable before each commit."""
+    constant: dict[str, Any]
+    """The manifest's fields that no step changes."""
+    last: CommitId | None
+    """Newest commit; at first the one that the attempt started from."""
+    _tried_step: int = field(init=False)
+    _tried_time: float = field(init=False)
 
-    def __init__(
-        self,
-        job: JobDirectory,
-        attempt: int,
-        policy: CheckpointPolicy,
-        state: State,
-        position: Position,
-        ledger: LedgerWriter,
-        parent: CommitId | None,
-        constant: dict[str, Any],
-    ) -> None:
-        self._job = job
-        self._attempt = attempt
-        self._policy = policy
-        self._state = state
-        self._position = position
-        self._ledger = ledger
-        self._constant = constant
-        self._tried_step = parent.step if parent else 0
+    def __post_init__(self) -> None:
+        self._tried_step = self.last.step if self.last else 0
         self._tried_time = time.monotonic()
-        self.last: CommitId | None = parent
 
     def due(self, step: int) -> bool:
         """Return whether the policy wants a commit after this step."""
-        every_steps, every_seconds = self._policy.every_steps, self._policy.every_seconds
+        every_steps, every_seconds = self.policy.every_steps, self.policy.every_seconds
         if every_steps is None and every_seconds is None:
             every_seconds = DEFAULT_EVERY_SECONDS
         if every_steps is not None and step - self._tried_step >= every_steps:
@@ -91,24 +80,24 @@ class Committer:
             OSError: the volume is full or broken; nothing was committed.
         """
         self._tried_step, self._tried_time = progress.step, time.monotonic()
-        commit_id = CommitId(progress.step, self._attempt, final=complete)
-        self._ledger.flush()
+        commit_id = CommitId(progress.step, self.attempt, final=complete)
+        self.ledger.flush()
         now = datetime.now(UTC)
         manifest = Manifest(
             step=progress.step,
             epoch=progress.epoch,
             step_in_epoch=progress.step_in_epoch,
             samples=progress.samples,
-            attempt=self._attempt,
+            attempt=self.attempt,
             parent=str(self.last) if self.last else None,
             time=now,
-            ledger_hash=self._ledger.rolling_hash,
-            state_sha256=self._state.sha256(),
+            ledger_hash=self.ledger.rolling_hash,
+            state_sha256=self.state.sha256(),
             complete=complete,
-            **self._constant,
+            **self.constant,
         )
         began = time.monotonic()
-        manifest = write_commit(self._job, commit_id, manifest, self._write)
+        manifest = write_commit(self.job, commit_id, manifest, self._write)
         self.last = commit_id
         size = sum(record.size for record in manifest.files.values())
         log.info("committed %s: %.1f MB in %.2f s", commit_id, size / 1e6, time.monotonic() - began)
@@ -116,12 +105,12 @@ class Committer:
         return CommitRef(id=str(commit_id), step=progress.step, time=now)
 
     def _write(self, folder: Path) -> None:
-        self._state.write(folder)
-        self._position.save(folder)
+        self.state.write(folder)
+        self.position.save(folder)
 
     def _delete_old(self) -> None:
         try:
-            for commit_id in delete_old_commits(self._job, self._attempt, self._policy.keep):
+            for commit_id in delete_old_commits(self.job, self.attempt, self.policy.keep):
                 log.debug("deleted commit %s", commit_id)
         except OSError as error:
             log.warning("old commits could not be deleted: %s", error)

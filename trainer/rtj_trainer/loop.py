@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rtj_api.heartbeat import FinalRecord, TrainerPhase
@@ -20,28 +21,18 @@ from rtj_trainer.signals import StopRequest
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class TrainingLoop:
     """Trains from a restored position to the end of the job, or until it is asked to stop."""
 
-    def __init__(
-        self,
-        model: Any,
-        step_function: Callable[[Any], Any],
-        position: Position,
-        progress: Progress,
-        ledger: LedgerWriter,
-        committer: Committer,
-        heart: Heart,
-        stop: StopRequest,
-    ) -> None:
-        self._model = model
-        self._step_function = step_function
-        self._position = position
-        self._progress = progress
-        self._ledger = ledger
-        self._committer = committer
-        self._heart = heart
-        self._stop = stop
+    model: Any
+    step_function: Callable[[Any], Any]
+    position: Position
+    progress: Progress
+    ledger: LedgerWriter
+    committer: Committer
+    heart: Heart
+    stop: StopRequest
 
     def run(self) -> None:
         """Train to the end and make the final commit.
@@ -51,69 +42,69 @@ class TrainingLoop:
             SupersededError: a newer attempt exists.
             UserError: the final commit cannot be written.
         """
-        with self._stop.deferred():
-            self._heart.report(phase=TrainerPhase.TRAINING)
+        with self.stop.deferred():
+            self.heart.report(phase=TrainerPhase.TRAINING)
             while not self._at_total():
                 self._check_stop()
-                batch = self._position.next()
+                batch = self.position.next()
                 if batch is None:
                     break
                 self._step(batch.index, batch.element)
-                if not self._at_total() and self._committer.due(self._progress.step):
+                if not self._at_total() and self.committer.due(self.progress.step):
                     self._try_commit()
             self._finish()
 
     def _at_total(self) -> bool:
-        total = self._progress.total_steps
-        return total is not None and self._progress.step >= total
+        total = self.progress.total_steps
+        return total is not None and self.progress.step >= total
 
     def _step(self, index: int, element: Any) -> None:
-        progress = self._progress
+        progress = self.progress
         if index == 0:
             if progress.step:
                 self._log_epoch()
             progress.begin_epoch()
-            for metric in self._model.metrics:
+            for metric in self.model.metrics:
                 metric.reset_state()
-        self._step_function(batches.training_data(element))
+        self.step_function(batches.training_data(element))
         progress.count(batches.count_examples(element))
         ids = batches.ids_of(element)
         digest = batches.sha256_of(element) if ids is None else None
-        self._ledger.append(Entry(progress.step, progress.epoch, ids, digest))
+        self.ledger.append(Entry(progress.step, progress.epoch, ids, digest))
 
     def _log_epoch(self) -> None:
-        results = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        results = {name: float(value) for name, value in self.model.get_metrics_result().items()}
         values = ", ".join(f"{name} {value:.4g}" for name, value in results.items())
-        log.info("epoch %d ended at step %d: %s", self._progress.epoch, self._progress.step, values)
+        log.info("epoch %d ended at step %d: %s", self.progress.epoch, self.progress.step, values)
 
     def _check_stop(self) -> None:
-        self._heart.check_superseded()
-        if not self._stop.requested:
+        self.heart.check_superseded()
+        if not self.stop.requested:
             return
-        if self._committer.last is None and self._progress.step == 0:
+        if self.committer.last is None and self.progress.step == 0:
             raise PreemptedError("stopped at step 0; nothing new to commit")
-        if not self._committer.covers(self._progress.step):
+        if not self.committer.covers(self.progress.step):
             self._try_commit()
         raise PreemptedError(
-            f"stopped at step {self._progress.step}, committed {self._committer.last}"
+            f"stopped at step {self.progress.step}, committed {self.committer.last}"
         )
 
     def _try_commit(self) -> None:
-        self._heart.report(phase=TrainerPhase.SAVING)
+        self.heart.report(phase=TrainerPhase.SAVING)
         try:
-            commit = self._committer.commit(self._progress)
+            commit = self.committer.commit(self.progress)
         except OSError as error:
-            message = f"commit at step {self._progress.step} was skipped: {explain(error)}"
+            message = f"commit at step {self.progress.step} was skipped: {explain(error)}"
             log.warning(message)
             warning = FinalRecord(
                 exit_code=ExitCode.COMPLETED, reason=Reason.COMMIT_SKIPPED, message=message[:2048]
             )
-            self._heart.report(phase=TrainerPhase.TRAINING, warning=warning)
+            self.heart.report(phase=TrainerPhase.TRAINING, warning=warning)
         else:
-            self._heart.report(phase=TrainerPhase.TRAINING, commit=commit, warning=None)
+            self.heart.report(phase=TrainerPhase.TRAINING, commit=commit, warning=None)
 
     def _check_length(self) -> None:
-        step, total = self._progress.step, self._progress.total_steps
+        step, total = self.progress.step, self.progress.total_steps
         if step == 0:
             refuse_empty()
         if total is not None and step < total:
@@ -123,17 +114,17 @@ class TrainingLoop:
             )
 
     def _finish(self) -> None:
-        self._heart.check_superseded()
+        self.heart.check_superseded()
         self._check_length()
         self._log_epoch()
-        self._heart.report(phase=TrainerPhase.SAVING)
+        self.heart.report(phase=TrainerPhase.SAVING)
         # As fit() does at its end; it matters for optimizers that average weights.
-        self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
-        self._progress.steps_per_epoch = self._progress.step_in_epoch
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        self.progress.steps_per_epoch = self.progress.step_in_epoch
         try:
-            commit = self._committer.commit(self._progress, complete=True)
+            commit = self.committer.commit(self.progress, complete=True)
         except OSError as error:
-            message = f"the final commit at step {self._progress.step} failed: {explain(error)}"
+            message = f"the final commit at step {self.progress.step} failed: {explain(error)}"
             raise UserError(Reason.VOLUME_UNUSABLE, message) from error
-        self._progress.total_steps = self._progress.step
-        self._heart.report(commit=commit)
+        self.progress.total_steps = self.progress.step
+        self.heart.report(commit=commit)

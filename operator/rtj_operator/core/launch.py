@@ -12,6 +12,9 @@ from rtj_operator.core.objects import supporting_objects
 from rtj_operator.core.plan import Plan
 from rtj_operator.core.podspec import pod_manifest, pod_name
 
+AVOID_SECONDS = 600
+"""How long a node is held against itself."""
+
 REJECTIONS = (Reason.POD_REJECTED, Reason.POD_NAME_TAKEN)
 
 
@@ -61,16 +64,22 @@ def create_pod(plan: Plan, spec: JobSpec) -> None:
         message = starting_message(attempt.pod_name)
         plan.condition(Condition.RUNNING, False, Reason.WAITING_FOR_PODS, message)
     manifest = pod_manifest(
-        observed.job, spec, attempt.number, observed.settings, node_to_avoid(plan)
+        observed.job, spec, attempt.number, observed.settings, nodes_to_avoid(plan)
     )
     plan.act(EnsureObjects(supporting_objects(observed.job)))
     plan.act(CreatePod(manifest))
 
 
-def node_to_avoid(plan: Plan) -> str | None:
-    """Return the node that the last attempt was lost with, if a node was to blame."""
-    if not plan.status.attempts:
-        return None
-    last = plan.status.attempts[-1]
-    to_blame = last.cause is Cause.HUNG or last.reason in (Reason.NODE_LOST, Reason.EVICTED)
-    return last.node_name if to_blame else None
+def nodes_to_avoid(plan: Plan) -> list[str]:
+    """Return the nodes that attempts were lost with of late, if a node was to blame; newest first.
+
+    Without an end to it, a node that was repaired would stay idle; and of two nodes that fail in
+    turn, the one that failed earlier is the better.
+    """
+    blamed = [
+        ended.node_name
+        for ended in reversed(plan.status.attempts)
+        if ended.cause is Cause.HUNG or ended.reason in (Reason.NODE_LOST, Reason.EVICTED)
+        if (plan.now - ended.end_time).total_seconds() < AVOID_SECONDS and ended.node_name
+    ]
+    return list(dict.fromkeys(blamed))

@@ -4,6 +4,7 @@ The user's podTemplate lies under what the operator sets: it may add anything, a
 what the contract or the Pod Security Standard `restricted` needs.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,9 @@ def trainer_config(job: Job, spec: JobSpec, attempt: int, settings: Settings) ->
 
 
 def pod_manifest(
-    job: Job, spec: JobSpec, attempt: int, settings: Settings, avoid_node: str | None
+    job: Job, spec: JobSpec, attempt: int, settings: Settings, avoid: Sequence[str]
 ) -> Manifest:
-    """Return the pod of an attempt; it prefers any other node to `avoid_node`."""
+    """Return the pod of an attempt; it prefers any node to those in `avoid`, the worst first."""
     template = spec.trainer.pod_template
     under: Fields = template.get("metadata") or {}
     metadata = {
@@ -81,11 +82,11 @@ def pod_manifest(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
-        "spec": _pod_spec(job, spec, config, template.get("spec") or {}, avoid_node),
+        "spec": _pod_spec(job, spec, config, template.get("spec") or {}, avoid),
     }
 
 
-def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, avoid: str | None) -> Fields:
+def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, avoid: Sequence[str]) -> Fields:
     containers = list(under.get("containers") or [])
     theirs: Fields = next((c for c in containers if c.get("name") == TRAINER_CONTAINER), {})
     others = [c for c in containers if c.get("name") != TRAINER_CONTAINER]
@@ -162,18 +163,22 @@ def _tolerations(under: list[Fields]) -> list[Fields]:
     ]
 
 
-def _affinity(under: Fields, avoid: str | None) -> Fields:
-    if avoid is None:
+def _affinity(under: Fields, avoid: Sequence[str]) -> Fields:
+    if not avoid:
         return under
     node = under.get("nodeAffinity") or {}
     preferred = "preferredDuringSchedulingIgnoredDuringExecution"
-    elsewhere = {
-        "weight": 100,
-        "preference": {
-            "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [avoid]}]
-        },
-    }
-    return {**under, "nodeAffinity": {**node, preferred: [*(node.get(preferred) or []), elsewhere]}}
+    elsewhere = [
+        {
+            "weight": max(100 // place, 1),
+            "preference": {
+                "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [name]}]
+            },
+        }
+        for place, name in enumerate(avoid, start=1)
+    ]
+    terms = [*(node.get(preferred) or []), *elsewhere]
+    return {**under, "nodeAffinity": {**node, preferred: terms}}
 
 
 def _volumes(spec: JobSpec) -> list[Fields]:
