@@ -267,6 +267,46 @@ async def test_a_preemption_costs_few_writes(
     assert len(writes) - len(ours) == 2
 
 
+async def test_the_window_of_a_budget_survives_the_api_server_and_a_new_operator(
+    cluster: KubeCluster, namespace: str
+) -> None:
+    await create_inputs(cluster, namespace)
+    policy = {"windowSeconds": 600, "maxDisruptionRestarts": 2}
+    await cluster.create(JOBS, namespace, job_manifest("job", failurePolicy=policy))
+    node = PlayedNode(cluster, namespace, preempted_at={1: 3, 2: 5, 3: 7})
+    playing = asyncio.create_task(node.live())
+    first = Operator(cluster, namespace)
+    status = await first.until(lambda s: s.get("restarts", {}).get("preempted") == 1)
+    assert len(status["restarts"]["disruptionTimes"]) == 1
+    status = await Operator(cluster, namespace).until(lambda s: s["phase"] == "Failed")
+    playing.cancel()
+    assert len(status["restarts"]["disruptionTimes"]) == 2
+    failed = next(c for c in status["conditions"] if c["type"] == "Failed")
+    assert failed["reason"] == "DisruptionLimitExceeded"
+
+
+async def test_a_rule_ends_a_job_with_its_name_in_condition_and_event(
+    cluster: KubeCluster, namespace: str
+) -> None:
+    await create_inputs(cluster, namespace)
+    rule = {
+        "name": "once-is-enough",
+        "action": "Fail",
+        "onTerminationMessage": {"pattern": "^TrainerPreempted: "},
+    }
+    policy = {"rules": [rule]}
+    await cluster.create(JOBS, namespace, job_manifest("job", failurePolicy=policy))
+    node = PlayedNode(cluster, namespace, preempted_at={1: 3})
+    playing = asyncio.create_task(node.live())
+    status = await Operator(cluster, namespace).until(lambda s: s.get("phase") == "Failed")
+    playing.cancel()
+    failed = next(c for c in status["conditions"] if c["type"] == "Failed")
+    assert failed["reason"] == "FailedByRule"
+    assert "spec.failurePolicy.rules[0] (once-is-enough)" in failed["message"]
+    events = await cluster.list(EVENTS, namespace)
+    assert any(e["reason"] == "FailedByRule" and "once-is" in e["message"] for e in events)
+
+
 async def connect_like(cluster: KubeCluster) -> KubeCluster:
     """Open a second connection with the same credentials."""
     return KubeCluster(client.ApiClient(cluster._api.configuration))

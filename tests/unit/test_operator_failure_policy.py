@@ -359,7 +359,7 @@ class TestWindow:
         assert other.status.restarts.disruption_times == lately
 
     def test_status_keeps_as_many_times_as_the_budget_has_and_none_without_a_window(self) -> None:
-        used = Restarts(preempted=1, total=1, disruption_times=self.times(7000, 10))
+        used = Restarts(preempted=9, total=9, disruption_times=self.times(7000, 10))
         kept = after_end(evicted(), self.WINDOW, restarts=used).status.restarts
         assert kept.disruption_times == [*self.times(10), NOW]
         unlimited = after_end(evicted(), rules(windowSeconds=3600)).status.restarts
