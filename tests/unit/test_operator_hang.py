@@ -1,16 +1,20 @@
 """A trainer that stands still is asked for its stacks and replaced; a healthy one never is."""
 
+import asyncio
 import copy
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from rtj_api.heartbeat import Heartbeat, StackDump, TrainerPhase
-from rtj_api.names import Cause, Phase, Reason
+from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_JOB, LABEL_JOB_UID, Cause, Phase, Reason
 from rtj_api.status import Restarts
-from rtj_operator.cluster import LEASES, Kind, Manifest, RejectedError
+from rtj_operator.cluster import LEASES, Key, Kind, Manifest, RejectedError
 from rtj_operator.core.decision import AskForStacks, Decision
 from rtj_operator.core.observed import Observed, Silence
+from rtj_operator.handlers import Handlers
+from rtj_operator.memory import Memory
+from rtj_operator.queue import WorkQueue
 
 from tests.model.world import HANG_SECONDS, JOB, NAMESPACE, Trainer, World
 from tests.unit.operator_looks import (
@@ -210,6 +214,26 @@ class TestInTheLoop:
         trainer_of(world).hung = True
         world.advance(HANG_SECONDS + 45)
         assert world.status().attempts[0].cause is Cause.HUNG
+
+
+async def test_an_answer_is_looked_at_as_soon_as_it_arrives() -> None:
+    queue, seen = WorkQueue(), list[Key]()
+
+    async def worker(key: Key) -> None:
+        seen.append(key)
+
+    handlers = Handlers(queue, Memory())
+    working = asyncio.create_task(queue.work(worker))
+    for told in (beat(10), beat(10), answer(), answer()):
+        meta = {
+            "namespace": "ns",
+            "labels": {LABEL_JOB: "job", LABEL_JOB_UID: "uid"},
+            "annotations": {ANNOTATION_HEARTBEAT: told.model_dump_json(by_alias=True)},
+        }
+        handlers.lease(None, {"metadata": meta})
+        await asyncio.sleep(0.01)
+    working.cancel()
+    assert seen == [Key("ns", "job")] * 2
 
 
 class TestTheHealthyAreNotKilled:
