@@ -50,7 +50,8 @@ async def run(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(number, _end, 0)
 
     def vitals() -> Vitals:
-        return pulse.vitals(queue.longest_turn(), watching=ready.is_set())
+        watching = ready.is_set() and pulse.listening()
+        return pulse.vitals(queue.longest_turn(), watching=watching)
 
     async with (
         await KubeCluster.connect(pulse) as cluster,

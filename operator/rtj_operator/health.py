@@ -40,7 +40,7 @@ class Vitals:
     unreached: float = 0.0
     """Since the API server last answered."""
     watching: bool = True
-    """Whether the CRD was found and the watches were begun."""
+    """Whether the watches have begun, and have told of something where they always can."""
 
 
 def ailments(vitals: Vitals) -> list[str]:
@@ -98,6 +98,14 @@ class Pulse:
         if watch := self._watch(kind, namespace):
             self._heard[watch] = self.clock()
             self._owed.pop(watch, None)
+
+    def listening(self) -> bool:
+        """Whether the watches are known to work.
+
+        In a whole cluster the leader's Lease is there at least; in named namespaces there may be
+        nothing to tell of.
+        """
+        return bool(self._heard or self._watched)
 
     def vitals(self, turn: float, *, watching: bool) -> Vitals:
         """Return all that is known now; the arguments are as in `Vitals`."""

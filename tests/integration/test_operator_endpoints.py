@@ -119,7 +119,7 @@ class MoodyProxy(KillingProxy):
             request.method,
             self._upstream.host + request.path_qs,
             headers=headers,
-            data=await request.read(),
+            data=await request.read() or None,
         ) as answer:
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_HEADERS}
             response = web.StreamResponse(status=answer.status, headers=kept)

@@ -169,6 +169,14 @@ def test_when_the_api_server_is_back_a_watch_has_the_full_time_to_recover() -> N
     assert process.ailments()
 
 
+def test_in_a_whole_cluster_a_watch_must_have_told_of_something() -> None:
+    process = Process()
+    assert not process.pulse.listening()
+    process.pulse.heard(LEASES, "ns")
+    assert process.pulse.listening()
+    assert Process("a").pulse.listening()
+
+
 def test_a_process_is_not_ready_before_it_watches() -> None:
     assert obstacles(Vitals(watching=False, unreached=60)) == ["the watches have not begun"]
     assert obstacles(Vitals(turn=1000))
