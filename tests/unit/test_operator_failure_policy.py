@@ -98,6 +98,11 @@ class TestActions:
         assert "no route to host" in shown.message
         assert "spec.failurePolicy.rules[0] (flaky): Ignore" in shown.message
 
+    def test_the_rule_is_named_however_long_the_trainers_last_words_are(self) -> None:
+        words = final(ExitCode.USER_ERROR, Reason.TRAINER_FAILED, "x" * 2048)
+        decision = after_end(crashed(words), rules(rule("Ignore", ON_ONE, name="n" * 63)))
+        assert decision.status.attempts[0].message.endswith(f"rules[0] ({'n' * 63}): Ignore.")
+
     def test_ignore_goes_on_where_every_budget_is_used_up(self) -> None:
         used = Restarts(user_error=3, preempted=9, no_progress=2, total=12)
         policy = rules(rule("Ignore", ON_ONE), maxDisruptionRestarts=9)
@@ -427,6 +432,17 @@ class TestUnstartable:
     @pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing", "Unschedulable"])
     def test_is_not_one_that_merely_waits(self, reason: str) -> None:
         assert self.stuck(reason, 0).status.attempt
+
+    def test_may_fail_with_more_words_than_status_has_room_for(self) -> None:
+        waiting = Waiting("ErrImagePull", "x" * 10_000)
+        observed = look(
+            pod(phase="Pending", started=False, waiting=waiting),
+            status=running(),
+            silence=Silence(unstartable=600),
+        )
+        failed = condition(decided(observed), Condition.FAILED)
+        assert failed
+        assert "make a new job" in failed.message
 
     def test_names_the_init_container_whose_image_it_is(self) -> None:
         failed = condition(self.stuck("ErrImagePull", 600, "fetch"), Condition.FAILED)

@@ -24,6 +24,9 @@ from rtj_operator.core.observed import Observed
 from rtj_operator.core.plan import Plan
 from rtj_operator.core.progress import identified, mirror_due, mirrored_fields, progressed
 
+ROOM_BEFORE_RULE = 1800
+"""Characters of an ending's message that leave room for the rule that decided about it."""
+
 KEPT_PODS = 3
 """Ended pods of the newest attempts stay for their logs."""
 
@@ -94,7 +97,7 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
         ending = Ending(Cause.SUSPENDED, Reason.SUSPENDED_BY_USER, ending.message, ending.exit_code)
     ruling = ruling_on(ending, plan.observed.pod, spec)
     if ruling and ruling.action is not RuleAction.FAIL:
-        told = f"{ending.message.rstrip(' .')}. {ruling.where}: {ruling.action}."
+        told = f"{ending.message[:ROOM_BEFORE_RULE].rstrip(' .')}. {ruling.where}: {ruling.action}."
         ending = replace(ending, message=told)
     before = plan.status.attempts[-1].committed_step if plan.status.attempts else None
     moved = progressed(plan.observed.beat, before)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.status import MAX_ATTEMPTS_KEPT, EndedAttempt, JobStatus
 
-from rtj_operator.core.classify import Ending
+from rtj_operator.core.classify import MESSAGE_LENGTH, Ending
 from rtj_operator.core.conditions import find, with_condition
 from rtj_operator.core.decision import Action, Decision, Notice
 from rtj_operator.core.observed import Observed
@@ -84,7 +84,7 @@ class Plan:
             number=attempt.number,
             cause=ending.cause,
             reason=ending.reason,
-            message=ending.message,
+            message=ending.message[:MESSAGE_LENGTH],
             exit_code=ending.exit_code,
             node_name=attempt.node_name or (pod.node if pod else None),
             first_step=attempt.first_step,

@@ -25,6 +25,9 @@ IMAGE_PROBLEMS = (
 CREATE_PROBLEMS = ("CreateContainerConfigError", "CreateContainerError")
 HOPELESS = ("InvalidImageName", "ErrImageNeverPull")
 
+LONGEST_WORDS = 1000
+"""Of the kubelet, that leave room for the mend."""
+
 MENDS = {
     "InvalidImageName": "Mend spec.trainer.image",
     "ErrImageNeverPull": (
@@ -81,7 +84,7 @@ def _told(pod: Pod, spec: JobSpec) -> tuple[Reason, str, str]:
     kind, why, container = "", "", ""
     if pod.waiting:
         kind, container = pod.waiting.reason, pod.waiting.container
-        why = f"{kind}: {pod.waiting.message}".rstrip(": .")
+        why = f"{kind}: {pod.waiting.message[:LONGEST_WORDS]}".rstrip(": .")
     if kind in CREATE_PROBLEMS:
         what = f"Container {container or TRAINER_CONTAINER} cannot be created ({why})"
         return Reason.CONTAINER_NOT_CREATED, what, MEND_CONTAINER
