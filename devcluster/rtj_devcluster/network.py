@@ -6,6 +6,7 @@ Two firewall rules keep a strict host from dropping what crosses the bridge.
 """
 
 import contextlib
+from ipaddress import ip_address
 
 from rtj_devcluster.addresses import Addresses
 from rtj_devcluster.errors import CommandFailedError
@@ -28,13 +29,22 @@ def create_bridge(addresses: Addresses) -> None:
     """Make the bridge with the host's address on it, unless it is there."""
     bridge = addresses.bridge
     if not _exists(bridge):
-        run(["ip", "link", "add", bridge, "type", "bridge"])
+        # A bridge without an address of its own has its lowest cable's. It would change when that
+        # node dies, and nobody on the others could reach the API server for some seconds.
+        run(
+            ["ip", "link", "add", bridge, "address", _hardware_address(addresses), "type", "bridge"]
+        )
     prefix = addresses.node_network.prefixlen
     run(["ip", "address", "replace", f"{addresses.gateway}/{prefix}", "dev", bridge])
     run(["ip", "link", "set", bridge, "up"])
     for rule in _firewall_rules(addresses):
         if run(["iptables", "-w", "-C", *rule], check=False).returncode != 0:
             run(["iptables", "-w", "-I", *rule])
+
+
+def _hardware_address(addresses: Addresses) -> str:
+    """Return an address of the locally administered range, made of the gateway's."""
+    return ":".join(f"{part:02x}" for part in (0x02, 0x00, *ip_address(addresses.gateway).packed))
 
 
 def delete_bridge(addresses: Addresses) -> None:

@@ -10,12 +10,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from rtj_devcluster import build, kubebox, slots
 from rtj_devcluster.cluster import Cluster, ClusterOptions
 from rtj_devcluster.errors import CommandFailedError
-from rtj_devcluster.shell import wait_until
+from rtj_devcluster.shell import run, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -236,10 +237,12 @@ def test_a_killed_node_is_silent_at_once_and_untouched_in_the_api_and_comes_back
     folder = pods.folder("data")
     wait_until(ticking(folder), what="the pod writes", timeout=20)
 
+    hardware_address = bridge_address(cluster)
     began = time.monotonic()
     cluster.kill_node(node)
     took = time.monotonic() - began
 
+    assert bridge_address(cluster) == hardware_address, "the other nodes have lost the API server"
     assert not pids_in_cgroup(cluster, node)
     written = ticks(folder)
     pod = json.loads(pods.kubectl("get", "pod", "writer", "-o", "json"))
@@ -254,6 +257,18 @@ def test_a_killed_node_is_silent_at_once_and_untouched_in_the_api_and_comes_back
     pods.start("next", TICK, node=node, claim="data")
     pods.await_ready("next")
     wait_until(ticking(folder), what="a pod writes on the node that came back", timeout=20)
+
+
+def bridge_address(cluster: Cluster) -> str:
+    """Return the hardware address under which nodes know the machine of the control plane."""
+    host = json.loads(cluster.kubectl("config", "view", "-o", "json"))["clusters"][0]["cluster"]
+    address = urlsplit(host["server"]).hostname
+    links = json.loads(run(["ip", "-json", "address"]).stdout)
+    return next(
+        str(link["address"])
+        for link in links
+        if address in [each.get("local") for each in link["addr_info"]]
+    )
 
 
 def pids_in_cgroup(cluster: Cluster, node: str = "") -> list[int]:
