@@ -36,6 +36,7 @@ health.LONGEST_TURN_SECONDS = 2.0
 health.LONGEST_UNREACHED_SECONDS = 6.0
 health.LONGEST_WATCH_SILENCE_SECONDS = 10.0
 """
+RENEWED = {"leaseTransitions": 1}
 STUCK = """
 import asyncio
 async def never(self, key):
@@ -224,7 +225,7 @@ async def test_an_api_server_that_is_away_makes_it_wait_and_not_unhealthy(
         "metadata": {"name": LEASE_NAME},
         "spec": {"holderIdentity": "another", "leaseDurationSeconds": 3600},
     }
-    await cluster.create(LEASES, namespace, lease)
+    held = await cluster.create(LEASES, namespace, lease)
     proxy.away = True
     async with start() as operator:
         await operator.until("/readyz", 503, "the watches have not begun")
@@ -232,7 +233,11 @@ async def test_an_api_server_that_is_away_makes_it_wait_and_not_unhealthy(
         proxy.away = False
         await operator.until("/readyz", 200)
 
-        proxy.away = True
+        proxy.silent = True  # The watch will owe an event when the API server goes.
+        await asyncio.sleep(4)
+        await cluster.replace(LEASES, namespace, {**held, "spec": {**lease["spec"], **RENEWED}})
+        await asyncio.sleep(4)
+        proxy.away, proxy.silent = True, False
         await operator.until("/readyz", 503, "the API server has not answered")
         for _ in range(10):
             assert await operator.get("/healthz") == (200, "ok\n")

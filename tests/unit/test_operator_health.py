@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from rtj_operator import leader
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
 from rtj_operator.health import (
     LONGEST_ROUND_SECONDS,
@@ -15,6 +16,8 @@ from rtj_operator.health import (
 )
 from rtj_operator.queue import WorkQueue
 from rtj_operator.silence import Silences
+
+from tests.model.memory_cluster import MemoryCluster
 
 pytestmark = pytest.mark.unit
 
@@ -138,6 +141,28 @@ def test_in_named_namespaces_each_has_a_watch_of_its_own() -> None:
     process.pulse.heard(JOBS, "b")
     (ailment,) = process.ailments()
     assert "resumabletrainingjobs in a" in ailment
+
+
+async def test_a_process_that_waits_measures_its_watch_by_the_renewals_of_the_leader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leader, "RENEW_SECONDS", 0.001)
+    process, cluster = Process(), MemoryCluster()
+    lease = {
+        "metadata": {"name": leader.LEASE_NAME},
+        "spec": {"holderIdentity": "another", "leaseDurationSeconds": 3600},
+    }
+    held = cluster.put(LEASES.kind, "ns", lease)
+    waiting = asyncio.create_task(leader.Leader(cluster, "ns", "me", process.pulse).acquire())
+    await asyncio.sleep(0.02)
+    process.live(LONG)
+    await asyncio.sleep(0.02)
+    assert process.ailments() == []
+    await cluster.replace(LEASES, "ns", held)
+    await asyncio.sleep(0.02)
+    process.live(LONG)
+    assert process.ailments() == ["the watch of leases has not told of a change for 100 s"]
+    waiting.cancel()
 
 
 def test_what_is_not_watched_is_not_waited_for() -> None:
