@@ -70,10 +70,11 @@ def judge(observed: Observed, spec: JobSpec) -> Verdict:
         return Verdict(Stand.STOPPING, recheck=min(recheck, grace) if pod.node else grace)
     patience, question = hang.until_hung(observed, pod, spec.hang_policy), None
     if patience <= 0:
-        if hang.until_replaced(observed, pod, spec.hang_policy) <= 0:
+        patience = hang.until_replaced(observed, pod, spec.hang_policy)
+        if patience <= 0:
             return Verdict(Stand.ENDED, hang.ending(observed, spec))
-        patience, question = hang.ANSWER_SECONDS, hang.question(observed)
-    recheck = min(recheck, patience)
+        patience, question = min(patience, hang.ANSWER_SECONDS), hang.question(observed)
+    recheck = min(recheck, max(patience, liveness.SHORTEST_RECHECK_SECONDS))
     if beat and is_training(beat):
         return Verdict(Stand.TRAINING, recheck=recheck, question=question)
     reason, message = _waits_for(pod, spec)
