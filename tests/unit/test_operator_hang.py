@@ -104,6 +104,10 @@ class TestAsking:
         decision = decided(still(305, stacks_asked=STANDSTILL))
         assert (asked(decision), deleted(decision)) == ([], [])
 
+    def test_a_look_that_comes_a_moment_early_is_soon_followed_by_the_next(self) -> None:
+        decision = decided(still(309.9, stacks_asked=STANDSTILL))
+        assert (deleted(decision), decision.requeue_after) == ([], 0.5)
+
     def test_once_it_has_answered_it_is_replaced_and_counted(self) -> None:
         decision = decided(still(302, answer(), stacks_asked=STANDSTILL))
         assert deleted(decision) == ["pod-1"]

@@ -71,9 +71,11 @@ def _alive(observed: Observed, pod: Pod, spec: JobSpec, recheck: float) -> Verdi
         return Verdict(Stand.ENDED, unstartable.given_up(observed, pod, spec))
     patience, question = hang.until_hung(observed, pod, spec.hang_policy), None
     if patience <= 0:
-        if hang.until_replaced(observed, pod, spec.hang_policy) <= 0:
+        patience = hang.until_replaced(observed, pod, spec.hang_policy)
+        if patience <= 0:
             return Verdict(Stand.ENDED, hang.ending(observed, spec))
-        patience, question = hang.ANSWER_SECONDS, hang.question(observed)
+        patience, question = min(patience, hang.ANSWER_SECONDS), hang.question(observed)
+    patience = max(patience, liveness.SHORTEST_RECHECK_SECONDS)
     recheck = min(recheck, patience, giving_up or patience)
     if beat and is_training(beat):
         return Verdict(Stand.TRAINING, recheck=recheck, question=question)

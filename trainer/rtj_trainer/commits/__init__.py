@@ -13,6 +13,7 @@ The layout, below `<volume>/<job uid>/`:
     commits/…-final/             the commit at the end of the job
     commits/tmp-…/               a commit being written, or one being deleted; never read
     ledger/000003.jsonl          one line per step that attempt 3 took
+    stacks/000003-….txt          where its threads stood when it hung; no restart reads it
 
 Writing a commit (`writer`):
   1. Files go into `tmp-…`; each is fsynced, then the directory.
