@@ -13,6 +13,7 @@ from rtj_operator.cluster import LEASES, Key, Kind, Manifest, RejectedError
 from rtj_operator.core.decision import AskForStacks, Decision
 from rtj_operator.core.observed import Observed, Silence
 from rtj_operator.handlers import Handlers
+from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
 from rtj_operator.queue import WorkQueue
 
@@ -226,7 +227,8 @@ async def test_an_answer_is_looked_at_as_soon_as_it_arrives() -> None:
     async def worker(key: Key) -> None:
         seen.append(key)
 
-    handlers = Handlers(queue, Memory())
+    memory = Memory()
+    handlers = Handlers(queue, memory, Pulse(memory.silences))
     working = asyncio.create_task(queue.work(worker))
     for told in (beat(10), beat(10), answer(), answer()):
         meta = {
