@@ -1,8 +1,9 @@
 """The node dies, as by a power cut, at ten different moments of one job; the weights never tell.
 
 Each moment is told from what the trainer has put on its volume, which is exact to milliseconds, and
-the node's processes are then all killed. A reference run without a cluster keeps every one of its
-commits, so that not only the final weights are compared but those of each commit that survived.
+the node's processes are then all killed. Once the node is only cut off, and its trainer goes on
+beside its successor until it finds the fence. A reference run without a cluster keeps every one of
+its commits, so that not only the final weights are compared but those of each commit that survived.
 """
 
 import time
@@ -16,12 +17,12 @@ from rtj_demo.jobs import Job, submit
 from rtj_demo.kube import Kube, wait_for
 from rtj_trainer.ledger import committed_trajectory
 
-from tests.e2e.support import commits, final_commit, job_folder, run_reference
+from tests.e2e.support import commits, final_commit, job_folder, run_reference, trainer_pids
 
 pytestmark = pytest.mark.e2e
 
 BUILDER = Path(__file__).parent / "builders" / "moments.py"
-EXAMPLES, BATCH_SIZE, EPOCHS, EVERY = 400, 10, 6, 10
+EXAMPLES, BATCH_SIZE, EPOCHS, EVERY = 400, 10, 10, 10
 EPOCH_STEPS = EXAMPLES // BATCH_SIZE
 TOTAL = EPOCHS * EPOCH_STEPS
 
@@ -66,6 +67,8 @@ class Sight:
 
 
 Moment = Callable[[Sight], bool]
+CUT_OFF = "but only cut off, and training on"
+"""At this moment the node does not die. Its trainer reaches its volume and nothing else."""
 BETWEEN_SECONDS = 0.2
 """Some steps after a commit, and well before the next."""
 MOMENTS: dict[str, Moment] = {
@@ -73,6 +76,7 @@ MOMENTS: dict[str, Moment] = {
     "while starting": Sight.fenced,
     "while restoring": Sight.chose_its_start,
     "before its first commit": Sight.trains,
+    CUT_OFF: Sight.trains,
     "in the middle of a commit": Sight.committing,
     "right after a commit": lambda sight: sight.last_commit() > 0,
     "between two commits": Sight.between_commits,
@@ -127,6 +131,12 @@ def _await_moment(sight: Sight, moment: Moment) -> None:
         time.sleep(0.002)
 
 
+def _await_fenced_off(pod_uid: str) -> None:
+    """Return when a trainer that nobody can reach has ended by itself."""
+    assert trainer_pids(pod_uid), "it had ended before its successor began"
+    wait_for("it to find its successor's fence", lambda: not trainer_pids(pod_uid), 60)
+
+
 @pytest.fixture
 def two_nodes_with_an_operator_each(operator: None, cluster: Any, kube: Kube) -> Iterator[None]:
     """Begin with both, and leave both to the next test, however this one ends."""
@@ -161,7 +171,9 @@ def test_a_node_may_die_at_any_moment(
         )
         node = job.node_name()
         _await_moment(sight, moment)
-        cluster.kill_node(node)
+        stale = job.kube.get("pod", job.pod_name(), job.namespace)["metadata"]["uid"]
+        strike = cluster.partition if name == CUT_OFF else cluster.kill_node
+        strike(node)
         killed = time.monotonic()
         job.wait_until(
             f"the attempt after the kill {name}",
@@ -170,7 +182,11 @@ def test_a_node_may_die_at_any_moment(
             120,
         )
         print(f"killed {name}: next attempt after {time.monotonic() - killed:.1f} s")  # noqa: T201
-        cluster.add_node(node)
+        if name == CUT_OFF:
+            _await_fenced_off(stale)
+            cluster.heal(node)
+        else:
+            cluster.add_node(node)
 
     status = job.wait_for_end()
     assert status["phase"] == "Completed"

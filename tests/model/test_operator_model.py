@@ -382,7 +382,6 @@ class OperatorMachine(RuleBasedStateMachine):
 
 TestOperator = OperatorMachine.TestCase
 TestOperator.settings = settings(
-    max_examples=200,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
