@@ -21,6 +21,7 @@ from rtj_operator.cluster import (
     AlreadyExistsError,
     ConflictError,
     Key,
+    Kind,
     Manifest,
     NotFoundError,
     RejectedError,
@@ -254,10 +255,10 @@ async def test_a_preemption_costs_few_writes(
         writes: list[str] = []
         call = counted._call
 
-        async def counting(method: str, path: str, *rest: Any) -> Manifest:
-            if method != "GET":
-                writes.append(f"{method} {path}")
-            return await call(method, path, *rest)
+        async def counting(verb: str, kind: Kind, path: str, *rest: Any) -> Manifest:
+            if verb not in ("get", "list"):
+                writes.append(f"{verb} {path}")
+            return await call(verb, kind, path, *rest)
 
         monkeypatch.setattr(counted, "_call", counting)
         await operator.until(lambda s: s["phase"] == "Running" and s["attempt"]["number"] == 2)

@@ -48,7 +48,9 @@ __main__.Reconciler.__call__ = never
 class Operator:
     """The operator as a process, asked over HTTP."""
 
-    def __init__(self, namespace: str, kubeconfig: Path, log: Path, code: str = "") -> None:
+    def __init__(
+        self, namespace: str, kubeconfig: Path, log: Path, code: str = "", **environment: str
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -60,6 +62,7 @@ class Operator:
             "KUBECONFIG": str(kubeconfig),
             "RTJ_OPERATOR_NAMESPACE": namespace,
             "RTJ_HEALTH_PORT": str(port),
+            **environment,
         }
 
     async def __aenter__(self) -> Self:
@@ -160,8 +163,8 @@ async def cluster(kube_apiserver: Path) -> AsyncIterator[KubeCluster]:
 def start(proxy: MoodyProxy, namespace: str, tmp_path: Path) -> Callable[..., Operator]:
     """Make an operator behind the proxy; more code may be run in its process beforehand."""
     proxy.write_kubeconfig(tmp_path / "kubeconfig")
-    return lambda code="": Operator(
-        namespace, tmp_path / "kubeconfig", tmp_path / "operator.log", code
+    return lambda code="", **environment: Operator(
+        namespace, tmp_path / "kubeconfig", tmp_path / "operator.log", code, **environment
     )
 
 
@@ -176,7 +179,8 @@ async def test_the_metrics_tell_how_a_job_was_preempted_and_came_to_its_end(
 ) -> None:
     await create_inputs(cluster, namespace)
     node = PlayedNode(cluster, namespace, preempted_at={1: 10})
-    async with start() as operator:
+    # Other tests have left jobs in other namespaces.
+    async with start(RTJ_NAMESPACES=namespace) as operator:
         await operator.until("/readyz", 200)
         playing = asyncio.create_task(node.live())
         await cluster.create(JOBS, namespace, job_manifest("job"))
