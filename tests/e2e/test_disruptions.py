@@ -62,13 +62,7 @@ def test_a_pod_that_is_taken_away_loses_no_step(how: str, kube: Kube, namespace:
     assert status["attempt"]["firstStep"] == ended["committedStep"]
     final = job.wait_for_end()
     assert final["phase"] == "Completed"
-    assert final["restarts"] == {
-        "preempted": 1,
-        "userError": 0,
-        "hung": 0,
-        "noProgress": 0,
-        "total": 1,
-    }
+    assert (final["restarts"]["preempted"], final["restarts"]["total"]) == (1, 1)
 
 
 @pytest.mark.usefixtures("operator")

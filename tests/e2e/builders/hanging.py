@@ -5,6 +5,7 @@ without a cluster can serve as the reference.
 """
 
 import ctypes
+import signal
 import time
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def wait_for_a_peer_that_never_answers() -> None:
 
 def call_a_library_that_never_returns() -> None:
     """Hang as a deadlock in native code does: no other thread of Python runs."""
+    # SIGTERM would end a sleep, and a deadlock it does not.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     ctypes.PyDLL(None).sleep(86_400)
 
 
