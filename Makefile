@@ -8,8 +8,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= dev
-# As many processes as cores; the end-to-end layer shares one cluster and breaks its nodes.
-PARALLEL := --numprocesses auto --dist worksteal
+# A process per core, up to the few for whose TensorFlow or API server there is memory. Not for the
+# end-to-end layer, which shares one cluster and breaks its nodes.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,21 @@ def sigkill_trainer(job: Job) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def run_reference(objects: list[dict[str, Any]], folder: Path) -> Path:
-    """Run a job's trainer here, without a cluster and without a kill; return the job's folder.
+@dataclass(frozen=True)
+class Reference:
+    """A run of a job's trainer here, without a cluster and without a kill."""
+
+    process: subprocess.Popen[bytes]
+    volume: Path
+
+    def finish(self) -> Path:
+        """Wait for its end; return the job's folder."""
+        assert self.process.wait() == 0
+        return self.volume / "reference"
+
+
+def start_reference(objects: list[dict[str, Any]], folder: Path) -> Reference:
+    """Start a reference run, beside the job on the cluster, which mostly waits.
 
     Args:
         objects: The objects of an example: its ConfigMap and its job.
@@ -86,12 +100,11 @@ def run_reference(objects: list[dict[str, Any]], folder: Path) -> Path:
         checkpoint=spec.checkpoint.model_copy(update={"keep": 1000}),
     )
     (folder / "volume").mkdir()
-    subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "rtj_trainer"],
         env={**os.environ, CONFIG_ENV: config.to_json(), POD_UID_ENV: "reference"},
-        check=True,
     )
-    return folder / "volume" / "reference"
+    return Reference(process, config.volume)
 
 
 def _calls(spec: JobSpec) -> dict[str, Any]:

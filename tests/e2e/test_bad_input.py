@@ -1,6 +1,5 @@
 """What a new user gets wrong ends in a condition and an Event that name the field and the mend."""
 
-import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -68,25 +67,37 @@ PERMANENT: dict[str, tuple[Change, str, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("mistake", PERMANENT)
-def test_a_mistake_in_the_builder_is_named_and_never_retried(
-    mistake: str, kube: Kube, namespace: str, operator: None
-) -> None:
-    change, reason, words = PERMANENT[mistake]
-    objects = copy.deepcopy(load_example("iterator", "wrong"))
-    change(objects)
-    job = submit(kube, namespace, objects)
+@pytest.mark.usefixtures("operator")
+def test_mistakes_in_builders_are_named_and_never_retried(kube: Kube, namespace: str) -> None:
+    jobs = []
+    for number, (change, _, _) in enumerate(PERMANENT.values()):
+        objects = load_example("iterator", f"wrong-{number}")
+        change(objects)
+        _name_config_map(objects, f"wrong-{number}")
+        jobs.append(submit(kube, namespace, objects))
+    for job, (mistake, (_, reason, words)) in zip(jobs, PERMANENT.items(), strict=True):
+        for text in _told(job, reason):
+            for word in words:
+                assert word in text, mistake
+        assert job.status()["restarts"]["total"] == 0, mistake
 
-    def told() -> list[str] | None:
-        status = job.status()
-        texts = [c["message"] for c in status.get("conditions", []) if c["reason"] == reason]
-        texts += [e["message"] for e in _events(kube, namespace, job.name) if e["reason"] == reason]
-        return texts if len(texts) >= 2 else None
 
-    for text in wait_for(f"a condition and an Event with reason {reason}", told, 120):
-        for word in words:
-            assert word in text
-    assert job.status()["restarts"]["total"] == 0
+def _name_config_map(objects: list[dict[str, Any]], name: str) -> None:
+    """Give a job a ConfigMap of its own, beside others of the same example."""
+    next(o for o in objects if o["kind"] == "ConfigMap")["metadata"]["name"] = name
+    _job_spec(objects)["builder"]["configMap"]["name"] = name
+
+
+def _told(job: Job, reason: str) -> list[str]:
+    """Return what a condition and an Event with this reason say."""
+
+    def texts() -> list[str] | None:
+        conditions = [c for c in job.status().get("conditions", []) if c["reason"] == reason]
+        events = [e for e in _events(job.kube, job.namespace, job.name) if e["reason"] == reason]
+        told = [each["message"] for each in (*conditions, *events)]
+        return told if conditions and events else None
+
+    return wait_for(f"a condition and an Event with reason {reason}", texts, 120)
 
 
 def test_a_builder_that_raises_is_retried_up_to_its_limit_and_no_further(

@@ -10,7 +10,7 @@ from rtj_demo.jobs import load_example, submit
 from rtj_demo.kube import Kube, wait_for
 from rtj_trainer.ledger import committed_trajectory
 
-from tests.e2e.support import final_commit, job_folder, run_reference, sigkill_trainer
+from tests.e2e.support import final_commit, job_folder, sigkill_trainer, start_reference
 
 pytestmark = pytest.mark.e2e
 
@@ -21,6 +21,7 @@ def test_an_example_killed_in_the_middle_ends_with_the_same_weights(
     example: str, kube: Kube, namespace: str, tmp_path: Path
 ) -> None:
     objects = load_example(example, example)
+    reference = start_reference(objects, tmp_path)
     job = submit(kube, namespace, objects)
     commit = wait_for("a first commit", lambda: job.heartbeat().get("commit"), 120)
     sigkill_trainer(job)
@@ -29,7 +30,6 @@ def test_an_example_killed_in_the_middle_ends_with_the_same_weights(
     assert len(status["attempts"]) == 2
     assert status["attempts"][1]["firstStep"] >= commit["step"]
 
-    reference = run_reference(objects, tmp_path)
-    folder = job_folder(job)
-    assert committed_trajectory(folder) == committed_trajectory(reference)
-    assert final_commit(folder)["stateSha256"] == final_commit(reference)["stateSha256"]
+    folder, expected = job_folder(job), reference.finish()
+    assert committed_trajectory(folder) == committed_trajectory(expected)
+    assert final_commit(folder)["stateSha256"] == final_commit(expected)["stateSha256"]

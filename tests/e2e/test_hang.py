@@ -8,7 +8,7 @@ from rtj_demo.jobs import Job, submit
 from rtj_demo.kube import Kube, wait_for
 from rtj_trainer.ledger import committed_trajectory
 
-from tests.e2e.support import final_commit, job_folder, run_reference
+from tests.e2e.support import final_commit, job_folder, start_reference
 
 pytestmark = pytest.mark.e2e
 
@@ -72,6 +72,7 @@ def test_a_trainer_that_hangs_says_where_and_its_successor_ends_the_job(
     how: str, kube: Kube, namespace: str, tmp_path: Path
 ) -> None:
     file, function = DUMPS[how]
+    reference = start_reference(_objects(how), tmp_path)
     job = submit(kube, namespace, _objects(how))
     status = job.wait_for_end(timeout_seconds=300)
     assert status["phase"] == "Completed"
@@ -89,9 +90,9 @@ def test_a_trainer_that_hangs_says_where_and_its_successor_ends_the_job(
     folder = job_folder(job)
     assert f"in {function}" in (folder / "stacks" / file).read_text()
 
-    reference = run_reference(_objects(how), tmp_path)
-    assert committed_trajectory(folder) == committed_trajectory(reference)
-    assert final_commit(folder)["stateSha256"] == final_commit(reference)["stateSha256"]
+    expected = reference.finish()
+    assert committed_trajectory(folder) == committed_trajectory(expected)
+    assert final_commit(folder)["stateSha256"] == final_commit(expected)["stateSha256"]
 
 
 def _events(job: Job, reason: str) -> list[str]:

@@ -17,7 +17,7 @@ from rtj_demo.jobs import Job, submit
 from rtj_demo.kube import Kube, wait_for
 from rtj_trainer.ledger import committed_trajectory
 
-from tests.e2e.support import commits, final_commit, job_folder, run_reference, trainer_pids
+from tests.e2e.support import commits, final_commit, job_folder, start_reference, trainer_pids
 
 pytestmark = pytest.mark.e2e
 
@@ -193,7 +193,7 @@ def test_a_node_may_die_at_any_moment(
     assert status["restarts"]["preempted"] == len(MOMENTS)
     assert {a["reason"] for a in status["attempts"][:-1]} == {"NodeLost"}
 
-    reference = run_reference(_objects(), tmp_path)
+    reference = start_reference(_objects(), tmp_path).finish()
     assert committed_trajectory(folder) == committed_trajectory(reference)
     assert final_commit(folder)["stateSha256"] == final_commit(reference)["stateSha256"]
     expected = commits(reference)

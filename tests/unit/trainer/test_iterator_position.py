@@ -69,6 +69,19 @@ PIPELINES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "cache, then shuffle": (lambda: data.range(30).cache().shuffle(30).batch(8), "iterator"),
     "shuffle, then cache": (lambda: data.range(30).shuffle(30).cache().batch(8), "replay"),
+    "shuffled twice": (lambda: data.range(30).shuffle(30).shuffle(30).batch(4), "iterator"),
+    "shuffled twice, a little": (
+        lambda: not_ahead(data.range(60).shuffle(9).shuffle(9).batch(8)),
+        "iterator",
+    ),
+    "shuffled in another order, then the same": (
+        lambda: data.range(30).shuffle(30).shuffle(8, reshuffle_each_iteration=False).batch(4),
+        "iterator",
+    ),
+    "beside random numbers": (
+        lambda: data.zip(data.random(seed=3), not_ahead(data.range(30).shuffle(30).batch(8))),
+        "iterator",
+    ),
     "shuffle and filter": (
         lambda: data.range(50).shuffle(50).filter(lambda n: n % 3 == 0).batch(8),
         "iterator",

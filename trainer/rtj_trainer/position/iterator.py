@@ -5,13 +5,15 @@ place with its own iterator. That iterator is dropped with its last element, so 
 and the first read of the next epoch, which prefetching spreads over several batches, holds no place
 at all: restored, the next epochs get the orders of early ones, without an error. So a save is only
 kept if it holds the place of every shuffle. Until it does, batches are read ahead; they are saved
-beside the iterator and given out first.
+beside the iterator and given out first. If no save in a whole epoch does (a small dataset that is
+shuffled twice), nothing is saved, and a restart reads again what was before the position.
 """
 
 import mmap
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +45,19 @@ class IteratorPosition:
         self._generators = generators
         self._iterator: Any = None
         self._ahead: deque[Any] = deque()
+        self._step = 0
+        self._never_whole = False
 
     def start(self, step: int) -> None:
-        """Make an iterator at the beginning; `restore` moves it to `step`."""
-        self._iterator = iter(self._dataset)
+        """Begin at the beginning; `restore` goes to `step`.
+
+        The iterator is made when it is needed, and only once: making it draws from the generators.
+        """
+        self._step = step
 
     def next(self) -> Batch | None:
         """Return the next batch, or None at the end of the last epoch."""
-        numbered = self._ahead.popleft() if self._ahead else next(self._iterator, None)
+        numbered = self._ahead.popleft() if self._ahead else next(self._source(), None)
         if numbered is None:
             return None
         index, element = numbered
@@ -61,51 +68,78 @@ class IteratorPosition:
 
         Raises:
             OSError: they cannot be written.
+            tf.errors.OpError: the next batch cannot be read; training cannot go on either.
         """
-        try:
-            self._write(folder / _PREFIX)
-            while not self._is_whole(folder / _PREFIX) and self._read_ahead():
-                self._write(folder / _PREFIX)
-            if self._ahead:
+        if self._never_whole:
+            return
+        self._never_whole = not self._write_whole(folder / _PREFIX)
+        if self._never_whole:
+            _remove(folder)
+        elif self._ahead:
+            with _writing(folder):
                 _write_elements(folder / _AHEAD, self._ahead)
-        except tf.errors.OpError as error:
-            raise OSError(f"TensorFlow cannot write into {folder}: {error.message}") from error
 
     def restore(self, folder: Path) -> None:
-        """Read back what `save` wrote.
+        """Read back what `save` wrote; if that was nothing, skip what came before the position.
 
         Raises:
             AssertionError: the iterator is not in the files.
             tf.errors.OpError: the iterator does not fit its saved state.
         """
+        if not any(folder.glob(f"{_PREFIX}.*")):
+            self._never_whole = True
+            self._iterator = iter(self._dataset.skip(self._step))
+            return
         self._checkpoint().read(str(folder / _PREFIX)).assert_consumed()
         self._ahead = deque(_read_elements(folder / _AHEAD, self._dataset.element_spec))
 
+    def _source(self) -> Any:
+        if self._iterator is None:
+            self._iterator = iter(self._dataset)
+        return self._iterator
+
     def _checkpoint(self) -> Any:
-        return tf.train.Checkpoint(iterator=self._iterator)
+        return tf.train.Checkpoint(iterator=self._source())
+
+    def _write_whole(self, prefix: Path) -> bool:
+        """Write the iterator with every place in it; return False if a whole epoch has none."""
+        self._write(prefix)
+        while not self._is_whole(prefix):
+            numbered = next(self._source(), None)
+            if numbered is None:
+                return True  # At the end of the last epoch: no shuffle will be asked again.
+            self._ahead.append(numbered)
+            if sum(int(index) == 0 for index, _ in self._ahead) > 1:
+                return False
+            self._write(prefix)
+        return True
 
     def _write(self, prefix: Path) -> None:
-        self._checkpoint().write(str(prefix))
+        with _writing(prefix.parent):
+            self._checkpoint().write(str(prefix))
 
     def _is_whole(self, prefix: Path) -> bool:
         files = prefix.parent.glob(f"{prefix.name}.data-*")
         return self._generators == 0 or sum(map(_count_places, files)) >= self._generators
 
-    def _read_ahead(self) -> bool:
-        """Read one more batch; return False at the end of the last epoch."""
-        numbered = next(self._iterator, None)
-        if numbered is None:
-            return False
-        if sum(int(index) == 0 for index, _ in (*self._ahead, numbered)) > 1:
-            raise AssertionError("no place in a whole epoch at which every shuffle can be saved")
-        self._ahead.append(numbered)
-        return True
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"TensorFlow cannot write into {folder}: {error.message}") from error
 
 
 def _count_places(file: Path) -> int:
     # Not read into memory: with a large shuffle buffer it has gigabytes.
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as content:
         return sum(1 for _ in re.finditer(re.escape(_PLACE), content))
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.glob(f"{_PREFIX}.*"):
+        path.unlink()
 
 
 def _write_elements(path: Path, elements: Iterable[Any]) -> None:

@@ -15,6 +15,7 @@ _DRAWING = {
     "ShuffleDatasetV2": "reshuffle_each_iteration",
     "ShuffleDatasetV3": "reshuffle_each_iteration",
     "ShuffleAndRepeatDatasetV2": "reshuffle_each_iteration",
+    "RandomDataset": "rerandomize_each_iteration",
     "RandomDatasetV2": "rerandomize_each_iteration",
 }
 """Operation -> its attribute that says whether the seeds change with each epoch."""
