@@ -8,9 +8,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= dev
-# A process per core, up to the few for whose TensorFlow or API server there is memory. Not for the
-# end-to-end layer, which shares one cluster and breaks its nodes.
+# A process per core, up to the few for whose TensorFlow or API server there is memory.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+# Tests that break nodes share no cluster: each of two processes has its own, and takes whole files.
+PARALLEL_E2E := $(if $(RTJ_CLUSTER),,--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
@@ -60,7 +61,7 @@ test-integration: setup ## A real kube-apiserver.
 
 .PHONY: test-e2e
 test-e2e: setup ## The dev cluster: real nodes, real deaths.
-	$(BIN)/pytest -m e2e
+	$(BIN)/pytest -m e2e $(PARALLEL_E2E)
 
 .PHONY: test
 test: lint ## All of it; this is what CI runs.

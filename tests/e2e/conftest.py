@@ -1,10 +1,10 @@
 """Fixtures of the end-to-end layer: a real cluster with two nodes that can really die.
 
-``cluster``  ``rtj_devcluster.cluster.Cluster``, one per test session, in good order at the start
+``cluster``  ``rtj_devcluster.cluster.Cluster``, one per worker process, in good order at the start
              of the session: ``kubectl``, ``get``, ``kubeconfig``, ``kill_node``, ``partition``,
              ``heal``, ``drain``, ``delete_node``, ``add_node``. A test that breaks a node mends
              it. ``RTJ_CLUSTER=<name>`` uses the dev cluster of that name, and leaves it running;
-             otherwise the session brings up its own and takes it down.
+             otherwise each worker brings up its own and takes it down.
 ``kube``      kubectl and helm on that cluster, as the demo has them.
 ``operator``  both images are built and on the nodes, and the chart is installed, once.
 ``namespace`` name of a namespace made for this one test, and deleted after it.
@@ -20,11 +20,19 @@ from rtj_demo.install import install_operator
 from rtj_demo.kube import Kube
 from rtj_devcluster.cluster import Cluster, ClusterOptions
 
+LONGEST = ("test_node_death.py", "test_demo.py")
+"""One worker each begins with these; the short ones then fill the gaps."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     kept = os.environ.get("RTJ_CLUSTER")
-    cluster = Cluster(kept or "e2e")
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    cluster = Cluster(kept or (f"e2e-{worker}" if worker else "e2e"))
     try:
         # A cluster that is there already keeps its options.
         cluster.up(None if cluster.exists else ClusterOptions(nodes=2, gpus_per_node=1))
