@@ -143,13 +143,15 @@ def _finish(job: Job, update: Advance) -> None:
 
 
 def _inspect(job: Job) -> dict[str, Any]:
+    folder = f"/var/lib/rtj/{job.uid()}"
     report: dict[str, Any] = json.loads(
         job.kube.run(
             *("exec", "-n", job.namespace, INSPECTOR, "--"),
-            *("python", "-m", "rtj_trainer.ledger", f"/var/lib/rtj/{job.uid()}"),
+            *("python", "-m", "rtj_trainer", "ledger", "check", folder, "--output", "json"),
         )
     )
-    return report
+    found: dict[str, Any] = report["jobs"][0]
+    return found
 
 
 def _judge(killed: dict[str, Any], whole: dict[str, Any], strike: Strike) -> None:

@@ -1,7 +1,7 @@
 """`python -m rtj_trainer`: run one attempt as the environment says, and end with a code that tells.
 
 Nothing is read but `RTJ_CONFIG` and `RTJ_POD_UID`; without a Lease in the configuration it runs
-anywhere.
+anywhere. With arguments it is one of the commands in `rtj_trainer.commands` instead.
 """
 
 import logging
@@ -112,6 +112,10 @@ def _announce(final: FinalRecord, heart: Heart | None) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        from rtj_trainer import commands
+
+        sys.exit(commands.main(sys.argv[1:]))
     code = main()
     logging.shutdown()
     sys.stdout.flush()

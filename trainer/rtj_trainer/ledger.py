@@ -6,27 +6,23 @@ durable before the commit that covers it, so every committed step has its line; 
 commit of an attempt belong to work that was lost, and are ignored. Segments are kept for ever.
 
 A rolling hash over the lines is part of every commit, so two histories are equal exactly when
-their last hashes are.
-
-    python -m rtj_trainer.ledger <volume>/<job uid>
+their last hashes are. `python -m rtj_trainer ledger check` reads it.
 """
 
-import argparse
 import contextlib
 import hashlib
 import json
 import os
-import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rtj_trainer import files
-from rtj_trainer.commits import attempts
+from rtj_trainer.commits import attempts, lineage
 from rtj_trainer.commits.layout import CommitId, JobDirectory
-from rtj_trainer.commits.manifest import read_manifest
+from rtj_trainer.commits.manifest import CommitDamagedError, Manifest, read_manifest
 
 _WRITE_BEHIND = 4 << 20
 EMPTY_HASH = hashlib.sha256(b"").hexdigest()
@@ -112,13 +108,14 @@ def committed_trajectory(job_dir: Path) -> list[Entry]:
         job_dir: `<volume>/<job uid>`.
 
     Raises:
-        ValueError: there is no commit, a line is missing, or the lines do not have the hash that
-            the commit recorded.
+        ValueError: there is no commit, a line is missing or damaged, or the lines do not have the
+            hash that a commit recorded.
+        OSError: a segment cannot be read.
     """
     job = JobDirectory(job_dir)
-    head = _head(job)
+    newest, _ = head(job)
     entries: list[Entry] = []
-    limit: CommitId | None = head
+    limit: CommitId | None = newest
     while limit:
         record = attempts.read_start_record(job, limit.attempt)
         if record is None:
@@ -126,23 +123,42 @@ def committed_trajectory(job_dir: Path) -> list[Entry]:
         first = record.starts_from.step if record.starts_from else 0
         entries[:0] = _segment(job.ledger_segment(limit.attempt), first, limit.step)
         limit = record.starts_from
-    expected = read_manifest(job.commit(head)).ledger_hash
-    actual = EMPTY_HASH
+    recorded = _recorded_hashes(job, newest)
+    actual, agreed = EMPTY_HASH, 0
     for entry in entries:
         actual = roll(actual, entry.line())
-    if actual != expected:
-        raise ValueError(f"the ledger has hash {actual}, but commit {head} recorded {expected}")
+        commit_id, expected = recorded.get(entry.step, (newest, actual))
+        if actual != expected:
+            raise ValueError(
+                f"among steps {agreed + 1} to {entry.step} a line is not what was trained on: the "
+                f"ledger has hash {actual}, but commit {commit_id} recorded {expected}"
+            )
+        if entry.step in recorded:
+            agreed = entry.step
     return entries
 
 
-def _head(job: JobDirectory) -> CommitId:
-    record = attempts.newest_start_record(job, before=10**6)
-    if record:
-        own = [found for found in job.commit_ids() if found.attempt == record.attempt]
-        head = own[-1] if own else record.starts_from
-        if head:
-            return head
+def head(job: JobDirectory) -> tuple[CommitId, Manifest]:
+    """Return the newest commit of the lineage whose manifest can be read.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for commit_id in lineage.candidates(job, before=max(job.fenced_attempts(), default=0) + 1):
+        with contextlib.suppress(CommitDamagedError):
+            return commit_id, read_manifest(job.commit(commit_id))
     raise ValueError(f"{job.root} holds no commit")
+
+
+def _recorded_hashes(job: JobDirectory, newest: CommitId) -> dict[int, tuple[CommitId, str]]:
+    """Return what each readable commit of the lineage up to one recorded, by its step."""
+    recorded: dict[int, tuple[CommitId, str]] = {}
+    line = lineage.candidates(job, before=max(job.fenced_attempts(), default=0) + 1)
+    for commit_id in line[line.index(newest) :]:
+        with contextlib.suppress(CommitDamagedError):
+            manifest = read_manifest(job.commit(commit_id))
+            recorded.setdefault(commit_id.step, (commit_id, manifest.ledger_hash))
+    return recorded
 
 
 def _segment(path: Path, after: int, until: int) -> list[Entry]:
@@ -152,13 +168,20 @@ def _segment(path: Path, after: int, until: int) -> list[Entry]:
         for line in lines:
             if len(found) == len(wanted):
                 break
-            entry = Entry.parse(line)
+            entry = _parse(path, wanted[len(found)], line)
             if entry.step != wanted[len(found)]:
                 raise ValueError(f"{path} has step {entry.step} instead of {wanted[len(found)]}")
             found.append(entry)
     if len(found) != len(wanted):
         raise ValueError(f"{path} ends at step {after + len(found)} instead of {until}")
     return found
+
+
+def _parse(path: Path, step: int, line: bytes) -> Entry:
+    try:
+        return Entry.parse(line)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: the line of step {step} is damaged: {line[:80]!r}") from error
 
 
 def check_each_id_once_per_epoch(
@@ -175,55 +198,28 @@ def check_each_id_once_per_epoch(
             that ends after a number of steps.
 
     Raises:
-        ValueError: names the epoch, and an id that is repeated, missing or unexpected.
+        ValueError: names the epoch, an id that is repeated, missing or unexpected, and its steps.
     """
-    epochs: dict[int, Counter[int | str]] = {}
+    epochs: dict[int, dict[int | str, list[int]]] = {}
     for entry in entries:
         if entry.ids is None:
             raise ValueError(
                 "the pipeline yields no ids; wrap its elements in rtj_trainer.data.Tagged"
             )
-        epochs.setdefault(entry.epoch, Counter()).update(entry.ids)
+        steps = epochs.setdefault(entry.epoch, defaultdict(list))
+        for found in entry.ids:
+            steps[found].append(entry.step)
     whole = set(expected) if expected is not None else set(epochs.get(0, ()))
-    for epoch, counts in epochs.items():
-        repeated = next((found for found, count in counts.items() if count > 1), None)
+    for epoch, steps in epochs.items():
+        repeated = next((found for found, at in steps.items() if len(at) > 1), None)
         if repeated is not None:
-            raise ValueError(f"epoch {epoch} has id {repeated} {counts[repeated]} times")
-        partial = not last_is_whole and epoch == max(epochs)
-        different = counts.keys() - whole if partial else counts.keys() ^ whole
-        if different:
-            raise ValueError(
-                f"epoch {epoch} lacks or adds {len(different)} ids, as {min(different)}"
-            )
-    return {epoch: counts.total() for epoch, counts in epochs.items()}
-
-
-def main() -> int:
-    """Print what a job has committed, as one line of JSON."""
-    parser = argparse.ArgumentParser(prog="python -m rtj_trainer.ledger", description=main.__doc__)
-    parser.add_argument("job_dir", type=Path, help="<volume>/<job uid>")
-    job_dir: Path = parser.parse_args().job_dir
-    try:
-        entries = committed_trajectory(job_dir)
-        head = _head(JobDirectory(job_dir))
-        manifest = read_manifest(JobDirectory(job_dir).commit(head))
-        whole = manifest.complete and manifest.target.get("totalSteps") is None
-        with_ids = bool(entries) and entries[0].ids is not None
-        once = check_each_id_once_per_epoch(entries, last_is_whole=whole) if with_ids else None
-    except (OSError, ValueError) as error:
-        print(f"{job_dir}: {error}", file=sys.stderr)  # noqa: T201 - a command-line tool
-        return 1
-    report = {
-        "commit": str(head),
-        "steps": len(entries),
-        "complete": manifest.complete,
-        "ledgerHash": manifest.ledger_hash,
-        "stateSha256": manifest.state_sha256,
-        "examplesPerEpoch": once,
-    }
-    print(json.dumps(report))  # noqa: T201 - a command-line tool
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            at = steps[repeated]
+            raise ValueError(f"epoch {epoch} has id {repeated} {len(at)} times, at steps {at[:9]}")
+        added = sorted(steps.keys() - whole, key=repr)
+        if added:
+            where = steps[added[0]][0]
+            raise ValueError(f"epoch {epoch} adds {len(added)} ids, as {added[0]} at step {where}")
+        lacking = sorted(whole - steps.keys(), key=repr)
+        if lacking and (last_is_whole or epoch != max(epochs)):
+            raise ValueError(f"epoch {epoch} lacks {len(lacking)} ids, as {lacking[0]}")
+    return {epoch: sum(map(len, steps.values())) for epoch, steps in epochs.items()}

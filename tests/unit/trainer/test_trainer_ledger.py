@@ -83,7 +83,14 @@ def test_a_torn_last_line_is_no_matter(job: JobDirectory) -> None:
 def test_a_changed_line_is_noticed(job: JobDirectory) -> None:
     path = job.ledger_segment(1)
     path.write_bytes(path.read_bytes().replace(b"[2,4]", b"[2,5]"))
-    with pytest.raises(ValueError, match="the ledger has hash"):
+    with pytest.raises(ValueError, match="among steps 1 to 3 a line is not what was trained on"):
+        committed_trajectory(job.root)
+
+
+def test_a_line_that_is_no_line_is_named(job: JobDirectory) -> None:
+    path = job.ledger_segment(2)
+    path.write_bytes(path.read_bytes().replace(b'{"step":5', b'{"stop":5'))
+    with pytest.raises(ValueError, match=r"000002.jsonl: the line of step 5 is damaged"):
         committed_trajectory(job.root)
 
 
@@ -117,9 +124,9 @@ def test_lines_that_could_not_be_written_are_written_later(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("second_epoch", "words"),
     [
-        ((1, 2, 2), "epoch 1 has id 2 2 times"),
-        ((1, 2), "epoch 1 lacks or adds 1 ids, as 3"),
-        ((1, 2, 3, 4), "epoch 1 lacks or adds 1 ids, as 4"),
+        ((1, 2, 2), r"epoch 1 has id 2 2 times, at steps \[2, 2\]"),
+        ((1, 2), "epoch 1 lacks 1 ids, as 3"),
+        ((1, 2, 3, 4), "epoch 1 adds 1 ids, as 4 at step 2"),
     ],
 )
 def test_a_repeated_or_missing_example_is_named(second_epoch: tuple[int, ...], words: str) -> None:

@@ -1,0 +1,229 @@
+"""The commands for a volume, as a user runs them: real processes on real folders."""
+
+import json
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rtj_trainer.commits import attempts
+from rtj_trainer.commits.attempts import StartRecord
+from rtj_trainer.commits.layout import CommitId, JobDirectory
+from rtj_trainer.commits.manifest import Manifest
+from rtj_trainer.commits.writer import write_commit
+from rtj_trainer.ledger import EMPTY_HASH, Entry, LedgerWriter
+
+pytestmark = pytest.mark.unit
+
+BATCHES_PER_EPOCH = 3
+
+
+def attempt(
+    job: JobDirectory,
+    number: int,
+    parent: CommitId | None,
+    steps: range,
+    commits: set[int],
+    rolling_hash: str = EMPTY_HASH,
+) -> dict[int, str]:
+    """Write what an attempt writes; return the hash of the ledger at each of its commits."""
+    attempts.create_fence(job, number, f"pod-{number}")
+    attempts.write_start_record(job, StartRecord(number, parent))
+    writer = LedgerWriter(job.ledger_segment(number), rolling_hash)
+    hashes: dict[int, str] = {}
+    for step in steps:
+        epoch, batch = divmod(step - 1, BATCHES_PER_EPOCH)
+        writer.append(Entry(step, epoch, (2 * batch, 2 * batch + 1), None))
+        if step not in commits:
+            continue
+        writer.flush()
+        hashes[step] = writer.rolling_hash
+        manifest = Manifest(
+            step=step,
+            epoch=epoch,
+            step_in_epoch=batch + 1,
+            samples=2 * step,
+            attempt=number,
+            parent=None,
+            time=datetime(2026, 5, 4, 12, tzinfo=UTC),
+            strategy="index",
+            fingerprint={},
+            ledger_hash=writer.rolling_hash,
+            state_sha256="ab" * 32,
+            complete=step == 2 * BATCHES_PER_EPOCH,
+            target={"epochs": 2, "totalSteps": None},
+        )
+        write_commit(job, CommitId(step, number), manifest, write_state)
+    writer.flush()
+    return hashes
+
+
+def write_state(folder: Path) -> None:
+    (folder / "state.data").write_bytes(b"weights " * 1000)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A job of 2 epochs of 3 batches.
+
+    Attempt 1 was cut off after step 2. It went on to step 5 while attempt 2 went on from step 2,
+    and ended the job.
+    """
+    job = JobDirectory(tmp_path / "volume" / "job-a")
+    job.create()
+    (job.root.parent / "lost+found").mkdir()
+    hashes = attempt(job, 1, None, range(1, 6), commits={2, 4})
+    attempt(job, 2, CommitId(2, 1), range(3, 7), {4, 6}, hashes[2])
+    return job.root.parent
+
+
+def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "rtj_trainer", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def output(*arguments: str | Path, code: int) -> dict[str, Any]:
+    done = run(*arguments, "--output", "json")
+    assert done.returncode == code, done.stderr
+    (job,) = json.loads(done.stdout)["jobs"]
+    found: dict[str, Any] = job
+    return found
+
+
+def test_inspect_shows_attempts_commits_and_the_ledger_of_a_job(volume: Path) -> None:
+    done = run("inspect", volume)
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "goes on from 000000000006-000002" in words
+    assert any(line.endswith("pod-1 from step 0") for line in words)
+    assert any(line.endswith("pod-2 from 000000000002-000001") for line in words)
+    assert [line.split()[0] for line in words if "verified" in line] == [
+        "000000000006-000002",
+        "000000000004-000002",
+        "000000000002-000001",
+        "000000000004-000001",
+    ]
+    assert (
+        "ledger: 6 steps up to 000000000006-000002, 2 epochs of 6 examples, each exactly once"
+        in words
+    )
+
+
+def test_inspect_tells_a_program_the_same(volume: Path) -> None:
+    job = output("inspect", volume / "job-a", code=0)
+    assert job["uid"] == "job-a"
+    assert job["goesOnFrom"] == "000000000006-000002"
+    assert [found["startsFrom"] for found in job["attempts"]] == [None, "000000000002-000001"]
+    assert [found["size"] > 8000 for found in job["commits"]] == [True] * 4
+    assert job["size"] > 32_000
+    assert job["ledger"]["examplesPerEpoch"] == {"0": 6, "1": 6}
+
+
+def test_inspect_names_a_damaged_commit_and_what_the_next_start_does(volume: Path) -> None:
+    job = JobDirectory(volume / "job-a")
+    (job.commit(CommitId(6, 2)) / "state.data").write_bytes(b"weights!" * 1000)
+    (job.commits / "tmp-000000000007-000002").mkdir()
+    done = run("inspect", volume)
+    assert done.returncode == 1
+    assert "DAMAGED: state.data has another content (sha256 differs)" in done.stdout
+    assert "goes on from 000000000004-000002" in done.stdout
+    assert "left by killed writers: tmp-000000000007-000002" in done.stdout
+
+
+def test_inspect_tells_a_commit_that_no_restart_can_reach(volume: Path) -> None:
+    report = output("inspect", volume, code=0)
+    outside = [found["id"] for found in report["commits"] if not found["inLineage"]]
+    assert outside == ["000000000004-000001"]
+
+
+def test_inspect_says_that_a_position_is_lost(volume: Path) -> None:
+    shutil.rmtree(volume / "job-a" / "attempts")
+    (volume / "job-a" / "attempts").mkdir()
+    report = output("inspect", volume, code=1)
+    assert "cannot be restored" in report["problem"]
+
+
+def test_inspect_finds_nothing_wrong_with_a_job_that_has_not_committed(tmp_path: Path) -> None:
+    job = JobDirectory(tmp_path / "job-b")
+    job.create()
+    attempts.create_fence(job, 1, "pod-1")
+    done = run("inspect", job.root)
+    assert done.returncode == 0
+    assert "ended before it trained" in done.stdout
+    assert "nothing committed yet" in done.stdout
+
+
+def test_ledger_check_proves_each_example_once_over_all_attempts(volume: Path) -> None:
+    done = run("ledger", "check", volume / "job-a")
+    assert done.returncode == 0, done.stdout
+    assert "6 steps up to 000000000006-000002" in done.stdout
+    assert "2 epochs of 6 examples, each exactly once" in done.stdout
+    assert "ab" * 32 in done.stdout
+
+
+def test_ledger_check_says_where_an_example_was_used_twice(tmp_path: Path) -> None:
+    job = JobDirectory(tmp_path / "job")
+    job.create()
+    hashes = attempt(job, 1, None, range(1, 4), commits={2})
+    repeated = Entry(3, 0, (0, 4), None)
+    attempt(job, 2, CommitId(2, 1), range(0), set())
+    writer = LedgerWriter(job.ledger_segment(2), hashes[2])
+    writer.append(repeated)
+    writer.flush()
+    _commit_with(job, CommitId(3, 2), writer.rolling_hash)
+    report = output("ledger", "check", job.root, code=1)
+    assert report["problem"] == "epoch 0 has id 0 2 times, at steps [1, 3]"
+
+
+def _commit_with(job: JobDirectory, commit_id: CommitId, rolling_hash: str) -> None:
+    manifest = Manifest(
+        step=commit_id.step,
+        epoch=0,
+        step_in_epoch=commit_id.step,
+        samples=0,
+        attempt=commit_id.attempt,
+        parent=None,
+        time=datetime(2026, 5, 4, 12, tzinfo=UTC),
+        strategy="index",
+        fingerprint={},
+        ledger_hash=rolling_hash,
+        state_sha256="",
+        target={},
+    )
+    write_commit(job, commit_id, manifest, write_state)
+
+
+def test_ledger_check_says_between_which_commits_the_ledger_was_changed(volume: Path) -> None:
+    segment = JobDirectory(volume / "job-a").ledger_segment(2)
+    segment.write_bytes(segment.read_bytes().replace(b'"step":4,"epoch":1', b'"step":4,"epoch":0'))
+    report = output("ledger", "check", volume / "job-a", code=1)
+    assert report["problem"].startswith("among steps 3 to 4 a line is not what was trained on")
+
+
+def test_ledger_check_names_the_segment_that_is_missing(volume: Path) -> None:
+    JobDirectory(volume / "job-a").ledger_segment(1).unlink()
+    done = run("ledger", "check", volume / "job-a")
+    assert done.returncode == 1
+    assert "ledger/000001.jsonl: No such file" in done.stdout
+
+
+def test_a_folder_without_jobs_is_a_usage_error(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        done = run("inspect", folder)
+        assert done.returncode == 2
+        assert str(folder) in done.stderr
+        assert not done.stdout
+
+
+def test_the_commands_do_not_load_tensorflow(volume: Path) -> None:
+    for arguments in (["inspect", str(volume)], ["ledger", "check", str(volume)]):
+        script = (
+            "import runpy, sys; sys.argv[1:] = " + repr(arguments) + "\n"
+            "try: runpy.run_module('rtj_trainer', run_name='__main__')\n"
+            "except SystemExit as end: assert not end.code, end.code\n"
+            "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
