@@ -306,7 +306,7 @@ def test_commits_without_any_attempt_are_never_a_start_from_scratch(job: JobDire
     commit(job, 10, 1)
     shutil.rmtree(job.attempts)
     job.create()
-    with pytest.raises(PermanentError, match="says nothing about them"):
+    with pytest.raises(PermanentError, match="does not say where it belongs"):
         start(job, 2)
 
 

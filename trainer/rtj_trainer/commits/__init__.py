@@ -17,7 +17,7 @@ The layout, below `<volume>/<job uid>/`:
 
 Writing a commit (`writer`):
   1. Files go into `tmp-…`; each is fsynced, then the directory.
-  2. The manifest, with size and sha256 of each file, is written and fsynced last.
+  2. The manifest, with size and sha256 of each file and of itself, is written and fsynced last.
   3. The fence is checked; the directory is renamed to its final name; the parent is fsynced.
 A kill before the rename leaves only a `tmp-…` folder, which the next attempt removes. A power loss
 after the rename cannot expose a partial file, because everything was durable before. If a disk lies

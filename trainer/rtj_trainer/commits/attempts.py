@@ -1,11 +1,11 @@
 """The fence and the start record: who may write, and what it goes on from."""
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rtj_trainer import files
 from rtj_trainer.commits.layout import CommitId, JobDirectory
+from rtj_trainer.commits.sealed import seal, unseal
 from rtj_trainer.errors import SupersededError
 
 
@@ -17,10 +17,6 @@ class StartRecord:
     starts_from: CommitId | None
 
 
-def _document(**fields: object) -> bytes:
-    return (json.dumps(fields, sort_keys=True) + "\n").encode()
-
-
 def create_fence(job: JobDirectory, attempt: int, pod_uid: str) -> None:
     """Take the attempt number for this process, for ever.
 
@@ -30,7 +26,7 @@ def create_fence(job: JobDirectory, attempt: int, pod_uid: str) -> None:
     check_fence(job, attempt)
     created = files.create_exclusively(
         job.fence(attempt),
-        _document(attempt=attempt, podUid=pod_uid, time=datetime.now(UTC).isoformat()),
+        seal({"attempt": attempt, "podUid": pod_uid, "time": datetime.now(UTC).isoformat()}),
     )
     if not created:
         raise SupersededError(
@@ -59,7 +55,7 @@ def write_start_record(job: JobDirectory, record: StartRecord) -> None:
     """
     check_fence(job, record.attempt)
     starts_from = str(record.starts_from) if record.starts_from else None
-    files.create_exclusively(job.start_record(record.attempt), _document(startsFrom=starts_from))
+    files.create_exclusively(job.start_record(record.attempt), seal({"startsFrom": starts_from}))
 
 
 def read_start_record(job: JobDirectory, attempt: int) -> StartRecord | None:
@@ -70,7 +66,7 @@ def read_start_record(job: JobDirectory, attempt: int) -> StartRecord | None:
     """
     path = job.start_record(attempt)
     try:
-        value = json.loads(path.read_bytes())["startsFrom"]
+        value = unseal(path.read_bytes())["startsFrom"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -73,7 +73,7 @@ def choose(job: JobDirectory, attempt: int, expected_step: int) -> Choice:
     """
     try:
         names = candidates(job, attempt)
-        recorded = attempts.newest_start_record(job, attempt) is not None
+        orphans = [found for found in job.commit_ids() if _is_orphan(job, found)]
     except ValueError as error:
         raise _lost(job, str(error)) from error
     rejected: list[Rejected] = []
@@ -89,9 +89,16 @@ def choose(job: JobDirectory, attempt: int, expected_step: int) -> Choice:
         raise _lost(job, f"none of {len(rejected)} commits verifies ({reasons})")
     if expected_step > 0:
         raise _lost(job, f"the job had committed step {expected_step}, but no commit is there")
-    if job.commit_ids() and not recorded:
-        raise _lost(job, f"{job.commits} holds commits, but {job.attempts} says nothing about them")
+    if orphans:
+        raise _lost(
+            job, f"commit {orphans[-1]} is there, but {job.attempts} does not say where it belongs"
+        )
     return Choice(None, None)
+
+
+def _is_orphan(job: JobDirectory, commit_id: CommitId) -> bool:
+    """Return whether a commit's attempt has no start record, without which it never commits."""
+    return attempts.read_start_record(job, commit_id.attempt) is None
 
 
 def _lost(job: JobDirectory, what: str) -> PermanentError:

@@ -8,7 +8,8 @@ from pydantic import Field, ValidationError
 from rtj_api.wire import WireModel
 
 from rtj_trainer import files
-from rtj_trainer.commits.layout import MANIFEST
+from rtj_trainer.commits.layout import MANIFEST, CommitId
+from rtj_trainer.commits.sealed import seal, unseal
 
 
 class CommitDamagedError(Exception):
@@ -56,18 +57,31 @@ def describe_files(folder: Path) -> dict[str, FileRecord]:
     }
 
 
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a commit's manifest, and fsync it."""
+    files.write_file(folder / MANIFEST, seal(manifest.model_dump(mode="json", by_alias=True)))
+
+
 def read_manifest(folder: Path) -> Manifest:
-    """Return a commit's manifest, unverified.
+    """Return a commit's manifest; the files that it speaks for are not looked at.
 
     Raises:
-        CommitDamagedError: it is missing or unreadable.
+        CommitDamagedError: it is missing, unreadable, changed, or of another commit.
     """
     try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        manifest = Manifest.model_validate(unseal((folder / MANIFEST).read_bytes()))
     except OSError as error:
         raise CommitDamagedError(f"{MANIFEST} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise CommitDamagedError(f"{MANIFEST} is not valid: {error.errors()[0]['msg']}") from error
+    except ValueError as error:
+        raise CommitDamagedError(f"{MANIFEST} is not valid: {error}") from error
+    commit_id = CommitId.parse(folder.name)
+    if commit_id and (commit_id.step, commit_id.attempt) != (manifest.step, manifest.attempt):
+        raise CommitDamagedError(
+            f"{MANIFEST} is of another commit, step {manifest.step} of attempt {manifest.attempt}"
+        )
+    return manifest
 
 
 def verify_commit(folder: Path) -> Manifest:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rtj_trainer import files
 from rtj_trainer.commits.attempts import check_fence
-from rtj_trainer.commits.layout import MANIFEST, TEMPORARY_PREFIX, CommitId, JobDirectory
-from rtj_trainer.commits.manifest import Manifest, describe_files
+from rtj_trainer.commits.layout import TEMPORARY_PREFIX, CommitId, JobDirectory
+from rtj_trainer.commits.manifest import Manifest, describe_files, write_manifest
 
 
 def write_commit(
@@ -38,7 +38,7 @@ def write_commit(
             files.fsync_file(path)
         files.fsync_directory(folder)
         manifest = manifest.model_copy(update={"files": describe_files(folder)})
-        files.write_file(folder / MANIFEST, manifest.model_dump_json(by_alias=True).encode())
+        write_manifest(folder, manifest)
         files.fsync_directory(folder)
         check_fence(job, commit_id.attempt)
         files.rename_directory(folder, job.commit(commit_id))

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from rtj_api.names import Reason
 
+from rtj_trainer.errors import UserError
 from rtj_trainer.preflight.strategy import refuse, refuse_empty
 
 
@@ -19,19 +21,22 @@ def probe(dataset: Any, strategy: str, folder: Path) -> None:
 
     Raises:
         PermanentError: the dataset is refused.
+        UserError: the volume is full or broken.
     """
     iterator = iter(dataset.enumerate())
     if next(iterator, None) is None:
         refuse_empty()
     if strategy != "iterator":
         return
-    folder.mkdir()
     try:
+        folder.mkdir()
         tf.train.Checkpoint(iterator=iterator).write(str(folder / "probe"))
     except (tf.errors.UnimplementedError, tf.errors.FailedPreconditionError) as error:
         line = error.message.splitlines()[0]
         refuse([f"TensorFlow cannot save its iterator: {line}; replace that operation"])
     except NotImplementedError as error:
         refuse([f"TensorFlow cannot save its iterator: {error}"])
+    except (OSError, tf.errors.ResourceExhaustedError) as error:
+        raise UserError(Reason.VOLUME_UNUSABLE, f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
