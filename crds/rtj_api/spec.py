@@ -142,6 +142,15 @@ class CheckpointPolicy(WireModel):
         le=1000,
         description="How many of the newest commits to keep. Default: 3, at least 2.",
     )
+    keep_every_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description=(
+            "Of every this many steps keep one commit for good, beside the newest: the first at or "
+            "after each multiple. Nothing deletes them, so the claim must have room. Default: none."
+        ),
+    )
 
 
 class Trainer(WireModel):

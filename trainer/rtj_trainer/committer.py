@@ -110,7 +110,8 @@ class Committer:
 
     def _delete_old(self) -> None:
         try:
-            for commit_id in delete_old_commits(self.job, self.attempt, self.policy.keep):
+            keep, every_steps = self.policy.keep, self.policy.keep_every_steps
+            for commit_id in delete_old_commits(self.job, self.attempt, keep, every_steps):
                 log.debug("deleted commit %s", commit_id)
         except OSError as error:
             log.warning("old commits could not be deleted: %s", error)

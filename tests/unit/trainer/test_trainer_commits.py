@@ -321,6 +321,19 @@ def test_retention_keeps_the_newest_and_drops_dead_branches(job: JobDirectory) -
     assert job.commit_ids() == [CommitId(20, 1), CommitId(30, 2)]
 
 
+def test_one_commit_of_every_so_many_steps_is_kept_for_good(job: JobDirectory) -> None:
+    start(job, 1)
+    for step in (4, 9, 12, 16, 20, 25):
+        commit(job, step, 1)
+        retention.delete_old_commits(job, 1, keep=2, every_steps=10)
+    assert [found.step for found in job.commit_ids()] == [12, 20, 25]
+    assert start(job, 2) == CommitId(25, 1)
+    for step in (29, 30, 33, 37, 47):
+        commit(job, step, 2)
+        retention.delete_old_commits(job, 2, keep=2, every_steps=10)
+    assert [found.step for found in job.commit_ids()] == [12, 20, 30, 37, 47]
+
+
 def test_nothing_is_deleted_while_the_newest_commit_does_not_verify(job: JobDirectory) -> None:
     start(job, 1)
     for step in (10, 20, 30):

@@ -35,6 +35,7 @@ start record, and then it was not stale. The next attempt restores the first com
 whose manifest verifies, records that choice, and only then trains.
 
 Deleting (`retention`). A commit is deleted only once `keep` newer ones are in the lineage and the
-newest of them was read back and verified. It is renamed to `tmp-…` first, so that a half-deleted
+newest of them was read back and verified, and never if it is the first at or after a multiple of
+`keepEverySteps`. It is renamed to `tmp-…` first, so that a half-deleted
 commit is never mistaken for a whole one.
 """

@@ -1,6 +1,7 @@
 """Deletes what nothing can need any more."""
 
 import shutil
+from collections.abc import Sequence
 
 from rtj_trainer import files
 from rtj_trainer.commits.attempts import check_fence
@@ -23,11 +24,19 @@ def remove_leftovers(job: JobDirectory, attempt: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def delete_old_commits(job: JobDirectory, attempt: int, keep: int) -> list[CommitId]:
-    """Keep the newest `keep` commits of the attempt's lineage; return the ids of the deleted.
+def delete_old_commits(
+    job: JobDirectory, attempt: int, keep: int, every_steps: int | None = None
+) -> list[CommitId]:
+    """Keep the newest commits of the attempt's lineage, and milestones; return the deleted ids.
 
     Commits outside the lineage that no newer attempt wrote are deleted too: nothing can restore
     them. Nothing is deleted unless the newest commit verifies.
+
+    Args:
+        job: Folder of the job.
+        attempt: Number of the running attempt.
+        keep: How many of the newest commits to keep.
+        every_steps: Keep the first commit at or after each multiple of this, too.
 
     Raises:
         SupersededError: a newer attempt exists; what to keep is its decision.
@@ -39,7 +48,7 @@ def delete_old_commits(job: JobDirectory, attempt: int, keep: int) -> list[Commi
         verify_commit(job.commit(lineage[0]))
     except CommitDamagedError:
         return []
-    kept = set(lineage[:keep])
+    kept = {*lineage[:keep], *milestones(lineage, every_steps)}
     doomed = [found for found in job.commit_ids() if found not in kept and found.attempt <= attempt]
     for commit_id in doomed:
         check_fence(job, attempt)
@@ -47,3 +56,19 @@ def delete_old_commits(job: JobDirectory, attempt: int, keep: int) -> list[Commi
         files.rename_directory(job.commit(commit_id), grave)
         shutil.rmtree(grave, ignore_errors=True)
     return doomed
+
+
+def milestones(lineage: Sequence[CommitId], every_steps: int | None) -> list[CommitId]:
+    """Return the first commit at or after each multiple of some steps.
+
+    Commits of a lineage that were deleted were none, so what is one stays one.
+    """
+    if every_steps is None:
+        return []
+    found: list[CommitId] = []
+    reached = 0
+    for commit_id in sorted(lineage):
+        if commit_id.step // every_steps > reached:
+            reached = commit_id.step // every_steps
+            found.append(commit_id)
+    return found
