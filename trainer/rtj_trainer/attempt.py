@@ -154,6 +154,7 @@ def _train(
         ledger,
         constant,
         choice.commit_id,
+        tell=lambda commit: heart.report(commit=commit, warning=None),
     )
     TrainingLoop(
         model, step_function, pipeline.position, progress, ledger, committer, heart, stop
@@ -195,7 +196,7 @@ def _restore(
     folder: Path = job.commit(choice.commit_id)
     state.restore(folder)
     position.restore(folder)
-    restored = state.sha256()
+    restored = state.capture().sha256()
     if restored != choice.manifest.state_sha256:
         raise PermanentError(
             Reason.POSITION_LOST,

@@ -1,8 +1,18 @@
-"""Decides when to commit, and puts a commit together from its parts."""
+"""Decides when to commit, takes the state between two steps, and has it written beside training.
+
+Everything that a commit holds is taken between two steps: the values of the variables, the saved
+position, the ledger's hash. A thread then writes it, so a step waits only for the taking. At most
+one commit is being written: the next one waits for it. That makes `everySteps` a bound on what a
+kill can cost. `everySeconds` says how much work is worth a commit, so on a slow volume a commit
+that is due by it alone is put off instead, and training does not wait.
+"""
 
 import errno
 import logging
+import shutil
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +21,7 @@ from typing import Any, Protocol
 from rtj_api.heartbeat import CommitRef
 from rtj_api.spec import CheckpointPolicy
 
-from rtj_trainer.commits.layout import CommitId, JobDirectory
+from rtj_trainer.commits.layout import TEMPORARY_PREFIX, CommitId, JobDirectory
 from rtj_trainer.commits.manifest import Manifest
 from rtj_trainer.commits.retention import delete_old_commits
 from rtj_trainer.commits.writer import write_commit
@@ -24,14 +34,30 @@ DEFAULT_EVERY_SECONDS = 60
 log = logging.getLogger(__name__)
 
 
-class State(Protocol):
-    """What a commit needs of `rtj_trainer.state.TrainingState`."""
+class CommitFailedError(Exception):
+    """A commit could not be written; the volume is full or broken, and holds nothing of it."""
+
+    def __init__(self, step: int, error: OSError) -> None:
+        super().__init__(f"commit at step {step}: {error}")
+        self.step = step
+        self.why = explain(error)
+
+
+class Snapshot(Protocol):
+    """What a commit needs of `rtj_trainer.state.Snapshot`."""
 
     def sha256(self) -> str:
         """Return the digest of all variables."""
 
     def write(self, folder: Path) -> None:
         """Write all variables."""
+
+
+class State(Protocol):
+    """What a commit needs of `rtj_trainer.state.TrainingState`."""
+
+    def capture(self) -> Snapshot:
+        """Return all variables as they are now."""
 
 
 @dataclass
@@ -50,9 +76,15 @@ class Committer:
     constant: dict[str, Any]
     """The manifest's fields that no step changes."""
     last: CommitId | None
-    """Newest commit; at first the one that the attempt started from."""
+    """Newest durable commit; at first the one that the attempt started from."""
+    tell: Callable[[CommitRef], None]
+    """Told of each commit once it is durable, by the thread that wrote it."""
     _tried_step: int = field(init=False)
     _tried_time: float = field(init=False)
+    _writing: "Future[None] | None" = field(init=False, default=None)
+    _writer: ThreadPoolExecutor = field(
+        init=False, default_factory=lambda: ThreadPoolExecutor(1, "commit")
+    )
 
     def __post_init__(self) -> None:
         self._tried_step = self.last.step if self.last else 0
@@ -60,29 +92,44 @@ class Committer:
 
     def due(self, step: int) -> bool:
         """Return whether the policy wants a commit after this step."""
-        every_steps, every_seconds = self.policy.every_steps, self.policy.every_seconds
-        if every_steps is None and every_seconds is None:
+        return self._due_by_steps(step) or self._due_by_seconds(step)
+
+    def _due_by_steps(self, step: int) -> bool:
+        every_steps = self.policy.every_steps
+        return every_steps is not None and step - self._tried_step >= every_steps
+
+    def _due_by_seconds(self, step: int) -> bool:
+        every_seconds = self.policy.every_seconds
+        if every_seconds is None and self.policy.every_steps is None:
             every_seconds = DEFAULT_EVERY_SECONDS
-        if every_steps is not None and step - self._tried_step >= every_steps:
-            return True
-        elapsed = time.monotonic() - self._tried_time
-        return every_seconds is not None and elapsed >= every_seconds and step > self._tried_step
+        if every_seconds is None or step <= self._tried_step:
+            return False
+        return time.monotonic() - self._tried_time >= every_seconds
+
+    def puts_off(self, step: int) -> bool:
+        """Return whether a commit that is due is put off, since another is being written."""
+        writing = self._writing is not None and not self._writing.done()
+        return writing and not self._due_by_steps(step)
+
+    @property
+    def tried_step(self) -> int:
+        """Step of the newest commit that was begun, or that the attempt started from."""
+        return self._tried_step
 
     def covers(self, step: int) -> bool:
-        """Return whether the newest commit holds this step already."""
+        """Return whether the newest durable commit holds this step already."""
         return self.last is not None and self.last.step == step
 
-    def commit(self, progress: Progress, complete: bool = False) -> CommitRef:
-        """Commit the state after the last step.
+    def begin(self, progress: Progress, complete: bool = False) -> None:
+        """Take the state after the last step, and begin to write it.
+
+        The commit before must have been settled.
 
         Raises:
-            SupersededError: a newer attempt exists; nothing was committed.
-            OSError: the volume is full or broken; nothing was committed.
+            CommitFailedError: the position could not be saved.
         """
         self._tried_step, self._tried_time = progress.step, time.monotonic()
         commit_id = CommitId(progress.step, self.attempt, final=complete)
-        self.ledger.flush()
-        now = datetime.now(UTC)
         manifest = Manifest(
             step=progress.step,
             epoch=progress.epoch,
@@ -90,23 +137,68 @@ class Committer:
             samples=progress.samples,
             attempt=self.attempt,
             parent=str(self.last) if self.last else None,
-            time=now,
+            time=datetime.now(UTC),
             ledger_hash=self.ledger.rolling_hash,
-            state_sha256=self.state.sha256(),
+            state_sha256="",
             complete=complete,
             **self.constant,
         )
+        position = self.job.commits / f"{TEMPORARY_PREFIX}{commit_id}-position"
+        try:
+            position.mkdir()
+            self.position.save(position)
+        except OSError as error:
+            shutil.rmtree(position, ignore_errors=True)
+            raise CommitFailedError(progress.step, error) from error
+        snapshot = self.state.capture()
+        self._writing = self._writer.submit(self._write, commit_id, manifest, snapshot, position)
+
+    def settle(self, wait: bool = False) -> None:
+        """Return once nothing is being written, or at once if it still is and `wait` is False.
+
+        Raises:
+            SupersededError: a newer attempt exists; nothing was committed.
+            CommitFailedError: nothing was committed.
+        """
+        if self._writing is None or not (wait or self._writing.done()):
+            return
+        writing, self._writing = self._writing, None
+        writing.result()
+
+    def commit(self, progress: Progress, complete: bool = False) -> None:
+        """Commit the state after the last step, and return once it is durable.
+
+        Raises:
+            SupersededError: a newer attempt exists; nothing was committed.
+            CommitFailedError: nothing was committed.
+        """
+        self.begin(progress, complete)
+        self.settle(wait=True)
+
+    def _write(
+        self, commit_id: CommitId, manifest: Manifest, snapshot: Snapshot, position: Path
+    ) -> None:
+        """Make a commit durable; all of this runs beside training."""
+
+        def write_state(folder: Path) -> None:
+            snapshot.write(folder)
+            for path in position.iterdir():
+                path.rename(folder / path.name)
+
         began = time.monotonic()
-        manifest = write_commit(self.job, commit_id, manifest, self._write)
+        try:
+            self.ledger.flush()
+            manifest = manifest.model_copy(update={"state_sha256": snapshot.sha256()})
+            manifest = write_commit(self.job, commit_id, manifest, write_state)
+        except OSError as error:
+            raise CommitFailedError(commit_id.step, error) from error
+        finally:
+            shutil.rmtree(position, ignore_errors=True)
         self.last = commit_id
+        self.tell(CommitRef(id=str(commit_id), step=commit_id.step, time=manifest.time))
         size = sum(record.size for record in manifest.files.values())
         log.info("committed %s: %.1f MB in %.2f s", commit_id, size / 1e6, time.monotonic() - began)
         self._delete_old()
-        return CommitRef(id=str(commit_id), step=progress.step, time=now)
-
-    def _write(self, folder: Path) -> None:
-        self.state.write(folder)
-        self.position.save(folder)
 
     def _delete_old(self) -> None:
         try:

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -64,30 +65,35 @@ def roll(previous: str, line: bytes) -> str:
 
 
 class LedgerWriter:
-    """Appends to the segment of one attempt."""
+    """Appends to the segment of one attempt; one thread appends, another may flush."""
 
     def __init__(self, path: Path, rolling_hash: str = EMPTY_HASH) -> None:
         self.rolling_hash = rolling_hash
         self._path = path
         self._pending = bytearray()
         self._descriptor: int | None = None
+        self._writing = threading.Lock()
 
     def append(self, entry: Entry) -> None:
         """Add a step; durable after the next `flush`."""
         line = entry.line()
         self._pending += line
         self.rolling_hash = roll(self.rolling_hash, line)
-        if len(self._pending) > _WRITE_BEHIND:
-            with contextlib.suppress(OSError):  # the next flush tries again, and reports
-                self._write()
+        if len(self._pending) > _WRITE_BEHIND and self._writing.acquire(blocking=False):
+            try:
+                with contextlib.suppress(OSError):  # the next flush tries again, and reports
+                    self._write()
+            finally:
+                self._writing.release()
 
     def flush(self) -> None:
-        """Make everything that was appended durable.
+        """Make everything that was appended before the call durable.
 
         Raises:
             OSError: the volume is full or broken; what could not be written is kept for next time.
         """
-        self._write()
+        with self._writing:
+            self._write()
         if self._descriptor is not None:
             os.fsync(self._descriptor)
 
@@ -97,7 +103,8 @@ class LedgerWriter:
             self._descriptor = os.open(self._path, flags, 0o644)
             files.fsync_directory(self._path.parent)
         while self._pending:
-            written = os.write(self._descriptor, self._pending)
+            # A copy: while it is written, the other thread may append.
+            written = os.write(self._descriptor, bytes(self._pending))
             del self._pending[:written]
 
 

@@ -1,7 +1,9 @@
 """The training loop: batch, step, ledger, commit; and the orderly stop between two steps."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +11,8 @@ from rtj_api.heartbeat import FinalRecord, TrainerPhase
 from rtj_api.names import ExitCode, Reason
 
 from rtj_trainer import batches
-from rtj_trainer.committer import Committer, explain
-from rtj_trainer.errors import PreemptedError, UserError
+from rtj_trainer.committer import CommitFailedError, Committer
+from rtj_trainer.errors import PreemptedError, SupersededError, UserError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import Entry, LedgerWriter
 from rtj_trainer.position import Position
@@ -33,6 +35,8 @@ class TrainingLoop:
     committer: Committer
     heart: Heart
     stop: StopRequest
+    _slow_step: int | None = None
+    """Step of the commit that was last said to be slow."""
 
     def run(self) -> None:
         """Train to the end and make the final commit.
@@ -44,15 +48,26 @@ class TrainingLoop:
         """
         with self.stop.deferred():
             self.heart.report(phase=TrainerPhase.TRAINING)
-            while not self._at_total():
-                self._check_stop()
-                batch = self.position.next()
-                if batch is None:
-                    break
-                self._step(batch.index, batch.element)
-                if not self._at_total() and self.committer.due(self.progress.step):
-                    self._try_commit()
+            try:
+                self._train()
+            except SupersededError:
+                raise
+            except Exception:
+                # What is being written is not to be lost with the program that failed.
+                with contextlib.suppress(Exception):
+                    self.committer.settle(wait=True)
+                raise
             self._finish()
+
+    def _train(self) -> None:
+        while not self._at_total():
+            self._check_stop()
+            batch = self.position.next()
+            if batch is None:
+                break
+            self._step(batch.index, batch.element)
+            if not self._at_total() and self.committer.due(self.progress.step):
+                self._begin_commit()
 
     def _at_total(self) -> bool:
         total = self.progress.total_steps
@@ -80,28 +95,55 @@ class TrainingLoop:
     def _check_stop(self) -> None:
         self.heart.check_superseded()
         if not self.stop.requested:
+            self._settle()
             return
         if self.committer.last is None and self.progress.step == 0:
             raise PreemptedError("stopped at step 0; nothing new to commit")
+        self.heart.report(phase=TrainerPhase.SAVING)
+        self._settle(wait=True)
         if not self.committer.covers(self.progress.step):
-            self._try_commit()
+            with self._warned_of_failure():
+                self.committer.commit(self.progress)
         raise PreemptedError(
             f"stopped at step {self.progress.step}, committed {self.committer.last}"
         )
 
-    def _try_commit(self) -> None:
+    def _begin_commit(self) -> None:
+        if self.committer.puts_off(self.progress.step):
+            self._warn_of_slowness()
+            return
         self.heart.report(phase=TrainerPhase.SAVING)
+        self._settle(wait=True)
+        with self._warned_of_failure():
+            self.committer.begin(self.progress)
+        self.heart.report(phase=TrainerPhase.TRAINING)
+
+    def _settle(self, wait: bool = False) -> None:
+        with self._warned_of_failure():
+            self.committer.settle(wait)
+
+    @contextmanager
+    def _warned_of_failure(self) -> Iterator[None]:
         try:
-            commit = self.committer.commit(self.progress)
-        except OSError as error:
-            message = f"commit at step {self.progress.step} was skipped: {explain(error)}"
-            log.warning(message)
-            warning = FinalRecord(
-                exit_code=ExitCode.COMPLETED, reason=Reason.COMMIT_SKIPPED, message=message[:2048]
+            yield
+        except CommitFailedError as error:
+            self._warn(f"commit at step {error.step} was skipped: {error.why}")
+
+    def _warn_of_slowness(self) -> None:
+        written = self.committer.tried_step
+        if self._slow_step != written:
+            self._slow_step = written
+            self._warn(
+                f"commit at step {self.progress.step} was put off: that of step {written} is still "
+                "being written; the volume is slow"
             )
-            self.heart.report(phase=TrainerPhase.TRAINING, warning=warning)
-        else:
-            self.heart.report(phase=TrainerPhase.TRAINING, commit=commit, warning=None)
+
+    def _warn(self, message: str) -> None:
+        log.warning(message)
+        warning = FinalRecord(
+            exit_code=ExitCode.COMPLETED, reason=Reason.COMMIT_SKIPPED, message=message[:2048]
+        )
+        self.heart.report(warning=warning)
 
     def _check_length(self) -> None:
         step, total = self.progress.step, self.progress.total_steps
@@ -115,16 +157,16 @@ class TrainingLoop:
 
     def _finish(self) -> None:
         self.heart.check_superseded()
+        self.heart.report(phase=TrainerPhase.SAVING)
+        self._settle(wait=True)
         self._check_length()
         self._log_epoch()
-        self.heart.report(phase=TrainerPhase.SAVING)
         # As fit() does at its end; it matters for optimizers that average weights.
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         self.progress.steps_per_epoch = self.progress.step_in_epoch
         try:
-            commit = self.committer.commit(self.progress, complete=True)
-        except OSError as error:
-            message = f"the final commit at step {self.progress.step} failed: {explain(error)}"
+            self.committer.commit(self.progress, complete=True)
+        except CommitFailedError as error:
+            message = f"the final commit at step {error.step} failed: {error.why}"
             raise UserError(Reason.VOLUME_UNUSABLE, message) from error
         self.progress.total_steps = self.progress.step
-        self.heart.report(commit=commit)

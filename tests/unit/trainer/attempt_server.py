@@ -27,7 +27,7 @@ MOMENTS = {
     "batch": ("rtj_trainer.batches", "training_data"),
     "step": ("rtj_trainer.ledger", "LedgerWriter.append"),
     "ledger-flush": ("rtj_trainer.ledger", "LedgerWriter.flush"),
-    "state-written": ("rtj_trainer.state", "TrainingState.write"),
+    "state-written": ("rtj_trainer.state", "Snapshot.write"),
     "fsync-file": ("rtj_trainer.files", "fsync_file"),
     "fsync-directory": ("rtj_trainer.files", "fsync_directory"),
     "write-file": ("rtj_trainer.files", "write_file"),

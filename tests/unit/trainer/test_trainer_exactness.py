@@ -181,7 +181,7 @@ def test_a_damaged_commit_is_passed_over_and_the_loss_is_reported(
     make_job: MakeJob, reference: Any
 ) -> None:
     job = make_job(datasetFunction="shuffled")
-    job.run(Kill("step", 18))
+    job.run(Kill("step", 15, TERM))
     newest = job.directory.commit(job.directory.commit_ids()[-1])
     data = next(newest.glob("state.data*"))
     content = bytearray(data.read_bytes())
@@ -215,7 +215,7 @@ def test_a_changed_job_is_refused_with_what_changed(
     change: dict[str, Any], words: str, make_job: MakeJob
 ) -> None:
     job = make_job(datasetFunction="shuffled")
-    job.run(Kill("step", 7))
+    job.run(Kill("step", 7, TERM))
     _change(job, change)
     assert job.run() == ExitCode.PERMANENT
     assert job.final_record["reason"] == "FingerprintMismatch"
@@ -233,7 +233,7 @@ def test_a_changed_builder_source_is_refused(make_job: MakeJob) -> None:
 
     source = (BUILDERS / "builder.py").read_text()
     job = make_job(source, datasetFunction="by_index")
-    job.run(Kill("step", 7))
+    job.run(Kill("step", 7, TERM))
     (job.folder / "builder" / "builder.py").write_text(source.replace("% 5.0", "% 4.0"))
     assert job.run() == ExitCode.PERMANENT
     assert "the builder's source (builder:" in job.final_record["message"]

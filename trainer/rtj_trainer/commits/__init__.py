@@ -11,11 +11,13 @@ The layout, below `<volume>/<job uid>/`:
     attempts/000003.start.json   the start record: the commit that attempt 3 goes on from
     commits/000000000120-000003/ a commit: state after step 120, written by attempt 3
     commits/…-final/             the commit at the end of the job
-    commits/tmp-…/               a commit being written, or one being deleted; never read
+    commits/tmp-…/               a commit or a position being written, or one being deleted; never
+                                 read
     ledger/000003.jsonl          one line per step that attempt 3 took
     stacks/000003-….txt          where its threads stood when it hung; no restart reads it
 
-Writing a commit (`writer`):
+Writing a commit (`writer`), beside training (`rtj_trainer.committer` takes what it holds between
+two steps):
   1. Files go into `tmp-…`; each is fsynced, then the directory.
   2. The manifest, with size and sha256 of each file and of itself, is written and fsynced last.
   3. The fence is checked; the directory is renamed to its final name; the parent is fsynced.

@@ -1,0 +1,279 @@
+"""A commit is written beside training, and holds what was true when it was taken.
+
+Most jobs here hold the writing of a commit back until the steps after it were taken.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rtj_api.names import ExitCode
+from rtj_api.spec import CheckpointPolicy
+from rtj_trainer.commits import attempts
+from rtj_trainer.commits.attempts import StartRecord
+from rtj_trainer.commits.layout import CommitId, JobDirectory
+from rtj_trainer.commits.manifest import read_manifest
+from rtj_trainer.committer import CommitFailedError, Committer
+from rtj_trainer.ledger import LedgerWriter
+from rtj_trainer.position.streams import IndexPosition
+from rtj_trainer.progress import Progress
+
+from tests.unit.trainer.support import Job, Kill, MakeJob
+
+pytestmark = pytest.mark.unit
+
+HELD = """
+import threading
+from rtj_trainer import state
+from rtj_trainer.ledger import LedgerWriter
+
+steps, stepped = 0, threading.Condition()
+append, write = LedgerWriter.append, state.Snapshot.write
+
+def count(self, entry):
+    global steps
+    append(self, entry)
+    with stepped:
+        steps = entry.step
+        stepped.notify_all()
+
+def held(self, folder):
+    until = UNTIL.get(int(folder.name.split("-")[1]), 0)
+    with stepped:
+        assert stepped.wait_for(lambda: steps >= until, 120)
+    write(self, folder)
+    after()
+
+def after():
+    pass
+
+LedgerWriter.append, state.Snapshot.write = count, held
+"""
+
+
+def hold(job: Job, until: dict[int, int], more: str = "") -> None:
+    """Let the commit at a step be written only after another step was taken."""
+    path = job.folder / "held.py"
+    path.write_text(f"UNTIL = {until}\n{HELD}\n{more}")
+    job.patches = [path]
+
+
+def steps_of(job: Job) -> list[int]:
+    return [found.step for found in job.directory.commit_ids()]
+
+
+@pytest.fixture(scope="module")
+def reference(make_job: MakeJob) -> Any:
+    job = make_job(datasetFunction="shuffled")
+    job.run_to_end()
+    return job.outcome()
+
+
+def test_steps_taken_while_a_commit_is_written_are_not_in_it(
+    make_job: MakeJob, reference: Any
+) -> None:
+    job = make_job(datasetFunction="shuffled")
+    hold(job, {5: 9, 10: 14})
+    job.run_to_end(Kill("retention", 2, before=True))
+    assert "going on from commit 000000000010-000001" in job.log
+    assert job.outcome() == reference
+
+
+def test_a_compiled_step_does_not_change_what_was_taken_either(make_job: MakeJob) -> None:
+    whole, killed = (
+        make_job(datasetFunction="by_index", epochs=1, modelParams={"jit_compile": True})
+        for _ in range(2)
+    )
+    whole.run_to_end()
+    hold(killed, {5: 9})
+    killed.run_to_end(Kill("retention", before=True))
+    assert "going on from commit 000000000005-000001" in killed.log
+    assert killed.outcome() == whole.outcome()
+
+
+@pytest.mark.parametrize("moment", ["state-written", "rename"])
+def test_a_trainer_killed_while_a_commit_is_written_goes_on_from_the_one_before(
+    moment: str, make_job: MakeJob, reference: Any
+) -> None:
+    job = make_job(datasetFunction="shuffled")
+    hold(job, {10: 14})
+    job.run_to_end(Kill(moment, 2, before=moment == "rename"))
+    assert "going on from commit 000000000005-000001" in job.log
+    assert not job.directory.temporary_folders()
+    assert job.outcome() == reference
+
+
+def test_a_request_to_stop_waits_for_the_commit_that_is_being_written(
+    make_job: MakeJob, reference: Any
+) -> None:
+    job = make_job(datasetFunction="shuffled")
+    hold(job, {5: 8})
+    assert job.run(Kill("step", 8, "SIGTERM")) == ExitCode.PREEMPTED
+    assert steps_of(job) == [5, 8]
+    assert job.last_manifest.parent == "000000000005-000001"
+    job.run_to_end()
+    assert job.outcome() == reference
+
+
+def test_a_request_to_stop_makes_no_second_commit_of_a_step(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index")
+    assert job.run(Kill("step", 10, "SIGTERM")) == ExitCode.PREEMPTED
+    assert steps_of(job) == [5, 10]
+
+
+def test_a_slow_volume_delays_commits_by_seconds_and_not_training(make_job: MakeJob) -> None:
+    job = make_job(
+        datasetFunction="by_index",
+        checkpoint={"claimName": "claim", "everySeconds": 10, "keep": 9},
+    )
+    clock = (
+        "from rtj_trainer import committer\n"
+        "class Clock:\n"
+        "    @staticmethod\n"
+        "    def monotonic():\n"
+        "        return 3.0 * steps\n"
+        "committer.time = Clock\n"
+    )
+    hold(job, {4: 20}, clock)
+    job.run_to_end()
+    assert "commit at step 8 was put off: that of step 4 is still being written" in job.log
+    assert job.log.count("was put off") == 1
+    steps = steps_of(job)
+    assert steps[0] == 4
+    assert steps[1] >= 20
+    assert steps[-1] == 39
+
+
+def test_commits_by_steps_are_made_at_just_these_steps_and_milestones_stay(
+    make_job: MakeJob,
+) -> None:
+    job = make_job(
+        datasetFunction="by_index",
+        checkpoint={"claimName": "claim", "everySteps": 5, "keep": 2, "keepEverySteps": 10},
+    )
+    hold(job, {5: 10, 10: 15})
+    job.run_to_end()
+    assert steps_of(job) == [10, 20, 30, 35, 39]
+
+
+def test_a_trainer_that_was_superseded_while_it_wrote_commits_nothing(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index")
+    fence = str(job.directory.fence(2))
+    hold(job, {5: 8}, f"def after():\n    open({fence!r}, 'w').close()\n")
+    assert job.run() == ExitCode.SUPERSEDED
+    assert steps_of(job) == []
+    assert "attempt 2 has started" in job.final_record["message"]
+
+
+def test_a_program_that_fails_does_not_take_the_commit_with_it(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index")
+    fails = (
+        "from rtj_trainer import batches\n"
+        "failed = threading.Event()\n"
+        "count_examples = batches.count_examples\n"
+        "def failing(element):\n"
+        "    if steps == 7:\n"
+        "        failed.set()\n"
+        "        raise RuntimeError('my program is wrong')\n"
+        "    return count_examples(element)\n"
+        "batches.count_examples = failing\n"
+        "def after():\n"
+        "    assert failed.wait(120)\n"
+    )
+    hold(job, {}, fails)
+    assert job.run() == ExitCode.USER_ERROR
+    assert "my program is wrong" in job.final_record["message"]
+    assert steps_of(job) == [5]
+
+
+class Weights:
+    """A state of one file, whose writing waits to be allowed, and may fail."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self.allowed = threading.Event()
+        self.error: OSError | None = None
+
+    def capture(self) -> "TakenWeights":
+        return TakenWeights(self, self.value)
+
+
+class TakenWeights:
+    """What they were."""
+
+    def __init__(self, weights: Weights, value: int) -> None:
+        self._weights, self._value = weights, value
+
+    def sha256(self) -> str:
+        return f"{self._value:064x}"
+
+    def write(self, folder: Path) -> None:
+        assert self._weights.allowed.wait(60)
+        if self._weights.error:
+            raise self._weights.error
+        (folder / "state").write_text(json.dumps(self._value))
+
+
+@pytest.fixture
+def committer(tmp_path: Path) -> Iterator[Committer]:
+    job = JobDirectory(tmp_path / "uid")
+    job.create()
+    attempts.create_fence(job, 1, "pod")
+    attempts.write_start_record(job, StartRecord(1, None))
+    made = Committer(
+        job=job,
+        attempt=1,
+        policy=CheckpointPolicy(claim_name="claim", every_steps=5),
+        state=Weights(),
+        position=IndexPosition(lambda step: None, 10),
+        ledger=LedgerWriter(job.ledger_segment(1)),
+        constant={"strategy": "index", "fingerprint": {}, "environment": {}, "target": {}},
+        last=None,
+        tell=lambda commit: None,
+    )
+    yield made
+    made.state.allowed.set()
+    made.settle(wait=True)
+
+
+def test_a_commit_is_told_of_once_it_is_durable(committer: Committer) -> None:
+    told: list[tuple[str, list[CommitId]]] = []
+    committer.tell = lambda commit: told.append((commit.id, committer.job.commit_ids()))
+    committer.begin(Progress(step=5, epoch=0))
+    committer.settle()
+    assert told == []
+    assert not committer.covers(5)
+    committer.state.allowed.set()
+    committer.settle(wait=True)
+    assert told == [("000000000005-000001", [CommitId(5, 1)])]
+    assert committer.covers(5)
+
+
+def test_a_commit_holds_the_state_that_it_was_begun_with(committer: Committer) -> None:
+    committer.state.value = 7
+    committer.begin(Progress(step=5, epoch=0))
+    committer.state.value = 8
+    committer.state.allowed.set()
+    committer.settle(wait=True)
+    folder = committer.job.commit(CommitId(5, 1))
+    assert (folder / "state").read_text() == "7"
+    assert int(read_manifest(folder).state_sha256, 16) == 7
+
+
+def test_a_write_that_failed_is_told_once_and_the_next_one_is_tried(committer: Committer) -> None:
+    committer.state.allowed.set()
+    committer.state.error = OSError(28, "No space left on device")
+    committer.begin(Progress(step=5, epoch=0))
+    with pytest.raises(CommitFailedError, match="commit at step 5") as caught:
+        committer.settle(wait=True)
+    assert "the volume is full" in caught.value.why
+    committer.settle(wait=True)
+    assert not committer.due(9)
+    assert committer.due(10)
+    committer.state.error = None
+    committer.commit(Progress(step=10, epoch=0))
+    assert committer.job.commit_ids() == [CommitId(10, 1)]
+    assert not committer.job.temporary_folders()
