@@ -82,18 +82,6 @@ def test_steps_taken_while_a_commit_is_written_are_not_in_it(
     assert job.outcome() == reference
 
 
-def test_a_compiled_step_does_not_change_what_was_taken_either(make_job: MakeJob) -> None:
-    whole, killed = (
-        make_job(datasetFunction="by_index", epochs=1, modelParams={"jit_compile": True})
-        for _ in range(2)
-    )
-    whole.run_to_end()
-    hold(killed, {5: 9})
-    killed.run_to_end(Kill("retention", before=True))
-    assert "going on from commit 000000000005-000001" in killed.log
-    assert killed.outcome() == whole.outcome()
-
-
 @pytest.mark.parametrize("moment", ["state-written", "rename"])
 def test_a_trainer_killed_while_a_commit_is_written_goes_on_from_the_one_before(
     moment: str, make_job: MakeJob, reference: Any
