@@ -123,8 +123,8 @@ class CheckpointPolicy(WireModel):
         ge=1,
         le=1_000_000_000,
         description=(
-            "Commit after this many steps. With everySeconds, whichever is first. Default: by "
-            "everySeconds alone."
+            "Commit after this many steps. Training waits if the commit before is still being "
+            "written. With everySeconds, whichever is first. Default: by everySeconds alone."
         ),
     )
     every_seconds: int | None = Field(
@@ -132,8 +132,9 @@ class CheckpointPolicy(WireModel):
         ge=1,
         le=86_400,
         description=(
-            "Commit when this many seconds have passed since the last commit, between two steps. "
-            "Default: 60, or no such limit where everySteps is set."
+            "Commit when this many seconds have passed since the last commit, between two steps; "
+            "put off while one is still being written. Default: 60, or no such limit where "
+            "everySteps is set."
         ),
     )
     keep: int = Field(
@@ -275,8 +276,8 @@ class HangPolicy(WireModel):
         ge=10,
         le=604_800,
         description=(
-            "Seconds that one commit may take, and the end of the process after the last one. "
-            "Default: 1800."
+            "Seconds that training may wait for a commit, and that the end of the process may take "
+            "after the last one. Default: 1800."
         ),
     )
 

@@ -130,7 +130,7 @@ def test_inspect_names_a_damaged_commit_and_what_the_next_start_does(volume: Pat
     assert done.returncode == 1
     assert "DAMAGED: state.data has another content (sha256 differs)" in done.stdout
     assert "goes on from 000000000004-000002" in done.stdout
-    assert "left by killed writers: tmp-000000000007-000002" in done.stdout
+    assert "left by a killed writer: tmp-000000000007-000002" in done.stdout
 
 
 def test_inspect_tells_a_commit_that_no_restart_can_reach(volume: Path) -> None:

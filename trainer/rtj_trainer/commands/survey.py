@@ -80,7 +80,7 @@ class JobReport(WireModel):
     commits: list[CommitReport]
     """Newest first; those of the lineage before the others."""
     leftovers: list[str]
-    """What killed writers left behind; the next attempt removes it."""
+    """What is being written, or was left by a killed writer; the next attempt removes that."""
     ledger: LedgerReport
 
     @property

@@ -23,7 +23,7 @@ def _job(report: JobReport) -> str:
     lines.append("  commits" if report.commits else "  no commits")
     lines += _table(_commit(found, report.goes_on_from) for found in report.commits)
     if report.leftovers:
-        lines.append(f"  left by killed writers: {', '.join(report.leftovers)}")
+        lines.append(f"  being written, or left by a killed writer: {', '.join(report.leftovers)}")
     lines.append(f"  ledger: {_ledger(report.ledger)}")
     return "\n".join(lines) + "\n"
 
