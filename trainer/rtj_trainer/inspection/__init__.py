@@ -6,11 +6,11 @@ Both only read, need no cluster and no TensorFlow, and may look while a job is t
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from rtj_trainer.commands import text
-from rtj_trainer.commands.survey import (
+from rtj_trainer.inspection import text
+from rtj_trainer.inspection.survey import (
     JobReport,
     LedgerReport,
     check_ledger,
@@ -24,33 +24,8 @@ EXIT_USAGE = 2
 """There was nothing to look at: the arguments are wrong. The same as argparse's."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run one command; print its result, and return the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        jobs = [job for folder in options.folders for job in find_jobs(folder)]
-    except OSError as error:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
-        return EXIT_USAGE
-    reports: Sequence[JobReport | LedgerReport]
-    if options.command == "inspect":
-        reports = [inspect_job(job) for job in jobs]
-    else:
-        reports = [check_ledger(job, strict=True) for job in jobs]
-    if options.output == "json":
-        documents = [report.model_dump(mode="json", by_alias=True) for report in reports]
-        sys.stdout.write(json.dumps({"jobs": documents}) + "\n")
-    else:
-        sys.stdout.write("\n".join(map(text.of, reports)) + "\n")
-    return EXIT_WRONG if any(report.is_wrong for report in reports) else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m rtj_trainer",
-        description="Without arguments: run the attempt that the environment describes.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands to those of `python -m rtj_trainer`."""
     inspect = commands.add_parser(
         "inspect",
         help="list the jobs on a volume with their attempts, commits and ledger",
@@ -58,14 +33,16 @@ def _parser() -> argparse.ArgumentParser:
         "the commit that the next attempt would go on from, and what the ledger holds. Exit code "
         f"{EXIT_WRONG} if anything is damaged.",
     )
+    inspect.set_defaults(run=_run, report=inspect_job)
     ledger = commands.add_parser("ledger", help="check what a job was trained on")
-    check = ledger.add_subparsers(required=True).add_parser(
+    check = ledger.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "check",
         help="prove that each example was used exactly once per epoch",
         description="Prove that each example was used exactly once per epoch over all attempts of "
         f"a job, as far as its newest commit. Exit code {EXIT_WRONG}, with what is wrong and "
         "where, if that is not so.",
     )
+    check.set_defaults(run=_run, report=partial(check_ledger, strict=True))
     for command in (inspect, check):
         command.add_argument(
             "folders",
@@ -75,4 +52,18 @@ def _parser() -> argparse.ArgumentParser:
             help="the root of a volume, or the folder of one job, <volume>/<job uid>",
         )
         command.add_argument("--output", choices=["text", "json"], default="text")
-    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        jobs = [job for folder in options.folders for job in find_jobs(folder)]
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return EXIT_USAGE
+    reports: list[JobReport | LedgerReport] = [options.report(job) for job in jobs]
+    if options.output == "json":
+        documents = [report.model_dump(mode="json", by_alias=True) for report in reports]
+        sys.stdout.write(json.dumps({"jobs": documents}) + "\n")
+    else:
+        sys.stdout.write("\n".join(map(text.of, reports)) + "\n")
+    return EXIT_WRONG if any(report.is_wrong for report in reports) else 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from rtj_trainer.commands.survey import AttemptReport, CommitReport, JobReport, LedgerReport
+from rtj_trainer.inspection.survey import AttemptReport, CommitReport, JobReport, LedgerReport
 
 
 def of(report: JobReport | LedgerReport) -> str:
