@@ -111,7 +111,7 @@ class Trial:
                 "RTJ_NAMESPACES": self.namespace,
                 "RTJ_OPERATOR_NAMESPACE": self.namespace,
                 "RTJ_IDENTITY": f"operator-{number}",
-                "RTJ_HEALTH_PORT": str(_free_port()),
+                "RTJ_HEALTH_PORT": str(free_port()),
             }
             operator = Operator(environment, self._folder / f"log-{number}")
             self._operators.append(operator)
@@ -179,7 +179,8 @@ def _attempts_of(job: str) -> list[tuple[int, Any]]:
     return [(1, "TrainerPreempted"), (2, "TrainerPreempted"), (3, "Completed")]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

@@ -91,6 +91,7 @@ class PlayedNode:
         job: str = "",
         total_steps: int = TOTAL_STEPS,
         step_seconds: float = 0.1,
+        commits: bool = False,
     ) -> None:
         self._cluster = cluster
         self._namespace = namespace
@@ -98,6 +99,8 @@ class PlayedNode:
         self._selector = f"{names.LABEL_JOB}={job}" if job else names.LABEL_JOB
         self._total_steps = total_steps
         self._step_seconds = step_seconds
+        self._commits = commits
+        """Whether each step is committed; else only the last of an attempt."""
         self._renewed = 0.0
         self._preempted_at = preempted_at
         """By attempt, the step at which its trainer is asked to stop."""
@@ -154,7 +157,7 @@ class PlayedNode:
             final = _record(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
         elif step == self._total_steps:
             final = _record(ExitCode.COMPLETED, Reason.COMPLETED)
-        if final:
+        if final or self._commits:
             name = f"{step:012d}-{attempt:06d}"
             self._commit = CommitRef(id=name, step=step, time=datetime.now(UTC))
         await self._beat(pod, attempt, step, final)

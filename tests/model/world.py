@@ -161,6 +161,10 @@ class World:
         if text:
             self.asked.add(int(text.split("-")[0]))
 
+    def uninterrupted(self) -> float:
+        """Return for how long the operator has heard the API server without a gap."""
+        return self._memory.silences.uninterrupted()
+
     # Time, and what happens in it by itself.
 
     def advance(self, seconds: float) -> None:
