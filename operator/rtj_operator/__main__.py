@@ -36,6 +36,7 @@ log = logging.getLogger("rtj_operator")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REACH_AGAIN_SECONDS = 2.0
+RESYNC_AGAIN_SECONDS = 10.0
 
 
 async def run(config: Config) -> None:
@@ -92,7 +93,7 @@ async def _wait_for_crd(cluster: KubeCluster, config: Config) -> None:
             await list_keys(cluster, config.namespaces[:1])
         except UnavailableError as error:
             log.warning("the API server is out of reach", extra={"error": str(error)})
-            await asyncio.sleep(REACH_AGAIN_SECONDS)
+            await asyncio.sleep(max(REACH_AGAIN_SECONDS, error.retry_after))
         except NotFoundError:
             raise ConfigError(
                 f"The API server does not know {JOBS.plural}.{JOBS.api_version}: "
@@ -143,12 +144,15 @@ async def _lead(
 async def _resync(config: Config, cluster: KubeCluster, queue: WorkQueue) -> None:
     """Look at every job now and then: whatever event was missed is made good."""
     while True:
+        pause = config.resync_seconds
         try:
             for key in (*await list_keys(cluster, config.namespaces), *metrics.JOBS.known()):
                 queue.add(key)
         except ClusterError as error:
             log.warning("resync failed", extra={"error": str(error)})
-        await asyncio.sleep(config.resync_seconds)
+            told = error.retry_after if isinstance(error, UnavailableError) else 0.0
+            pause = max(min(RESYNC_AGAIN_SECONDS, pause), told)
+        await asyncio.sleep(pause)
 
 
 def main() -> None:

@@ -75,6 +75,11 @@ class RejectedError(ClusterError):
 class UnavailableError(ClusterError):
     """No answer, or none that says whether the request took effect."""
 
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds for which the API server does not want to be asked again."""
+
 
 class Cluster(Protocol):
     """What the operator acts through. Every method may raise UnavailableError."""

@@ -28,6 +28,8 @@ TIMEOUT_SECONDS = 15
 PAGE_SIZE = 500
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "delete": "DELETE"}
 REFUSALS = (400, 401, 403, 405, 413, 415, 422)
+LONGEST_RETRY_AFTER_SECONDS = 120
+"""The API server says 1 to 30; whatever stands between us and it may say anything."""
 
 Query = list[tuple[str, str | int]]
 
@@ -147,7 +149,8 @@ class KubeCluster:
         answer = _decode(text)
         if response.status < 300:
             return answer
-        raise _error(response.status, answer, f"{method} {path}")
+        retry_after = _seconds(response.getheader("Retry-After"))
+        raise _error(response.status, answer, f"{method} {path}", retry_after)
 
 
 def _path(kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
@@ -166,7 +169,14 @@ def _decode(text: bytes) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _error(status: int, answer: Manifest, request: str) -> ClusterError:
+def _seconds(retry_after: str | None) -> int:
+    """Read the header; the form with a date is never the API server's."""
+    if retry_after is None or not retry_after.isdecimal():
+        return 0
+    return min(int(retry_after), LONGEST_RETRY_AFTER_SECONDS)
+
+
+def _error(status: int, answer: Manifest, request: str, retry_after: float) -> ClusterError:
     message = str(answer.get("message") or f"{request}: HTTP {status}")
     if status == 404:
         return NotFoundError(message)
@@ -175,4 +185,4 @@ def _error(status: int, answer: Manifest, request: str) -> ClusterError:
         return AlreadyExistsError(message) if taken else ConflictError(message)
     if status in REFUSALS:
         return RejectedError(message)
-    return UnavailableError(message)
+    return UnavailableError(message, retry_after)

@@ -19,12 +19,13 @@ class _Refusal:
 
 @dataclass
 class Memory:
-    """Clocks of silence, and per job: the last mirrored write, and a refused creation."""
+    """Clocks of silence, and per job: the last mirrored write, and a pod that could not be made."""
 
     clock: Callable[[], float] = time.monotonic
     silences: Silences = field(init=False)
     _mirrored: dict[Key, float] = field(default_factory=dict)
     _refusals: dict[Key, _Refusal] = field(default_factory=dict)
+    _failing: dict[Key, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.silences = Silences(self.clock)
@@ -47,6 +48,10 @@ class Memory:
         self._refusals[key] = _Refusal(problem, count, self.clock() + backoff(count))
         return backoff(count) if count > 1 else 0.0
 
+    def failing(self, key: Key) -> float:
+        """Note that the API server failed to create the job's pod; return for how long it has."""
+        return self.clock() - self._failing.setdefault(key, self.clock())
+
     def refusal(self, key: Key) -> Problem | None:
         """Return why creating must not be tried yet."""
         refusal = self._refusals.get(key)
@@ -55,8 +60,9 @@ class Memory:
     def accepted(self, key: Key) -> None:
         """Note that the pod was created."""
         self._refusals.pop(key, None)
+        self._failing.pop(key, None)
 
     def forget(self, key: Key) -> None:
         """Drop what is known of a job that is gone."""
         self._mirrored.pop(key, None)
-        self._refusals.pop(key, None)
+        self.accepted(key)

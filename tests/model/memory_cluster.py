@@ -44,6 +44,8 @@ class MemoryCluster:
         """Somebody else changes the job just before the next status write."""
         self.fail_next = 0
         """So many calls are answered with an error of the server."""
+        self.fail_pods = False
+        """Pods alone cannot be created, as when a webhook that must be asked is down."""
         self.refuse_pods = False
         """Admission refuses every pod, as an exhausted quota does."""
         self._versions = itertools.count(1)
@@ -70,6 +72,8 @@ class MemoryCluster:
 
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
         def create() -> Manifest:
+            if kind is PODS and self.fail_pods:
+                raise UnavailableError("failed calling webhook")
             if kind is PODS and self.refuse_pods:
                 raise RejectedError("exceeded quota")
             return self.put(kind.kind, namespace, manifest)

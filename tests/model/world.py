@@ -88,6 +88,10 @@ class World:
         """Attempts that were asked for their stacks."""
         self.clock_skew = dict.fromkeys(NODE_NAMES, 0.0)
         """By how much the clock of a node is ahead of the true time."""
+        self.beat_seconds = 1
+        """How often a trainer renews its Lease; the real one's every 5 s."""
+        self.node_seconds = 1
+        """How often a kubelet renews its node's; a real one every 10 s."""
         self.undecided_pods: list[str] = []
         """Pods that were created though status did not name them as wanted."""
         self.due: float | None = 0.0
@@ -157,6 +161,10 @@ class World:
         if text:
             self.asked.add(int(text.split("-")[0]))
 
+    def uninterrupted(self) -> float:
+        """Return for how long the operator has heard the API server without a gap."""
+        return self._memory.silences.uninterrupted()
+
     # Time, and what happens in it by itself.
 
     def advance(self, seconds: float) -> None:
@@ -165,12 +173,18 @@ class World:
         while self.time < end:
             self.time = min(self.time + 1.0, end)
             self._memory.silences.contact()
+            self._live()
+            self.work()
+
+    def _live(self) -> None:
+        """Let this second's heartbeats be heard."""
+        if not int(self.time) % self.node_seconds:
             for node in self.live_nodes:
                 self._renew_node(node)
+        if not int(self.time) % self.beat_seconds:
             for trainer in list(self.trainers.values()):
                 if trainer.node in self.live_nodes:
                     self.beat(trainer)
-            self.work()
 
     def _renew_node(self, node: str) -> None:
         spec = self.api.objects[(LEASES.kind, NODE_LEASES, node)]["spec"]

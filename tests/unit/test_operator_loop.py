@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from rtj_api.names import Condition, ExitCode, Phase, Reason
+from rtj_api.status import ConditionStatus
 from rtj_operator.cluster import LEASES, PODS
 
 from tests.model.world import JOB, NAMESPACE, World
@@ -128,3 +129,32 @@ def test_a_restart_says_where_it_goes_on_from(world: World) -> None:
     assert status.attempt.number == 2
     restarting = next(c for c in status.conditions if c.type is Condition.RESTARTING)
     assert "from the commit of step 5" in restarting.message
+
+
+def test_an_api_server_that_keeps_failing_to_make_the_pod_is_shown_until_it_does(
+    world: World,
+) -> None:
+    (trainer,) = world.trainers.values()
+    world.api.fail_pods = True
+    world.end(trainer, ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+    world.advance(5)
+    assert running(world).reason is Reason.WAITING_FOR_PODS, "it may be over in a moment"
+    world.advance(30)
+    assert running(world).reason is Reason.POD_REJECTED
+    assert "failed calling webhook" in running(world).message
+    world.api.fail_pods = False
+    world.advance(60)
+    start_next(world)
+    assert (world.status().phase, running(world).status) == (Phase.RUNNING, "True")
+
+
+def test_a_webhook_that_fails_for_one_job_makes_nobody_deaf_to_dead_nodes(world: World) -> None:
+    (trainer,) = world.trainers.values()
+    world.api.fail_pods = True
+    world.end(trainer, ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+    world.advance(60)
+    assert world.uninterrupted() >= 60
+
+
+def running(world: World) -> ConditionStatus:
+    return next(c for c in world.status().conditions if c.type is Condition.RUNNING)

@@ -107,6 +107,29 @@ class TestQueue:
         for task in tasks:
             task.cancel()
 
+    async def test_nothing_shortens_the_pause_that_the_api_server_asked_for(self) -> None:
+        queue, turns, loop = WorkQueue(), list[float](), asyncio.get_running_loop()
+        again = asyncio.Event()
+
+        async def worker(key: Key) -> None:
+            turns.append(loop.time())
+            if len(turns) == 1:
+                queue.add(KEY)  # Something happens during the turn, and after it.
+                raise UnavailableError("too many requests", retry_after=0.3)
+            again.set()
+
+        tasks = await self.run(queue, worker)
+        queue.add(KEY)
+        await asyncio.sleep(0.01)
+        queue.add(KEY)
+        await asyncio.wait_for(again.wait(), 5)
+        assert turns[1] - turns[0] >= 0.3
+        queue.add(KEY)
+        await asyncio.sleep(0.01)
+        assert len(turns) == 3
+        for task in tasks:
+            task.cancel()
+
 
 class TestSilence:
     """Silence counts only while the API server is heard."""

@@ -31,6 +31,9 @@ UNREACHABLE_TOLERATION_SECONDS = 10
 
 Fields = dict[str, Any]
 
+RESTRICTED: Fields = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+"""What the Pod Security Standard wants of a pod, and of a container that says otherwise."""
+
 
 def pod_name(job_name: str, attempt: int) -> str:
     """Return the name of the pod of an attempt: the same whoever computes it, and when."""
@@ -120,15 +123,7 @@ def _container(spec: JobSpec, config: str, under: Fields) -> Fields:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": by_name(under.get("env") or [], env),
         "volumeMounts": by_name(under.get("volumeMounts") or [], _mounts(spec), key="mountPath"),
-        "securityContext": laid_over(
-            under.get("securityContext") or {},
-            {
-                "allowPrivilegeEscalation": False,
-                "privileged": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
-        ),
+        "securityContext": _container_security(under.get("securityContext") or {}),
     }
     if trainer.resources:
         ours["resources"] = trainer.resources
@@ -142,8 +137,20 @@ def _pod_security(under: Fields) -> Fields:
         "fsGroup": USER_ID,
         "fsGroupChangePolicy": "OnRootMismatch",
     }
-    required = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    return {**ours_by_default, **under, **required}
+    return {**ours_by_default, **under, **RESTRICTED}
+
+
+def _container_security(under: Fields) -> Fields:
+    """What a container says of itself wins over its pod, so both must be told."""
+    required = {
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        **RESTRICTED,
+    }
+    # Not merged: the name of a profile makes no sense beside another type of profile.
+    return laid_over({**under, "seccompProfile": {}}, required)
 
 
 def _tolerations(under: list[Fields]) -> list[Fields]:
