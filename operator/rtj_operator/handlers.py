@@ -10,11 +10,12 @@ from typing import Any
 import kopf
 from rtj_api.names import GROUP, LABEL_JOB, LABEL_JOB_UID, PLURAL, VERSION
 
-from rtj_operator.cluster import COORDINATION, JOBS, LEASES, NODE_LEASES, PODS, Key
+from rtj_operator.cluster import COORDINATION, JOBS, LEASES, NODE_LEASES, PAGE_SIZE, PODS, Key
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
 from rtj_operator.parse import parse_heartbeat
 from rtj_operator.queue import WorkQueue
+from rtj_operator.rest import passed_over
 
 
 class Handlers:
@@ -38,6 +39,8 @@ class Handlers:
             return
         else:
             self._generations[uid] = generation
+            if passed_over(body):
+                return
         self._queue.add(Key(meta["namespace"], meta["name"]))
 
     def pod(self, body: Mapping[str, Any]) -> None:
@@ -109,6 +112,7 @@ def make_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.scanning.disabled = True
+    settings.watching.chunk_size = PAGE_SIZE
     settings.watching.label_selectors["", "v1", "pods"] = LABEL_JOB
     # A node's network may come up after its pods: a packet lost then is repeated ever more rarely.
     settings.watching.connect_timeout = 5

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from kubernetes.aio import client, config
 from rtj_api.names import FIELD_MANAGER
 
 from rtj_operator.cluster import (
+    PAGE_SIZE,
     AlreadyExistsError,
     ClusterError,
     ConflictError,
@@ -25,7 +27,6 @@ from rtj_operator.health import Pulse
 from rtj_operator.metrics import REQUESTS
 
 TIMEOUT_SECONDS = 15
-PAGE_SIZE = 500
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "delete": "DELETE"}
 REFUSALS = (400, 401, 403, 405, 413, 415, 422)
 
@@ -66,18 +67,22 @@ class KubeCluster:
         return await self._call("get", kind, _path(kind, namespace, name))
 
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
-        """See `Cluster.list`. Pages of 500 keep the memory of both sides flat."""
-        items: list[Manifest] = []
+        """See `Cluster.list`."""
+        return [item async for item in self.each(kind, namespace, selector)]
+
+    async def each(self, kind: Kind, namespace: str, selector: str = "") -> AsyncIterator[Manifest]:
+        """See `Cluster.each`."""
         token = ""
         while True:
             query: Query = [("limit", PAGE_SIZE)]
             query += [("labelSelector", selector)] if selector else []
             query += [("continue", token)] if token else []
             page = await self._call("list", kind, _path(kind, namespace), query)
-            items += page.get("items") or []
+            for item in page.get("items") or []:
+                yield item
             token = page["metadata"].get("continue") or ""
             if not token:
-                return items
+                return
 
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
