@@ -25,7 +25,8 @@ def main() -> None:
     """Run what the command line asks for; exit non-zero if a stage failed."""
     arguments = _arguments()
     # A run that is told to end must clean up as one that is interrupted does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     figures = Figures()
     stages = _stages(arguments, figures)
     failed = [name for name in arguments.only or stages if not _succeeds(name, stages[name])]
@@ -89,4 +90,7 @@ async def _run(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

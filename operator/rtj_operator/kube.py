@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -49,6 +51,7 @@ class KubeCluster:
         except config.ConfigException:
             path = os.environ.get("KUBECONFIG")
             await config.load_kube_config(path, client_configuration=configuration)
+        _look_at_environment_once(configuration)
         return cls(client.ApiClient(configuration), pulse)
 
     async def __aenter__(self) -> Self:
@@ -137,12 +140,15 @@ class KubeCluster:
             path,
             query_params=query or [],
             header_params={"Accept": "application/json", "Content-Type": "application/json"},
-            body=body,
             auth_settings=["BearerToken"],
         )
+        # Our bodies are plain JSON. The client would copy them item by item to make sure.
+        method, url, headers, _, form = request
         code = "none"
         try:
-            response = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            response = await self._api.call_api(
+                method, url, headers, body, form, _request_timeout=TIMEOUT_SECONDS
+            )
             text = await response.read()
             code = str(response.status)
         except (TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
@@ -153,6 +159,14 @@ class KubeCluster:
         if response.status < 300:
             return answer
         raise _error(response.status, answer, f"{method} {path}")
+
+
+def _look_at_environment_once(configuration: client.Configuration) -> None:
+    """Take a proxy from the environment now; the client would ask two threads at each request."""
+    server = urlsplit(configuration.host)
+    if not configuration.proxy and not proxy_bypass(server.hostname or ""):
+        configuration.proxy = getproxies().get(server.scheme)
+    configuration.client_session_kwargs = {"trust_env": False}
 
 
 def _path(kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
