@@ -41,6 +41,8 @@ def write_configuration(path: Path) -> None:
         "manageAllNodes": True,
         "nodeLeaseDurationSeconds": NODE_LEASE_SECONDS,
         "podPlayStageParallelism": 16,
+        "nodePlayStageParallelism": 4,
+        "podsOnNodeSyncParallelism": 4,
         "nodeLeaseParallelism": 4,
     }
     configuration = {
@@ -62,23 +64,28 @@ def node(name: str) -> dict[str, Any]:
 
 
 def _stages() -> list[dict[str, Any]]:
-    gone, going = ".metadata.deletionTimestamp", ".status.phase"
+    gone, phase = ".metadata.deletionTimestamp", ".status.phase"
     return [
-        _stage("pod-runs", [_is_not(gone), _is_not(".status.podIP")], {"statusTemplate": _RUNS}),
-        _stage(
-            "pod-ends", [_is(gone), _in(going, "Pending", "Running")], {"statusTemplate": _ENDS}
-        ),
-        _stage("pod-goes", [_is(gone), _in(going, "Failed", "Succeeded")], {"delete": True}),
+        _stage("Node", "node-is-ready", [_is_not(phase)], _status(_NODE)),
+        _stage("Pod", "pod-runs", [_is_not(gone), _is_not(".status.podIP")], _status(_RUNS)),
+        _stage("Pod", "pod-ends", [_is(gone), _in(phase, "Pending", "Running")], _status(_ENDS)),
+        _stage("Pod", "pod-goes", [_is(gone), _in(phase, "Failed")], {"delete": True}),
     ]
 
 
-def _stage(name: str, expressions: list[dict[str, Any]], following: dict[str, Any]) -> Any:
+def _status(template: str) -> dict[str, Any]:
+    return {"statusTemplate": template}
+
+
+def _stage(
+    kind: str, name: str, expressions: list[dict[str, Any]], following: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "apiVersion": "kwok.x-k8s.io/v1alpha1",
         "kind": "Stage",
         "metadata": {"name": name},
         "spec": {
-            "resourceRef": {"apiGroup": "v1", "kind": "Pod"},
+            "resourceRef": {"apiGroup": "v1", "kind": kind},
             "selector": {"matchExpressions": expressions},
             "next": following,
         },
@@ -114,16 +121,30 @@ def _containers(ready: bool, state: str) -> str:
     )
 
 
-_READY = "".join(
-    f"""
+def _conditions(*types: str) -> str:
+    """Return the part of a status template that says True of each of these."""
+    return "conditions:" + "".join(
+        f"""
 - type: {condition}
   status: "True"
+  reason: Played
   lastTransitionTime: {{{{ Now | Quote }}}}"""
-    for condition in ("Initialized", "Ready", "ContainersReady")
+        for condition in types
+    )
+
+
+_NODE = (
+    _conditions("Ready")
+    + """
+phase: Running
+allocatable: {cpu: 1k, memory: 1Ti, pods: 1k}
+capacity: {cpu: 1k, memory: 1Ti, pods: 1k}
+addresses:
+- {type: InternalIP, address: 198.51.100.1}
+"""
 )
 _RUNS = (
-    "conditions:"
-    + _READY
+    _conditions("Initialized", "Ready", "ContainersReady")
     + _containers(True, "{running: {startedAt: {{ Now | Quote }}}}")
     + """
 hostIP: {{ NodeIPWith .spec.nodeName | Quote }}

@@ -209,7 +209,13 @@ async def plane(name: str, client_qps: int) -> AsyncIterator[Plane]:
         async with plane.api() as api:
             await until(lambda: _serves_jobs(api), "the API server serves our jobs", 60)
         say(f"the control plane {name} is up")
-        yield plane
+        try:
+            yield plane
+        except Exception:
+            # The logs go with the control plane.
+            for part in ("operator", "trainers", "kwok"):
+                say(f"the end of the log of {part}:\n{tail(control_plane.log(part))}")
+            raise
 
 
 async def _serves_jobs(api: Api) -> bool:

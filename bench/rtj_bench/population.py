@@ -31,10 +31,10 @@ class JobKey:
     name: str
 
 
-def keys(count: int, *, ours: bool) -> list[JobKey]:
+def keys(count: int, *, ours: bool, generation: int = 0) -> list[JobKey]:
     """Return the names of so many jobs, neighbours in different namespaces."""
     spaces = max(count // JOBS_PER_NAMESPACE, 1)
-    prefix = "rtj" if ours else "job"
+    prefix = "rtj" if ours else f"job-{generation}"
     return [
         JobKey(ours, f"team-{number % spaces:03}", f"{prefix}-{number:05}")
         for number in range(count)
@@ -101,6 +101,15 @@ async def make_jobs(api: Api, jobs: list[JobKey]) -> None:
         await api.request("POST", at, manifest)
 
     await in_parallel(make, jobs)
+
+
+async def delete_their_jobs(api: Api, namespaces: set[str]) -> None:
+    """Delete all batch/v1 Jobs; their pods follow."""
+    options = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+    await in_parallel(
+        lambda name: api.request("DELETE", f"/apis/batch/v1/namespaces/{name}/jobs", options),
+        sorted(namespaces),
+    )
 
 
 def ours(key: JobKey, *, suspend: bool = False) -> Manifest:

@@ -16,7 +16,13 @@ from rtj_bench import audit
 from rtj_bench.api import Api, in_parallel
 from rtj_bench.figures import Figures, percentile
 from rtj_bench.plane import Operator, Plane
-from rtj_bench.population import JobKey, keys, make_jobs, make_namespaces
+from rtj_bench.population import (
+    JobKey,
+    delete_their_jobs,
+    keys,
+    make_jobs,
+    make_namespaces,
+)
 from rtj_bench.say import say
 from rtj_bench.sight import PodSeen, Sight
 from rtj_bench.trainers import BEAT_SECONDS
@@ -36,7 +42,7 @@ class Sizes:
     seconds: float = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Relaunches:
     """One running population, and what is done to it."""
 
@@ -44,24 +50,52 @@ class Relaunches:
     api: Api
     sight: Sight
     sizes: Sizes
+    generation: int = 0
+    """Of the Jobs."""
+    worn: bool = False
+    """Whether Jobs of this generation were preempted."""
 
     @classmethod
     @contextlib.asynccontextmanager
     async def populated(cls, plane: Plane, sizes: Sizes) -> AsyncIterator["Relaunches"]:
         """Make all jobs of both kinds; return when all of their pods run."""
-        both = [*keys(sizes.jobs, ours=True), *keys(sizes.jobs, ours=False)]
         async with plane.api() as api:
             sight = Sight()
+            relaunches = cls(plane, api, sight, sizes)
+            both = [*relaunches.jobs(ours=True), *relaunches.jobs(ours=False)]
             await make_namespaces(api, {key.namespace for key in both})
             await sight.open(api)
             try:
-                relaunches = cls(plane, api, sight, sizes)
                 await make_jobs(api, both)
                 await relaunches.settle(both)
                 say(f"{sizes.jobs} jobs and {sizes.jobs} Jobs run")
                 yield relaunches
             finally:
                 sight.close()
+
+    def jobs(self, *, ours: bool) -> list[JobKey]:
+        """Return the jobs of one kind."""
+        return keys(self.sizes.jobs, ours=ours, generation=self.generation)
+
+    async def renew_theirs(self) -> None:
+        """Replace all Jobs by new ones: with each disruption a Job's back-off doubles."""
+        old = self.jobs(ours=False)
+        await delete_their_jobs(self.api, {key.namespace for key in old})
+        await self.sight.until(
+            "the old Jobs' pods are gone",
+            lambda: all(pod.ended for key in old for pod in self.sight.pods.get(key, [])),
+            SETTLE_SECONDS,
+        )
+        self.generation += 1
+        self.worn = False
+        await make_jobs(self.api, self.jobs(ours=False))
+
+    async def prepare(self, *, ours: bool) -> None:
+        """Have everything of one kind run undisturbed, and the Jobs as if they always had."""
+        if not ours and self.worn:
+            await self.renew_theirs()
+        self.worn = self.worn or not ours
+        await self.settle([*self.jobs(ours=True), *self.jobs(ours=False)])
 
     async def settle(self, jobs: Sequence[JobKey]) -> None:
         """Wait until all of these run, and their trainers have beaten."""
@@ -72,7 +106,7 @@ class Relaunches:
 
     async def sustained(self, *, ours: bool) -> list[float]:
         """Preempt at the rate; return the seconds from each end to its successor."""
-        jobs = keys(self.sizes.jobs, ours=ours)
+        jobs = self.jobs(ours=ours)
         struck: list[tuple[JobKey, PodSeen]] = []
         began = time.monotonic()
         victims = cycle(jobs)
@@ -88,11 +122,7 @@ class Relaunches:
 
     async def zone(self, *, ours: bool) -> float:
         """Preempt all at once; return the seconds from the first end to the last successor."""
-        struck = [
-            (key, pod)
-            for key in keys(self.sizes.jobs, ours=ours)
-            if (pod := self.sight.running(key))
-        ]
+        struck = [(key, pod) for key in self.jobs(ours=ours) if (pod := self.sight.running(key))]
         await in_parallel(lambda pair: self._evict(*pair), struck, EVICTIONS_AT_ONCE)
         await self._replaced(struck)
         first = min(pod.ended for _, pod in struck if pod.ended)
@@ -101,7 +131,7 @@ class Relaunches:
 
     async def writes_per_preemption(self) -> float:
         """Preempt a few of ours while their trainers stand still; count all that is written."""
-        jobs = keys(self.sizes.jobs, ours=True)[:PREEMPTIONS_COUNTED]
+        jobs = self.jobs(ours=True)[:PREEMPTIONS_COUNTED]
         since = audit.now()
         struck = [(key, pod) for key in jobs if (pod := self.sight.running(key))]
         await in_parallel(lambda pair: self._evict(*pair), struck, 4)
@@ -145,8 +175,6 @@ async def measure(plane: Plane, sizes: Sizes, repeats: int, figures: Figures) ->
                 figures.add({"writes_per_preemption": writes})
             plane.stop("trainers")
             plane.play_trainers(still=False)
-            everybody = [*keys(sizes.jobs, ours=True), *keys(sizes.jobs, ours=False)]
-            await relaunches.settle(everybody)
             for repeat in range(repeats):
                 # Neither kind always comes first.
                 for ours in (True, False) if repeat % 2 == 0 else (False, True):
@@ -156,8 +184,8 @@ async def measure(plane: Plane, sizes: Sizes, repeats: int, figures: Figures) ->
 async def _repeat(
     relaunches: Relaunches, operator: Operator, figures: Figures, *, ours: bool
 ) -> None:
-    jobs = keys(relaunches.sizes.jobs, ours=ours)
     prefix, name = ("", "jobs of ours") if ours else ("job_", "batch/v1 Jobs")
+    await relaunches.prepare(ours=ours)
     began, cpu = time.monotonic(), operator.cpu_seconds()
     samples = await relaunches.sustained(ours=ours)
     share = 100 * (operator.cpu_seconds() - cpu) / (time.monotonic() - began)
@@ -167,8 +195,7 @@ async def _repeat(
         f"{name}: {len(samples)} preemptions, p50 {half:.3f} s, p99 {most:.3f} s, "
         f"most {max(samples):.3f} s; the operator used {share:.0f} % of a core"
     )
-    await relaunches.settle(jobs)
+    await relaunches.prepare(ours=ours)
     seconds = await relaunches.zone(ours=ours)
     figures.add({f"{prefix}zone_relaunch_s": seconds})
-    say(f"{name}: all {len(jobs)} at once, relaunched after {seconds:.2f} s")
-    await relaunches.settle(jobs)
+    say(f"{name}: all {relaunches.sizes.jobs} at once, relaunched after {seconds:.2f} s")
