@@ -28,9 +28,10 @@ from rtj_operator.health import Pulse, Vitals
 from rtj_operator.kube import KubeCluster
 from rtj_operator.leader import Leader
 from rtj_operator.memory import Memory
-from rtj_operator.observe import list_keys
+from rtj_operator.observe import every_job
 from rtj_operator.queue import WorkQueue
 from rtj_operator.reconcile import Reconciler
+from rtj_operator.rest import key_of, passed_over
 
 log = logging.getLogger("rtj_operator")
 
@@ -90,7 +91,7 @@ async def _wait_for_crd(cluster: KubeCluster, config: Config) -> None:
     """
     while True:
         try:
-            await list_keys(cluster, config.namespaces[:1])
+            await anext(every_job(cluster, config.namespaces), None)
         except UnavailableError as error:
             log.warning("the API server is out of reach", extra={"error": str(error)})
             await asyncio.sleep(max(REACH_AGAIN_SECONDS, error.retry_after))
@@ -146,8 +147,13 @@ async def _resync(config: Config, cluster: KubeCluster, queue: WorkQueue) -> Non
     while True:
         pause = config.resync_seconds
         try:
-            for key in (*await list_keys(cluster, config.namespaces), *metrics.JOBS.known()):
-                queue.add(key)
+            unseen = set(metrics.JOBS.known())
+            async for raw in every_job(cluster, config.namespaces):
+                unseen.discard(key_of(raw))
+                if not passed_over(raw):
+                    await queue.add_last(key_of(raw))
+            for key in unseen:
+                await queue.add_last(key)
         except ClusterError as error:
             log.warning("resync failed", extra={"error": str(error)})
             told = error.retry_after if isinstance(error, UnavailableError) else 0.0

@@ -4,6 +4,7 @@ Objects are plain dicts as on the wire, since typed models drop or refuse fields
 know, and a user's pod template may hold any.
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +37,9 @@ BINDINGS = Kind(RBAC, "rolebindings", "RoleBinding")
 EVENTS = Kind("v1", "events", "Event")
 
 CREATED_KINDS = {kind.kind: kind for kind in (ACCOUNTS, ROLES, BINDINGS, LEASES, PODS)}
+
+PAGE_SIZE = 500
+"""Objects that are listed at once: pages keep the memory of both sides flat."""
 
 NODE_LEASES = "kube-node-lease"
 """Namespace in which every kubelet renews its node's Lease."""
@@ -90,6 +94,10 @@ class Cluster(Protocol):
 
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
         """Read all objects with these labels, never from a cache; namespace "" means all."""
+        ...
+
+    def each(self, kind: Kind, namespace: str) -> AsyncIterator[Manifest]:
+        """Read all objects, a page of them in memory at a time; namespace "" means all."""
         ...
 
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:

@@ -4,14 +4,18 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client, config
 from rtj_api.names import FIELD_MANAGER
 
 from rtj_operator.cluster import (
+    PAGE_SIZE,
     AlreadyExistsError,
     ClusterError,
     ConflictError,
@@ -25,7 +29,6 @@ from rtj_operator.health import Pulse
 from rtj_operator.metrics import REQUESTS
 
 TIMEOUT_SECONDS = 15
-PAGE_SIZE = 500
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "delete": "DELETE"}
 REFUSALS = (400, 401, 403, 405, 413, 415, 422)
 LONGEST_RETRY_AFTER_SECONDS = 120
@@ -50,6 +53,7 @@ class KubeCluster:
         except config.ConfigException:
             path = os.environ.get("KUBECONFIG")
             await config.load_kube_config(path, client_configuration=configuration)
+        _look_at_environment_once(configuration)
         return cls(client.ApiClient(configuration), pulse)
 
     async def __aenter__(self) -> Self:
@@ -68,18 +72,22 @@ class KubeCluster:
         return await self._call("get", kind, _path(kind, namespace, name))
 
     async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
-        """See `Cluster.list`. Pages of 500 keep the memory of both sides flat."""
-        items: list[Manifest] = []
+        """See `Cluster.list`."""
+        return [item async for item in self.each(kind, namespace, selector)]
+
+    async def each(self, kind: Kind, namespace: str, selector: str = "") -> AsyncIterator[Manifest]:
+        """See `Cluster.each`."""
         token = ""
         while True:
             query: Query = [("limit", PAGE_SIZE)]
             query += [("labelSelector", selector)] if selector else []
             query += [("continue", token)] if token else []
             page = await self._call("list", kind, _path(kind, namespace), query)
-            items += page.get("items") or []
+            for item in page.get("items") or []:
+                yield item
             token = page["metadata"].get("continue") or ""
             if not token:
-                return items
+                return
 
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
@@ -134,12 +142,15 @@ class KubeCluster:
             path,
             query_params=query or [],
             header_params={"Accept": "application/json", "Content-Type": "application/json"},
-            body=body,
             auth_settings=["BearerToken"],
         )
+        # Our bodies are plain JSON. The client would copy them item by item to make sure.
+        method, url, headers, _, form = request
         code = "none"
         try:
-            response = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            response = await self._api.call_api(
+                method, url, headers, body, form, _request_timeout=TIMEOUT_SECONDS
+            )
             text = await response.read()
             code = str(response.status)
         except (TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
@@ -151,6 +162,14 @@ class KubeCluster:
             return answer
         retry_after = _seconds(response.getheader("Retry-After"))
         raise _error(response.status, answer, f"{method} {path}", retry_after)
+
+
+def _look_at_environment_once(configuration: client.Configuration) -> None:
+    """Take a proxy from the environment now; the client would ask two threads at each request."""
+    server = urlsplit(configuration.host)
+    if not configuration.proxy and not proxy_bypass(server.hostname or ""):
+        configuration.proxy = getproxies().get(server.scheme)
+    configuration.client_session_kwargs = {"trust_env": False}
 
 
 def _path(kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:

@@ -1,6 +1,7 @@
 """One live look at a job: all that `decide` may depend on, read after the key was taken."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH
 
@@ -151,10 +152,8 @@ async def _ask_node(cluster: Cluster, pod: Pod, memory: Memory) -> tuple[float, 
     return silent, False
 
 
-async def list_keys(cluster: Cluster, namespaces: tuple[str, ...]) -> list[Key]:
-    """List every job, in these namespaces or, with none given, in all. Raises ClusterError."""
-    keys = []
+async def every_job(cluster: Cluster, namespaces: tuple[str, ...]) -> AsyncIterator[Manifest]:
+    """Read every job, in these namespaces or, with none given, in all. Raises ClusterError."""
     for namespace in namespaces or ("",):
-        for raw in await cluster.list(JOBS, namespace):
-            keys.append(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]))
-    return keys
+        async for raw in cluster.each(JOBS, namespace):
+            yield raw

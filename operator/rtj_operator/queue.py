@@ -27,6 +27,8 @@ class WorkQueue:
     def __init__(self) -> None:
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
         self._waiting: set[Key] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._working: dict[Key, float] = {}
         """When each turn that is under way began."""
         self._again: set[Key] = set()
@@ -43,7 +45,13 @@ class WorkQueue:
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
+            self._empty.clear()
             self._ready.put_nowait(key)
+
+    async def add_last(self, key: Key) -> None:
+        """Ask for a turn that is in no hurry: wait until no other key waits for a worker."""
+        await self._empty.wait()
+        self.add(key)
 
     def depth(self) -> int:
         """Return how many keys wait for a worker."""
@@ -60,6 +68,8 @@ class WorkQueue:
 
     async def _turn(self, key: Key, worker: Worker) -> None:
         self._waiting.discard(key)
+        if not self._waiting:
+            self._empty.set()
         self._working[key] = began = time.monotonic()
         self._cancel_timer(key)
         result = "error"

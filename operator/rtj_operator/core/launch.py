@@ -40,7 +40,21 @@ def launch(plan: Plan, spec: JobSpec) -> None:
     if not (restart and status.attempts[-1].end_time == now):
         # The Event of an ending that is answered at once has said it already.
         plan.say(Reason.ATTEMPT_LAUNCHED, f"Attempt {number} starts from {show.origin(plan)}.")
-    create_pod(plan, spec)
+    create_pod(plan, spec, proven=_account_works(plan))
+
+
+def _account_works(plan: Plan) -> bool:
+    """Whether the last attempt's trainer wrote to the Lease: then all that it needs is there.
+
+    So a relaunch need not look. Should something have gone since, that attempt says nothing any
+    more, or its pod is refused, and the next look makes it again.
+    """
+    beat = plan.observed.heartbeat
+    return (
+        beat is not None
+        and bool(plan.status.attempts)
+        and (beat.attempt == plan.status.attempts[-1].number)
+    )
 
 
 def next_number(plan: Plan) -> int:
@@ -50,8 +64,8 @@ def next_number(plan: Plan) -> int:
     return max(seen) + 1
 
 
-def create_pod(plan: Plan, spec: JobSpec) -> None:
-    """Create the pod of the attempt that status names, and what it needs."""
+def create_pod(plan: Plan, spec: JobSpec, *, proven: bool = False) -> None:
+    """Create the pod of the attempt that status names, and what it needs unless that is proven."""
     observed, attempt = plan.observed, plan.status.attempt
     if attempt is None:
         return
@@ -66,7 +80,8 @@ def create_pod(plan: Plan, spec: JobSpec) -> None:
     manifest = pod_manifest(
         observed.job, spec, attempt.number, observed.settings, nodes_to_avoid(plan)
     )
-    plan.act(EnsureObjects(supporting_objects(observed.job)))
+    if not proven:
+        plan.act(EnsureObjects(supporting_objects(observed.job)))
     plan.act(CreatePod(manifest))
 
 
