@@ -62,6 +62,8 @@ class Condition(StrEnum):
     RUNNING = "Running"
     RESTARTING = "Restarting"
     SUSPENDED = "Suspended"
+    PROGRESSING = "Progressing"
+    CHECKPOINT_FRESH = "CheckpointFresh"
     COMPLETE = "Complete"
     FAILED = "Failed"
 
@@ -109,6 +111,13 @@ class Reason(StrEnum):
     CONTAINER_NOT_CREATED = "ContainerNotCreated"
     POD_REJECTED = "PodRejected"
     POD_NAME_TAKEN = "PodNameTaken"
+    # Whether it moves on, and how much is at risk.
+    BACK_OFF = "BackOff"
+    NO_NEW_STEP = "NoNewStep"
+    COMMITS_ON_TIME = "CommitsOnTime"
+    COMMIT_OVERDUE = "CommitOverdue"
+    NO_COMMIT_YET = "NoCommitYet"
+    NOT_MEASURED = "NotMeasured"
     # What the trainer reports.
     BUILDER_INVALID = "BuilderInvalid"
     BUILDER_FAILED = "BuilderFailed"

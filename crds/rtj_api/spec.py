@@ -108,6 +108,10 @@ class Builder(WireModel):
     )
 
 
+DEFAULT_EVERY_SECONDS = 60
+"""Seconds between two commits where neither everySteps nor everySeconds is set."""
+
+
 class CheckpointPolicy(WireModel):
     """Where and how often the training state is committed."""
 

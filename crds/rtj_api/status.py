@@ -12,6 +12,7 @@ from pydantic import Field
 from rtj_api.failure import MAX_WINDOWED_RESTARTS
 from rtj_api.heartbeat import CommitRef, Position
 from rtj_api.names import Cause, Condition, Phase, Reason
+from rtj_api.time_spent import TimeSpent
 from rtj_api.wire import WireModel
 
 MAX_ATTEMPTS_KEPT = 10
@@ -21,7 +22,10 @@ class ConditionStatus(WireModel):
     """One condition, as `metav1.Condition`."""
 
     type: Condition = Field(
-        description="What it says: Running, Restarting, Suspended, Complete or Failed."
+        description=(
+            "What it says: Running, Restarting, Suspended, Progressing, CheckpointFresh, Complete "
+            "or Failed."
+        )
     )
     status: Literal["True", "False", "Unknown"] = Field(
         description="Whether it holds: True, False or Unknown."
@@ -47,6 +51,9 @@ class CurrentAttempt(WireModel):
     )
     first_step: int | None = Field(None, description="Step that it started from.")
     last_step: int | None = Field(None, description="Newest step that it reported.")
+    time: TimeSpent | None = Field(
+        None, description="Where its time went, up to the last change of status."
+    )
 
 
 class EndedAttempt(WireModel):
@@ -68,6 +75,13 @@ class EndedAttempt(WireModel):
     committed_step: int | None = Field(None, description="Step of its newest commit.")
     start_time: datetime = Field(description="When the operator decided to launch it.")
     end_time: datetime = Field(description="When the operator saw that it had ended.")
+    time: TimeSpent | None = Field(
+        None,
+        description=(
+            "Where its time went, from startTime to endTime. lostSeconds is what the next attempt "
+            "trains again."
+        ),
+    )
 
 
 class Restarts(WireModel):
@@ -147,9 +161,32 @@ class JobStatus(WireModel):
     )
     position: Position | None = Field(None, description="The running model's next step.")
     progress: str | None = Field(None, max_length=8, description="Share of all steps, such as 42%.")
+    estimated_completion_time: datetime | None = Field(
+        None,
+        description=(
+            "When the last step will be taken at the speed of the last five minutes, commits "
+            "included and further interruptions not; absent while nothing is trained or the "
+            "number of steps is unknown."
+        ),
+    )
     last_commit: CommitRef | None = Field(None, description="Newest commit that a restart can use.")
     strategy: str | None = Field(
         None, description="How the trainer keeps its position: index, iterator or replay."
+    )
+    time: TimeSpent | None = Field(
+        None,
+        description=(
+            "Where the time since startTime went, up to the last change of status. The kinds add "
+            "up to the whole."
+        ),
+    )
+    goodput: str | None = Field(
+        None,
+        max_length=8,
+        description=(
+            "Useful share of that time, such as 93%, without what is unknown; absent while most "
+            "is unknown."
+        ),
     )
     next_attempt_time: datetime | None = Field(
         None, description="When the next attempt may start, during a back-off."

@@ -19,8 +19,10 @@ from hypothesis.stateful import (
     rule,
 )
 from rtj_api.names import Cause, ExitCode, Phase, Reason
+from rtj_api.status import JobStatus
 from rtj_operator.cluster import JOBS, PODS
 
+from tests.model.accounts import check_past, check_time
 from tests.model.budgets import (
     FAILED,
     IGNORED,
@@ -113,6 +115,7 @@ class OperatorMachine(RuleBasedStateMachine):
         failure_policy |= {name: value for name, value in chosen.items() if value is not None}
         self.world = World(policy, no_progress, failure_policy)
         self.world.work()
+        self.checked = 0
 
     # The world goes its way.
 
@@ -317,6 +320,14 @@ class OperatorMachine(RuleBasedStateMachine):
         if self.world.statuses and not self.world.statuses[-1].phase.final:
             ended = history(self.world.statuses)
             check_counters(ended, self.world.statuses[-1].restarts, self.rules)
+
+    @invariant()
+    def all_time_is_accounted_for(self) -> None:
+        statuses = self.world.statuses
+        for index in range(self.checked, len(statuses)):
+            check_time(statuses[index], self.world.written_at[index], self.world.volume.trained)
+            check_past(statuses[index - 1] if index else JobStatus(), statuses[index])
+        self.checked = len(statuses)
 
     @invariant()
     def the_end_is_final(self) -> None:

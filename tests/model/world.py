@@ -31,6 +31,7 @@ from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
 from rtj_operator.core.observed import Settings
 from rtj_operator.memory import Memory
 from rtj_operator.reconcile import Reconciler
+from rtj_trainer.stopwatch import Stopwatch
 
 from tests.model.memory_cluster import MemoryCluster, OperatorKilledError
 
@@ -53,6 +54,9 @@ class Trainer:
     step: int
     started_from: CommitRef | None
     commit: CommitRef | None
+    watch: Stopwatch
+    started_at: str
+    """By the clock of its node."""
     hung: bool = False
     stuck: bool = False
     """Hung so badly that no thread of it runs: it neither beats nor answers."""
@@ -65,6 +69,8 @@ class Volume:
 
     fences: set[int] = field(default_factory=set)
     commits: list[CommitRef] = field(default_factory=list)
+    trained: dict[int, float] = field(default_factory=dict)
+    """By attempt, the seconds of training that are in its newest commit."""
     completed: bool = False
 
 
@@ -84,6 +90,8 @@ class World:
         self.trainers: dict[str, Trainer] = {}
         self.volume = Volume()
         self.statuses: list[JobStatus] = []
+        self.written_at: list[datetime] = []
+        """When each of them was written."""
         self.asked: set[int] = set()
         """Attempts that were asked for their stacks."""
         self.clock_skew = dict.fromkeys(NODE_NAMES, 0.0)
@@ -120,7 +128,7 @@ class World:
             self.api,
             self._memory,
             Settings(),
-            now=lambda: START + timedelta(seconds=self.time),
+            now=self.now,
         )
         self.due = self.time
 
@@ -148,7 +156,10 @@ class World:
 
     def _on_change(self, verb: str, manifest: dict[str, Any]) -> None:
         if manifest["metadata"]["name"] == JOB and "status" in manifest:
-            self.statuses.append(JobStatus.model_validate(manifest["status"]))
+            status = JobStatus.model_validate(manifest["status"])
+            same = bool(self.statuses) and status == self.statuses[-1]
+            self.written_at.append(self.written_at[-1] if same else self.now())
+            self.statuses.append(status)
         self._note_question(manifest)
         if verb == "create" and "containers" in manifest.get("spec", {}):
             attempt = self.status().attempt
@@ -166,6 +177,14 @@ class World:
         return self._memory.silences.uninterrupted()
 
     # Time, and what happens in it by itself.
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.time)
+
+    def now_on(self, node: str) -> str:
+        """Return what a node's clock shows, as its kubelet writes it."""
+        time = self.now() + timedelta(seconds=self.clock_skew[node])
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def advance(self, seconds: float) -> None:
         """Let time pass; live nodes and trainers are heard, and the operator works when due."""
@@ -215,7 +234,8 @@ class World:
             if not waits or node not in self.live_nodes or "deletionTimestamp" in pod["metadata"]:
                 continue
             attempt = int(pod["metadata"]["labels"][LABEL_ATTEMPT])
-            self._set_state(pod, "Running", {"running": {}})
+            started_at = self.now_on(node)
+            self._set_state(pod, "Running", {"running": {"startedAt": started_at}})
             if any(fence >= attempt for fence in self.volume.fences):
                 self._exit(pod, ExitCode.SUPERSEDED)
                 continue
@@ -229,7 +249,10 @@ class World:
                 newest.step if newest else 0,
                 newest,
                 newest,
+                watch=Stopwatch(clock=lambda: self.time),
+                started_at=started_at,
             )
+            trainer.watch.enter_phase(TrainerPhase.TRAINING)
             self.trainers[trainer.uid] = trainer
             self.beat(trainer)
 
@@ -304,6 +327,8 @@ class World:
             name = f"{trainer.step:012d}-{trainer.attempt:06d}"
             trainer.commit = CommitRef(id=name, step=trainer.step, time=START)
             self.volume.commits.append(trainer.commit)
+            trainer.watch.committed()
+            self.volume.trained[trainer.attempt] = trainer.watch.read().committed
             self.beat(trainer)
 
     def complete(self, trainer: Trainer) -> None:
@@ -316,7 +341,10 @@ class World:
 
     def end(self, trainer: Trainer, code: int, reason: Reason, oom: bool = False) -> None:
         """Exit, and say so in heartbeat and termination message as far as anybody listens."""
-        final = None if oom else FinalRecord(exit_code=code, reason=reason, message=f"{reason}")
+        final = None
+        if not oom:
+            spent = trainer.watch.read()
+            final = FinalRecord(exit_code=code, reason=reason, message=f"{reason}", spent=spent)
         self.trainers.pop(trainer.uid, None)
         if trainer.node not in self.live_nodes:
             return
@@ -324,7 +352,7 @@ class World:
             self.beat(trainer, final)
         for pod in self.pods():
             if pod["metadata"]["uid"] == trainer.uid:
-                self._exit(pod, code, final, "OOMKilled" if oom else "Error")
+                self._exit(pod, code, final, "OOMKilled" if oom else "Error", trainer.started_at)
 
     def beat(self, trainer: Trainer, final: FinalRecord | None = None) -> None:
         """Renew the Lease, unless it is a newer attempt's or out of reach."""
@@ -342,6 +370,7 @@ class World:
             started_from=trainer.started_from,
             stacks=trainer.stacks,
             watchdog_path=f"{self.uid}/stacks/{trainer.attempt:06d}-stuck.txt",
+            spent=trainer.watch.read(),
             final=final,
         )
         annotations = lease["metadata"].setdefault("annotations", {})
@@ -361,7 +390,7 @@ class World:
             o["spec"] = spec
             o["metadata"]["annotations"][ANNOTATION_HEARTBEAT] = text
 
-        if text == old:
+        if old and _news(Heartbeat.model_validate_json(old)) == _news(beat):
             write(lease)
             self._memory.silences.seconds(
                 ("heartbeat", self.uid), (trainer.attempt, spec["renewTime"])
@@ -375,9 +404,11 @@ class World:
         code: int,
         final: FinalRecord | None = None,
         reason: str = "Error",
+        started_at: str | None = None,
     ) -> None:
         message = final.model_dump_json(by_alias=True) if final else ""
         state = {"exitCode": int(code), "reason": reason, "message": message}
+        state["startedAt"] = started_at
         self._set_state(pod, "Succeeded" if code == 0 else "Failed", {"terminated": state})
 
     def _set_state(self, pod: dict[str, Any], phase: str, state: dict[str, Any]) -> None:
@@ -390,6 +421,11 @@ class World:
     def set_run_policy(self, **fields: Any) -> None:
         """Change spec.runPolicy, as a user does."""
         self.api.update(JOBS.kind, NAMESPACE, JOB, lambda o: o["spec"]["runPolicy"].update(fields))
+
+
+def _news(beat: Heartbeat) -> Heartbeat:
+    """Return what the operator is woken up for: time goes on in every beat."""
+    return beat.model_copy(update={"spent": None})
 
 
 def _config_map() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rtj_api.heartbeat import CommitRef
-from rtj_api.spec import CheckpointPolicy
+from rtj_api.spec import DEFAULT_EVERY_SECONDS, CheckpointPolicy
 
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.manifest import Manifest
@@ -18,8 +18,6 @@ from rtj_trainer.commits.writer import write_commit
 from rtj_trainer.ledger import LedgerWriter
 from rtj_trainer.position import Position
 from rtj_trainer.progress import Progress
-
-DEFAULT_EVERY_SECONDS = 60
 
 log = logging.getLogger(__name__)
 

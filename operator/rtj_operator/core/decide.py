@@ -16,6 +16,7 @@ from rtj_operator.core.budget import Charge, charge
 from rtj_operator.core.classify import Ending
 from rtj_operator.core.decision import AskForStacks, Decision, DeleteJob, DeletePod, EnsureObjects
 from rtj_operator.core.failure_rules import ruling_on
+from rtj_operator.core.freshness import show_freshness
 from rtj_operator.core.judge import Stand, Verdict, judge
 from rtj_operator.core.launch import create_pod, launch
 from rtj_operator.core.limits import until_deadline, until_removal
@@ -23,6 +24,7 @@ from rtj_operator.core.objects import supporting_objects
 from rtj_operator.core.observed import Observed
 from rtj_operator.core.plan import Plan
 from rtj_operator.core.progress import identified, mirror_due, mirrored_fields, progressed
+from rtj_operator.core.progressing import show_progressing
 
 ROOM_BEFORE_RULE = 1800
 """Characters of an ending's message that leave room for the rule that decided about it."""
@@ -41,6 +43,7 @@ def decide(observed: Observed, now: datetime) -> Decision:
         return Decision(observed.job.status)
     if not plan.status.phase.final:
         _advance(plan)
+        show_progressing(plan)
     if plan.status.phase.final:
         _expire(plan)
     _sweep(plan)
@@ -84,6 +87,7 @@ def _mirror(plan: Plan, spec: JobSpec, *, last_chance: bool) -> None:
     plan.update(attempt=identified(attempt, observed.pod))
     if beat is None:
         return
+    show_freshness(plan, spec.checkpoint)
     if last_chance or mirror_due(observed):
         plan.update(**mirrored_fields(beat, plan.status, spec.total_steps, plan.now))
         plan.mirrored = True

@@ -3,6 +3,7 @@
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.spec import JobSpec
 from rtj_api.status import CurrentAttempt
+from rtj_api.time_spent import TimeSpent
 
 from rtj_operator.core import show
 from rtj_operator.core.conditions import find
@@ -28,13 +29,18 @@ def launch(plan: Plan, spec: JobSpec) -> None:
         show.blocked(plan)
         return
     number = next_number(plan)
+    plan.account()
     restart = bool(status.attempts) and status.attempts[-1].cause is not Cause.SUSPENDED
     plan.update(
         attempt=CurrentAttempt(
-            number=number, pod_name=pod_name(plan.observed.job.name, number), decided_time=now
+            number=number,
+            pod_name=pod_name(plan.observed.job.name, number),
+            decided_time=now,
+            time=TimeSpent(),
         ),
         phase=Phase.RESTARTING if restart else Phase.STARTING,
         start_time=status.start_time or now,
+        time=plan.status.time or TimeSpent(),
         next_attempt_time=None,
     )
     if not (restart and status.attempts[-1].end_time == now):

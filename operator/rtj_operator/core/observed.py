@@ -5,6 +5,7 @@ observing process on its own monotonic clock, so no two machines' clocks are eve
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from rtj_api.heartbeat import FinalRecord, Heartbeat
 from rtj_api.names import Reason
@@ -74,6 +75,11 @@ class Pod:
     """Name and exit code of each container, init containers included, that has ended."""
     conditions: frozenset[tuple[str, str]] = frozenset()
     """Type and status of each of its conditions."""
+    created_time: datetime | None = None
+    scheduled_time: datetime | None = None
+    """When it got its node."""
+    started_time: datetime | None = None
+    """When the trainer container started, on its node's clock."""
 
     @property
     def ended(self) -> bool:
