@@ -83,8 +83,13 @@ class Cluster(Protocol):
         """Read one object, never from a cache. Raises NotFoundError, RejectedError."""
         ...
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
-        """Read all objects with these labels, never from a cache; namespace "" means all."""
+    async def list(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> list[Manifest]:
+        """Read all objects with these labels and fields, never from a cache.
+
+        Namespace "" means all.
+        """
         ...
 
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:

@@ -65,13 +65,16 @@ class KubeCluster:
         """See `Cluster.get`."""
         return await self._call("get", kind, _path(kind, namespace, name))
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+    async def list(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> list[Manifest]:
         """See `Cluster.list`. Pages of 500 keep the memory of both sides flat."""
         items: list[Manifest] = []
         token = ""
         while True:
             query: Query = [("limit", PAGE_SIZE)]
             query += [("labelSelector", selector)] if selector else []
+            query += [("fieldSelector", fields)] if fields else []
             query += [("continue", token)] if token else []
             page = await self._call("list", kind, _path(kind, namespace), query)
             items += page.get("items") or []

@@ -27,7 +27,8 @@ def mirror_due(observed: Observed) -> bool:
         return True
     newly_training = is_training(beat) and status.attempt.running_time is None
     new_commit = beat.commit is not None and beat.commit != status.last_commit
-    return newly_training or new_commit or beat.final is not None
+    other_commits = bool(beat.commits) and beat.commits != status.commits
+    return newly_training or new_commit or other_commits or beat.final is not None
 
 
 def mirrored_fields(
@@ -43,6 +44,8 @@ def mirrored_fields(
     fields: dict[str, Any] = {"strategy": beat.strategy or status.strategy}
     if beat.commit:
         fields["last_commit"] = beat.commit
+    if beat.commits:
+        fields["commits"] = beat.commits
     if not is_training(beat):
         return fields
     fields["position"] = beat.position
