@@ -11,7 +11,7 @@ from typing import Any
 
 from rtj_api.names import API_VERSION, KIND, LABEL_JOB, LABEL_JOB_UID, PLURAL
 from rtj_operator.core.observed import Job, Settings
-from rtj_operator.core.podspec import pod_manifest
+from rtj_operator.core.podspec import Places, pod_manifest
 from rtj_operator.parse import parse_job
 
 from rtj_bench.api import Api, ApiError, Manifest, in_parallel, until
@@ -158,7 +158,7 @@ def _same_pod(key: JobKey) -> dict[str, Any]:
     job: Job = parse_job(raw)
     if job.spec is None:
         raise ValueError(job.spec_error)
-    spec: dict[str, Any] = pod_manifest(job, job.spec, 1, Settings(), ())["spec"]
+    spec: dict[str, Any] = pod_manifest(job, job.spec, 1, Settings(), Places())["spec"]
     # Only we make an account for each job.
     return {**spec, "serviceAccountName": "default"}
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from rtj_api.names import Reason
+from rtj_api.restore import RestoreAnswer
 from rtj_api.time_spent import TrainerSeconds
 from rtj_api.wire import WireModel
 
@@ -77,6 +78,10 @@ class Heartbeat(WireModel):
     """The newest durable commit in this attempt's lineage."""
     started_from: CommitRef | None = None
     """The commit that this attempt restored; None before that, and for a first start."""
+    commits: list[str] = Field(default_factory=list)
+    """The newest commits on the volume that a user may go back to, newest first."""
+    restore: RestoreAnswer | None = None
+    """What became of the request to go back that this attempt was given."""
     strategy: str | None = None
     """How the position is kept: iterator, index or replay."""
     steps_per_second: float | None = Field(None, ge=0)

@@ -66,6 +66,7 @@ class Condition(StrEnum):
     CHECKPOINT_FRESH = "CheckpointFresh"
     COMPLETE = "Complete"
     FAILED = "Failed"
+    RESTORED = "Restored"
 
 
 class Cause(StrEnum):
@@ -89,6 +90,8 @@ class Reason(StrEnum):
     COMPLETED = "Completed"
     SUSPENDED_BY_USER = "SuspendedByUser"
     RESUMED = "Resumed"
+    RESTORE_REQUESTED = "RestoreRequested"
+    SPEC_CHANGED = "SpecChanged"
     # Why an attempt ended, or the job.
     EVICTED = "Evicted"
     NODE_LOST = "NodeLost"
@@ -111,6 +114,8 @@ class Reason(StrEnum):
     CONTAINER_NOT_CREATED = "ContainerNotCreated"
     POD_REJECTED = "PodRejected"
     POD_NAME_TAKEN = "PodNameTaken"
+    FORK_SOURCE_NOT_FOUND = "ForkSourceNotFound"
+    VOLUME_STILL_ATTACHED = "VolumeStillAttached"
     # Whether it moves on, and how much is at risk.
     BACK_OFF = "BackOff"
     NO_NEW_STEP = "NoNewStep"
@@ -129,6 +134,9 @@ class Reason(StrEnum):
     POSITION_REGRESSED = "PositionRegressed"
     VOLUME_UNUSABLE = "VolumeUnusable"
     COMMIT_SKIPPED = "CommitSkipped"
+    RESTORED = "Restored"
+    COMMIT_NOT_FOUND = "CommitNotFound"
+    COMMIT_DAMAGED = "CommitDamaged"
 
 
 class ExitCode(IntEnum):

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from rtj_api.failure import FailurePolicy
 from rtj_api.free_json import POD_TEMPLATE, RESOURCES
+from rtj_api.restore import ForkFrom, Restore
 from rtj_api.wire import WireModel
 
 # A DNS-1123 subdomain, the rule for names of ConfigMaps and claims.
@@ -326,5 +327,19 @@ class JobSpec(WireModel):
         description=(
             "When a trainer that is alive but stands still is asked for its stacks and replaced. "
             "Such restarts count against backoffLimit. Default: {}."
+        ),
+    )
+    restore: Restore | None = Field(
+        None,
+        description=(
+            "Go back to an older commit of this job, once. A job that is finished cannot go back: "
+            "fork it. Default: the newest commit."
+        ),
+    )
+    fork_from: ForkFrom | None = Field(
+        None,
+        description=(
+            "Start from a commit of another job with the same builder and seed, which is only "
+            "read. It cannot be set, changed or taken out later. Default: step 0."
         ),
     )

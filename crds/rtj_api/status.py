@@ -12,6 +12,7 @@ from pydantic import Field
 from rtj_api.failure import MAX_WINDOWED_RESTARTS
 from rtj_api.heartbeat import CommitRef, Position
 from rtj_api.names import Cause, Condition, Phase, Reason
+from rtj_api.restore import MAX_COMMITS_SHOWN, ForkStatus, RestoreStatus
 from rtj_api.time_spent import TimeSpent
 from rtj_api.wire import WireModel
 
@@ -23,8 +24,8 @@ class ConditionStatus(WireModel):
 
     type: Condition = Field(
         description=(
-            "What it says: Running, Restarting, Suspended, Progressing, CheckpointFresh, Complete "
-            "or Failed."
+            "What it says: Running, Restarting, Suspended, Progressing, CheckpointFresh, Complete, "
+            "Failed or Restored."
         )
     )
     status: Literal["True", "False", "Unknown"] = Field(
@@ -46,6 +47,21 @@ class CurrentAttempt(WireModel):
     pod_uid: str | None = Field(None, description="UID of its pod, once it was seen.")
     node_name: str | None = Field(None, description="Node of its pod, once it was scheduled.")
     decided_time: datetime = Field(description="When the operator decided to launch it.")
+    generation: int = Field(
+        0,
+        description=(
+            "Generation of the spec that it was launched with. Of later changes it knows nothing "
+            "but those that take effect at once."
+        ),
+    )
+    target: str | None = Field(
+        None, max_length=64, description="Where it ends: so many epochs or steps."
+    )
+    launched_with: str | None = Field(
+        None,
+        max_length=64,
+        description="Digest of all that an attempt takes from the spec when it is launched.",
+    )
     running_time: datetime | None = Field(
         None, description="When its trainer was first seen alive."
     )
@@ -170,6 +186,21 @@ class JobStatus(WireModel):
         ),
     )
     last_commit: CommitRef | None = Field(None, description="Newest commit that a restart can use.")
+    commits: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_COMMITS_SHOWN,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description=(
+            "The newest commits on the volume, newest first, at most 20: what "
+            "spec.restore.fromCommit, or spec.forkFrom.commit of another job, can name."
+        ),
+    )
+    restore: RestoreStatus | None = Field(
+        None, description="The newest request to go back (spec.restore); absent without one."
+    )
+    forked_from: ForkStatus | None = Field(
+        None, description="Where the job's first commit came from, if it is a fork."
+    )
     strategy: str | None = Field(
         None, description="How the trainer keeps its position: index, iterator or replay."
     )

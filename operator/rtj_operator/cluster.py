@@ -92,8 +92,13 @@ class Cluster(Protocol):
         """Read one object, never from a cache. Raises NotFoundError, RejectedError."""
         ...
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
-        """Read all objects with these labels, never from a cache; namespace "" means all."""
+    async def list(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> list[Manifest]:
+        """Read all objects with these labels and fields, never from a cache.
+
+        Namespace "" means all.
+        """
         ...
 
     def each(self, kind: Kind, namespace: str) -> AsyncIterator[Manifest]:

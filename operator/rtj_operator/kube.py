@@ -71,16 +71,21 @@ class KubeCluster:
         """See `Cluster.get`."""
         return await self._call("get", kind, _path(kind, namespace, name))
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+    async def list(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> list[Manifest]:
         """See `Cluster.list`."""
-        return [item async for item in self.each(kind, namespace, selector)]
+        return [item async for item in self.each(kind, namespace, selector, fields)]
 
-    async def each(self, kind: Kind, namespace: str, selector: str = "") -> AsyncIterator[Manifest]:
+    async def each(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> AsyncIterator[Manifest]:
         """See `Cluster.each`."""
         token = ""
         while True:
             query: Query = [("limit", PAGE_SIZE)]
             query += [("labelSelector", selector)] if selector else []
+            query += [("fieldSelector", fields)] if fields else []
             query += [("continue", token)] if token else []
             page = await self._call("list", kind, _path(kind, namespace), query)
             for item in page.get("items") or []:

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH
+from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH, Condition, Reason
 
 from rtj_operator.cluster import (
+    CLAIMS,
+    EVENTS,
     JOBS,
     LEASES,
     NODE_LEASES,
@@ -17,8 +19,9 @@ from rtj_operator.cluster import (
     NotFoundError,
     RejectedError,
 )
-from rtj_operator.core import hang
-from rtj_operator.core.observed import Observed, Pod, Settings, Silence
+from rtj_operator.core import attach, hang
+from rtj_operator.core.conditions import find
+from rtj_operator.core.observed import Observed, Pod, Problem, Settings, Silence
 from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
 from rtj_operator.parse import (
@@ -28,7 +31,7 @@ from rtj_operator.parse import (
     parse_pod,
     parse_stacks_asked,
 )
-from rtj_operator.prelaunch import find_problems
+from rtj_operator.prelaunch import Needs, find_needs
 
 
 async def observe(
@@ -69,8 +72,10 @@ async def observe(
     observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
         refusal = memory.refusal(key)
-        problems = [refusal] if refusal else await find_problems(cluster, job)
-        observed = _with(observed, problems=tuple(problems))
+        needs = Needs((refusal,)) if refusal else await find_needs(cluster, job)
+        observed = _with(observed, **needs.__dict__)
+    else:
+        observed = _with(observed, attach=await _find_attach(cluster, observed, memory))
     return raw, observed
 
 
@@ -103,6 +108,33 @@ def _may_launch(observed: Observed) -> bool:
         observed.silence.heartbeat >= observed.settings.node_silence
         or hang.until_hung(observed, pod, job.spec.hang_policy) <= 0
     )
+
+
+async def _find_attach(cluster: Cluster, observed: Observed, memory: Memory) -> Problem | None:
+    """Tell whether the pod waits for a volume that another node still has.
+
+    Events cost the API server much, so they are read only for a pod that has waited for a while
+    for a claim that one node at a time can have, and no more once the answer is known.
+    """
+    job, pod = observed.job, observed.pod
+    if pod is None or job.spec is None or observed.beat:
+        return None
+    if not attach.may_wait_for_volume(pod, memory.silences.of(("scheduled", pod.uid))):
+        return None
+    said = find(job.status.conditions, Condition.RUNNING)
+    if said and said.reason is Reason.VOLUME_STILL_ATTACHED:
+        return Problem(said.reason, said.message)
+    for name in attach.claim_names(job.spec):
+        try:
+            claim = await cluster.get(CLAIMS, job.namespace, name)
+            if attach.is_exclusive(claim):
+                fields = f"involvedObject.uid={pod.uid},reason=FailedAttachVolume"
+                events = await cluster.list(EVENTS, job.namespace, fields=fields)
+                told = [event.get("message") or "" for event in events]
+                return attach.problem_of(job, pod, name, told)
+        except (NotFoundError, RejectedError):
+            continue
+    return None
 
 
 async def _silence(

@@ -56,7 +56,9 @@ class MemoryCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         return self._call(lambda: self.read(kind.kind, namespace, name))
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+    async def list(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> list[Manifest]:
         label, _, value = selector.partition("=")
 
         def read() -> list[Manifest]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rtj_api.heartbeat import CommitRef
+from rtj_api.restore import MAX_COMMITS_SHOWN
 from rtj_api.spec import DEFAULT_EVERY_SECONDS, CheckpointPolicy
 
 from rtj_trainer.commits.layout import CommitId, JobDirectory
@@ -99,19 +100,31 @@ class Committer:
         self.last = commit_id
         size = sum(record.size for record in manifest.files.values())
         log.info("committed %s: %.1f MB in %.2f s", commit_id, size / 1e6, time.monotonic() - began)
-        self._delete_old()
         return CommitRef(id=str(commit_id), step=progress.step, time=now)
 
     def _write(self, folder: Path) -> None:
         self.state.write(folder)
         self.position.save(folder)
 
-    def _delete_old(self) -> None:
+    def prune(self, stopping: bool = False) -> list[str]:
+        """Delete what is too old, after a commit; return the names of the newest that are there.
+
+        A trainer may be stopped because a user wants to go back to the oldest commit of which
+        status tells, so the commit that a stop makes takes the place of none.
+
+        Args:
+            stopping: Whether the trainer was asked to stop.
+
+        Raises:
+            SupersededError: a newer attempt exists.
+        """
+        keep = self.policy.keep + stopping
         try:
-            for commit_id in delete_old_commits(self.job, self.attempt, self.policy.keep):
+            for commit_id in delete_old_commits(self.job, self.attempt, keep):
                 log.debug("deleted commit %s", commit_id)
         except OSError as error:
             log.warning("old commits could not be deleted: %s", error)
+        return self.job.newest_commits(MAX_COMMITS_SHOWN)
 
 
 def explain(error: OSError) -> str:

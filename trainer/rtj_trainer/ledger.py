@@ -18,7 +18,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,22 +117,48 @@ def committed_trajectory(job_dir: Path) -> list[Entry]:
     """
     job = JobDirectory(job_dir)
     head = _head(job)
-    entries: list[Entry] = []
+    return list(_checked(job, head, read_manifest(job.commit(head)).ledger_hash))
+
+
+def copy_trajectory(job: JobDirectory, head: CommitId, expected: str, target: Path) -> None:
+    """Write the steps that are in a commit to a new segment, durably.
+
+    Args:
+        job: Folder of the job that made the commit.
+        head: The commit.
+        expected: The hash of the ledger that it recorded.
+        target: The segment, made anew.
+
+    Raises:
+        ValueError: a line is missing, or the lines do not have that hash.
+        OSError: a segment cannot be read, or the target cannot be written.
+    """
+    with target.open("wb") as file:
+        for entry in _checked(job, head, expected):
+            file.write(entry.line())
+        file.flush()
+        os.fsync(file.fileno())
+    files.fsync_directory(target.parent)
+
+
+def _checked(job: JobDirectory, head: CommitId, expected: str) -> Iterator[Entry]:
+    """Yield the steps that are in a commit; at the end, their hash must be the one expected."""
+    parts: list[tuple[Path, int, int]] = []
     limit: CommitId | None = head
     while limit:
         record = attempts.read_start_record(job, limit.attempt)
         if record is None:
             raise ValueError(f"attempt {limit.attempt} committed but has no start record")
         first = record.starts_from.step if record.starts_from else 0
-        entries[:0] = _segment(job.ledger_segment(limit.attempt), first, limit.step)
+        parts.append((job.ledger_segment(limit.attempt), first, limit.step))
         limit = record.starts_from
-    expected = read_manifest(job.commit(head)).ledger_hash
     actual = EMPTY_HASH
-    for entry in entries:
-        actual = roll(actual, entry.line())
+    for part in reversed(parts):
+        for entry in _segment(*part):
+            actual = roll(actual, entry.line())
+            yield entry
     if actual != expected:
         raise ValueError(f"the ledger has hash {actual}, but commit {head} recorded {expected}")
-    return entries
 
 
 def _head(job: JobDirectory) -> CommitId:
@@ -145,20 +171,19 @@ def _head(job: JobDirectory) -> CommitId:
     raise ValueError(f"{job.root} holds no commit")
 
 
-def _segment(path: Path, after: int, until: int) -> list[Entry]:
-    wanted = range(after + 1, until + 1)
-    found: list[Entry] = []
-    with path.open("rb") as lines:
-        for line in lines:
-            if len(found) == len(wanted):
-                break
-            entry = Entry.parse(line)
-            if entry.step != wanted[len(found)]:
-                raise ValueError(f"{path} has step {entry.step} instead of {wanted[len(found)]}")
-            found.append(entry)
-    if len(found) != len(wanted):
-        raise ValueError(f"{path} ends at step {after + len(found)} instead of {until}")
-    return found
+def _segment(path: Path, after: int, until: int) -> Iterator[Entry]:
+    step = after
+    if step < until:
+        with path.open("rb") as lines:
+            for line in lines:
+                entry = Entry.parse(line)
+                if entry.step != step + 1:
+                    raise ValueError(f"{path} has step {entry.step} instead of {step + 1}")
+                step += 1
+                yield entry
+                if step == until:
+                    return
+        raise ValueError(f"{path} ends at step {step} instead of {until}")
 
 
 def check_each_id_once_per_epoch(

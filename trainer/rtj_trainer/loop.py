@@ -108,7 +108,10 @@ class TrainingLoop:
             )
             self.heart.report(phase=TrainerPhase.TRAINING, warning=warning)
         else:
-            self.heart.report(phase=TrainerPhase.TRAINING, commit=commit, warning=None)
+            commits = self.committer.prune(stopping=self.stop.requested)
+            self.heart.report(
+                phase=TrainerPhase.TRAINING, commit=commit, commits=commits, warning=None
+            )
 
     def _check_length(self) -> None:
         step, total = self.progress.step, self.progress.total_steps
@@ -134,4 +137,4 @@ class TrainingLoop:
             message = f"the final commit at step {self.progress.step} failed: {explain(error)}"
             raise UserError(Reason.VOLUME_UNUSABLE, message) from error
         self.progress.total_steps = self.progress.step
-        self.heart.report(commit=commit)
+        self.heart.report(commit=commit, commits=self.committer.prune())

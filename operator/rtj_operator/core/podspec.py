@@ -5,6 +5,7 @@ what the contract or the Pod Security Standard `restricted` needs.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rtj_api.names import (
     TRAINER_CONTAINER,
     VOLUME_MOUNT_PATH,
 )
+from rtj_api.restore import ForkRequest, RestoreOutcome, RestoreRequest, step_of
 from rtj_api.spec import Builder, JobSpec
 
 from rtj_operator.core.decision import Manifest
@@ -28,11 +30,22 @@ USER_ID = 65532
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 UNREACHABLE_TOLERATION_SECONDS = 10
 """The default of 300 s would keep a dead node's pod, and its GPU, on the books."""
+PREFERENCE_FOR_ATTACHED = 50
+"""Weight of the node that has the volume: half of what keeps a pod away from a bad node."""
 
 Fields = dict[str, Any]
 
 RESTRICTED: Fields = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 """What the Pod Security Standard wants of a pod, and of a container that says otherwise."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Which nodes a pod should rather not, and rather, run on."""
+
+    avoid: Sequence[str] = ()
+    """The worst first."""
+    prefer: str | None = None
 
 
 def pod_name(job_name: str, attempt: int) -> str:
@@ -42,8 +55,8 @@ def pod_name(job_name: str, attempt: int) -> str:
 
 def trainer_config(job: Job, spec: JobSpec, attempt: int, settings: Settings) -> TrainerConfig:
     """Return what the trainer of this attempt must know."""
-    builder = spec.builder
-    commit = job.status.last_commit
+    builder, fork = spec.builder, job.status.forked_from
+    request = _request(job)
     return TrainerConfig(
         job_name=job.name,
         job_uid=job.uid,
@@ -60,17 +73,33 @@ def trainer_config(job: Job, spec: JobSpec, attempt: int, settings: Settings) ->
         epochs=spec.epochs,
         total_steps=spec.total_steps,
         checkpoint=spec.checkpoint,
-        expected_step=commit.step if commit else 0,
+        expected_step=_expected_step(job, request),
+        restore=request,
+        fork_from=ForkRequest(job_uid=fork.job_uid, commit=fork.commit) if fork else None,
         lease=LeaseConfig(
             namespace=job.namespace, name=job.name, interval_seconds=settings.lease_interval
         ),
     )
 
 
+def _request(job: Job) -> RestoreRequest | None:
+    """Return the request to go back, as long as no attempt is known to have answered it."""
+    noted = job.status.restore
+    if noted is None or noted.outcome is not RestoreOutcome.PENDING:
+        return None
+    return RestoreRequest(request=noted.request, commit=noted.from_commit)
+
+
+def _expected_step(job: Job, request: RestoreRequest | None) -> int:
+    """Return the step below which the trainer must not start without saying so."""
+    newest = job.status.last_commit.step if job.status.last_commit else 0
+    return min(newest, step_of(request.commit)) if request else newest
+
+
 def pod_manifest(
-    job: Job, spec: JobSpec, attempt: int, settings: Settings, avoid: Sequence[str]
+    job: Job, spec: JobSpec, attempt: int, settings: Settings, places: Places
 ) -> Manifest:
-    """Return the pod of an attempt; it prefers any node to those in `avoid`, the worst first."""
+    """Return the pod of an attempt."""
     template = spec.trainer.pod_template
     under: Fields = template.get("metadata") or {}
     metadata = {
@@ -85,11 +114,11 @@ def pod_manifest(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
-        "spec": _pod_spec(job, spec, config, template.get("spec") or {}, avoid),
+        "spec": _pod_spec(job, spec, config, template.get("spec") or {}, places),
     }
 
 
-def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, avoid: Sequence[str]) -> Fields:
+def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, places: Places) -> Fields:
     containers = list(under.get("containers") or [])
     theirs: Fields = next((c for c in containers if c.get("name") == TRAINER_CONTAINER), {})
     others = [c for c in containers if c.get("name") != TRAINER_CONTAINER]
@@ -102,7 +131,7 @@ def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, avoid: Sequen
         "terminationGracePeriodSeconds": spec.trainer.grace_period_seconds,
         "securityContext": _pod_security(under.get("securityContext") or {}),
         "tolerations": _tolerations(under.get("tolerations") or []),
-        "affinity": _affinity(under.get("affinity") or {}, avoid),
+        "affinity": _affinity(under.get("affinity") or {}, places),
         "containers": [_container(spec, config, theirs), *others],
         "volumes": by_name(under.get("volumes") or [], _volumes(spec)),
     }
@@ -170,22 +199,24 @@ def _tolerations(under: list[Fields]) -> list[Fields]:
     ]
 
 
-def _affinity(under: Fields, avoid: Sequence[str]) -> Fields:
-    if not avoid:
+def _affinity(under: Fields, places: Places) -> Fields:
+    if not places.avoid and places.prefer is None:
         return under
     node = under.get("nodeAffinity") or {}
     preferred = "preferredDuringSchedulingIgnoredDuringExecution"
-    elsewhere = [
-        {
-            "weight": max(100 // place, 1),
-            "preference": {
-                "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [name]}]
-            },
-        }
-        for place, name in enumerate(avoid, start=1)
+    wishes = [
+        _wish(max(100 // place, 1), "NotIn", name)
+        for place, name in enumerate(places.avoid, start=1)
     ]
-    terms = [*(node.get(preferred) or []), *elsewhere]
+    if places.prefer:
+        wishes.append(_wish(PREFERENCE_FOR_ATTACHED, "In", places.prefer))
+    terms = [*(node.get(preferred) or []), *wishes]
     return {**under, "nodeAffinity": {**node, preferred: terms}}
+
+
+def _wish(weight: int, operator: str, node: str) -> Fields:
+    fields = [{"key": "metadata.name", "operator": operator, "values": [node]}]
+    return {"weight": weight, "preference": {"matchFields": fields}}
 
 
 def _volumes(spec: JobSpec) -> list[Fields]:

@@ -46,6 +46,8 @@ def mirrored_fields(
     fields: dict[str, Any] = {"strategy": beat.strategy or status.strategy}
     if beat.commit:
         fields["last_commit"] = beat.commit
+    if beat.commits:
+        fields["commits"] = beat.commits
     if not is_training(beat):
         return fields
     fields["position"] = beat.position

@@ -26,6 +26,8 @@ class Choice:
     commit_id: CommitId | None
     manifest: Manifest | None
     rejected: tuple[Rejected, ...] = ()
+    imported: bool = False
+    """Whether it was just copied from another job, so that the lineage begins with it."""
 
 
 def candidates(job: JobDirectory, before: int) -> list[CommitId]:
