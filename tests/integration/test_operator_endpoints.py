@@ -167,7 +167,7 @@ async def test_the_metrics_tell_how_a_job_was_preempted_and_came_to_its_end(
         await cluster.create(JOBS, namespace, job_manifest("job"))
         age = f'rtj_job_checkpoint_age_seconds{{name="job",namespace="{namespace}"}}'
         await operator.until("/metrics", 200, age)
-        await asyncio.wait_for(wait_for_end(cluster, namespace, "job"), 60)
+        status = await asyncio.wait_for(wait_for_end(cluster, namespace, "job"), 60)
         await operator.until("/metrics", 200, 'rtj_jobs{phase="Completed"} 1.0')
         metrics = await operator.metrics()
         playing.cancel()
@@ -180,7 +180,9 @@ async def test_the_metrics_tell_how_a_job_was_preempted_and_came_to_its_end(
     assert metrics["rtj_leader"] == 1
     assert metrics["rtj_queue_depth"] == 0
     assert metrics["process_resident_memory_bytes"] > 0
-    assert not any(name.startswith("rtj_job_checkpoint_age_seconds") for name in metrics)
+    assert not any(name.startswith("rtj_job_") for name in metrics)
+    by_kind = [v for name, v in metrics.items() if name.startswith("rtj_time_seconds_total")]
+    assert sum(by_kind) == sum(status["time"].values())
 
 
 async def test_a_worker_that_is_stuck_makes_the_process_unhealthy(

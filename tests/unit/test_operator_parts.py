@@ -1,6 +1,8 @@
 """The operator's small parts: its queue, its clocks of silence, its budgets, its reading."""
 
 import asyncio
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from rtj_api.names import Cause, Reason
@@ -310,6 +312,21 @@ def test_the_exits_of_all_containers_are_read() -> None:
         },
     }
     assert parse_pod(raw).exits == (("fetch", 0), ("trainer", 1))
+
+
+@pytest.mark.parametrize("state", ["running", "terminated"])
+def test_the_times_of_a_pod_are_read(state: str) -> None:
+    bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-05-01T12:00:02Z"}
+    started = {"name": "trainer", "state": {state: {"startedAt": "2026-05-01T12:00:09Z"}}}
+    raw: dict[str, Any] = {
+        "metadata": {"name": "p", "uid": "u", "creationTimestamp": "2026-05-01T12:00:00Z"},
+        "status": {"conditions": [bound], "containerStatuses": [started]},
+    }
+    pod = parse_pod(raw)
+    times = [pod.created_time, pod.scheduled_time, pod.started_time]
+    assert times == [NOW, NOW + timedelta(seconds=2), NOW + timedelta(seconds=9)]
+    raw["metadata"]["creationTimestamp"] = "now"
+    assert parse_pod(raw).created_time is None
 
 
 def test_the_configuration_names_the_variable_that_is_wrong() -> None:
