@@ -87,7 +87,8 @@ def test_a_healthy_job_costs_few_calls(world: World) -> None:
     turns, writes = world.turns, len(world.api.writes)
     world.advance(50)
     assert world.turns - turns <= 50 / 7
-    assert len(world.api.writes) - writes <= 2  # Its position does not move.
+    # Where it stands, and then, once and with an Event, that it stands still.
+    assert len(world.api.writes) - writes <= 3
 
 
 def test_a_lease_that_became_a_strangers_does_not_make_the_operator_spin(world: World) -> None:
