@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rtj_api.heartbeat import CommitRef, Heartbeat, Position, TrainerPhase
 from rtj_api.names import Cause, ExitCode, Phase, Reason
@@ -323,6 +323,7 @@ def _looks(draw: st.DrawFn) -> Observed:
 ENDINGS = st.sampled_from([None, None, *Cause])
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(_looks(), st.floats(-1e4, 1e5), ENDINGS), min_size=1, max_size=8))
 def test_the_kinds_add_up_and_what_is_over_never_changes(
     story: list[tuple[Observed, float, Cause | None]],

@@ -1,7 +1,7 @@
 """Each second of an attempt is counted once, under what it was spent on."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rtj_api.heartbeat import TrainerPhase
 from rtj_api.names import ExitCode
@@ -44,6 +44,7 @@ def test_an_attempt_is_told_by_kind_and_only_what_is_in_a_commit_is_committed() 
     )
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(list(Spending)), st.floats(0, 1e4), st.booleans())))
 def test_the_kinds_add_up_however_they_follow_each_other(
     story: list[tuple[Spending, float, bool]],
