@@ -98,6 +98,11 @@ class TestProgressing:
         assert progressing(decision)[0] == str(limit)
         assert (Reason.NO_NEW_STEP in notices(decision)) is not limit
 
+    def test_a_short_timeout_makes_no_standstill_of_less_than_a_minute(self) -> None:
+        impatient = spec(hangPolicy={"trainingTimeoutSeconds": 90})
+        assert progressing(decided(standing(59, spec=impatient)))[0] == "True"
+        assert progressing(decided(standing(61, spec=impatient)))[0] == "False"
+
     def test_the_next_look_comes_when_it_may_flip(self) -> None:
         decision = decided(standing(55, since_mirrored=0))
         assert decision.requeue_after is not None

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rtj_api.heartbeat import CommitRef, Heartbeat, Position, TrainerPhase
 from rtj_api.names import Cause, ExitCode, Phase, Reason
@@ -150,6 +150,24 @@ def test_an_end_that_the_operator_missed_is_told_by_the_last_word(heard: bool) -
     }
 
 
+def test_a_new_process_that_reads_an_old_beat_does_not_take_its_age_for_pulling() -> None:
+    seen = look(stamped(), status=fresh(), heartbeat=beat(6, spent=SPENT))
+    old = after(seen, decided(seen), stamped(), heartbeat=beat(7, spent=SPENT))
+    kinds = spent(decided(old, 600))
+    assert kinds["scheduling"] + kinds["pulling"] <= 17
+    assert kinds["unknown"] >= 590, "nobody knows yet what the trainer did since"
+
+
+@pytest.mark.parametrize("skew", [3600, -3600])
+def test_once_a_trainer_was_heard_the_clock_of_its_node_counts_for_nothing(skew: float) -> None:
+    seen = look(stamped(skew), status=fresh(), heartbeat=beat(6, spent=SPENT))
+    word = final(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+    word = word.model_copy(update={"spent": SPENT})
+    gone = exited(75, word, started_time=at(16 + skew))
+    kinds = spent(decided(after(seen, decided(seen), gone), 30))
+    assert (kinds["scheduling"] + kinds["pulling"], kinds["noticing"]) == (16, 30)
+
+
 def test_the_standstill_of_a_hung_trainer_is_hung_and_not_lost() -> None:
     policy = spec(hangPolicy={"trainingTimeoutSeconds": 30})
     stuck = SPENT.model_copy(update={"training": 60 + 41})
@@ -253,7 +271,12 @@ class TestPauses:
         assert done.status.phase is Phase.COMPLETED
         assert done.status.time
         assert done.status.time.total == 100
-        assert decided(after(seen, done), 5000).status == done.status
+        again = after(seen, done)
+        assert decided(again, 5000).status == done.status
+        edited = replace(again, job=replace(again.job, generation=2))
+        later = decided(edited, 5000)
+        assert later.status.observed_generation == 2
+        assert later.status.time == done.status.time
 
 
 def test_a_clock_that_is_set_back_takes_nothing_away() -> None:
@@ -300,6 +323,7 @@ def _looks(draw: st.DrawFn) -> Observed:
 ENDINGS = st.sampled_from([None, None, *Cause])
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(_looks(), st.floats(-1e4, 1e5), ENDINGS), min_size=1, max_size=8))
 def test_the_kinds_add_up_and_what_is_over_never_changes(
     story: list[tuple[Observed, float, Cause | None]],

@@ -22,14 +22,6 @@ from rtj_operator.core.observed import Observed
 Parts = dict[str, float]
 """Seconds by kind, spelt as the fields of `TimeSpent` without `_seconds`."""
 
-BLOCKED = (
-    Reason.BUILDER_NOT_FOUND,
-    Reason.CLAIM_NOT_FOUND,
-    Reason.POD_REJECTED,
-    Reason.POD_NAME_TAKEN,
-)
-"""Reasons of the condition Running that mean: there is no pod, and somebody must mend something."""
-
 TOLERATED_SKEW_SECONDS = 30.0
 """By so much a node's clock may differ from the operator's before its stamps win over the rest."""
 
@@ -120,8 +112,7 @@ def _launching_seconds(time: TimeSpent | None) -> float:
 def _launching(attempt: CurrentAttempt, observed: Observed, seconds: float) -> Parts:
     """Split the time before the trainer's process."""
     pod, known = observed.pod, attempt.time or TimeSpent()
-    running = find(observed.job.status.conditions, Condition.RUNNING)
-    blocked = running is not None and running.reason in BLOCKED
+    blocked = _was_blocked(observed)
     if pod is None and attempt.pod_uid is None:
         return {"waiting" if blocked else "scheduling": seconds}
     waiting = float(known.waiting_seconds)
@@ -141,6 +132,15 @@ def _launching(attempt: CurrentAttempt, observed: Observed, seconds: float) -> P
         "scheduling": scheduling,
         "pulling": seconds - waiting - scheduling,
     }
+
+
+def _was_blocked(observed: Observed) -> bool:
+    """Whether something kept the pod from being created when status was written last."""
+    attempt = observed.job.status.attempt
+    running = find(observed.job.status.conditions, Condition.RUNNING)
+    if attempt is None or attempt.pod_uid or running is None:
+        return False
+    return running.reason is not Reason.WAITING_FOR_PODS
 
 
 def _unheard(attempt: CurrentAttempt, observed: Observed, wall: float) -> Parts:

@@ -100,9 +100,9 @@ def _mirror(plan: Plan, spec: JobSpec, *, last_chance: bool) -> None:
     plan.update(attempt=identified(attempt, observed.pod))
     if beat is None:
         return
-    show_freshness(plan, spec.checkpoint)
     if last_chance or mirror_due(observed):
         plan.update(**mirrored_fields(beat, plan.status, spec.total_steps, plan.now))
+        show_freshness(plan, spec.checkpoint)
         plan.mirrored = True
     else:
         plan.wake(observed.settings.mirror_interval - observed.since_mirrored)

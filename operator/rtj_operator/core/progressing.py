@@ -91,12 +91,12 @@ def _stands_still(plan: Plan, attempt: CurrentAttempt, pod: Pod | None) -> bool:
 
 def _longest_standstill(beat: Heartbeat, policy: HangPolicy, standing: float) -> float:
     """Return the seconds without a change of phase or step that are nothing unusual."""
-    longest = hang.timeout_of(beat.phase, policy) / 2
+    longest = max(hang.timeout_of(beat.phase, policy) / 2, SHORTEST_STANDSTILL_SECONDS)
     steps = beat.position.step - (beat.started_from.step if beat.started_from else 0)
     if beat.phase is not TrainerPhase.TRAINING or beat.spent is None or steps < USUAL_STEPS:
         return longest
     usual = USUAL_STEPS * max(beat.spent.training - standing, 0.0) / steps
-    return min(longest, max(SHORTEST_STANDSTILL_SECONDS, usual))
+    return min(max(usual, SHORTEST_STANDSTILL_SECONDS), longest)
 
 
 def _warn(plan: Plan, reason: Reason, message: str) -> None:

@@ -1,11 +1,17 @@
 """Each second of an attempt is counted once, under what it was spent on."""
 
+from types import SimpleNamespace
+
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rtj_api.heartbeat import TrainerPhase
+from rtj_api.heartbeat import Heartbeat, TrainerPhase
 from rtj_api.names import ExitCode
 from rtj_api.time_spent import TrainerSeconds
+from rtj_trainer.heartbeat import Heart
+from rtj_trainer.loop import TrainingLoop
+from rtj_trainer.progress import Progress
+from rtj_trainer.signals import StopRequest
 from rtj_trainer.stopwatch import Speed, Spending, Stopwatch
 
 from tests.unit.trainer.support import Job, Kill, MakeJob
@@ -44,6 +50,7 @@ def test_an_attempt_is_told_by_kind_and_only_what_is_in_a_commit_is_committed() 
     )
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(list(Spending)), st.floats(0, 1e4), st.booleans())))
 def test_the_kinds_add_up_however_they_follow_each_other(
     story: list[tuple[Spending, float, bool]],
@@ -114,3 +121,34 @@ def test_the_last_word_of_a_trainer_tells_all_its_time(make_job: MakeJob) -> Non
     second = spent_by(job)
     assert min(second.restoring, second.replaying) > 0
     assert second.committed == second.training, "the final commit holds all of it"
+
+
+class ReadError(Exception):
+    """The data cannot be read."""
+
+
+@pytest.mark.parametrize(
+    ("replays", "phase"), [(True, TrainerPhase.RESTORING), (False, TrainerPhase.TRAINING)]
+)
+def test_reading_up_to_the_position_is_still_restoring(replays: bool, phase: TrainerPhase) -> None:
+    """So the timeout of `hangPolicy` for restoring holds for it."""
+    heart = Heart(Heartbeat(attempt=2, phase=TrainerPhase.RESTORING))
+    told = []
+
+    def read() -> None:
+        told.append(heart._current().phase)
+        raise ReadError
+
+    loop = TrainingLoop(
+        model=None,
+        step_function=lambda _: None,
+        position=SimpleNamespace(replays=replays, next=read, strategy="replay"),  # type: ignore[arg-type]
+        progress=Progress(step=5),
+        ledger=None,  # type: ignore[arg-type]
+        committer=None,  # type: ignore[arg-type]
+        heart=heart,
+        stop=StopRequest(),
+    )
+    with pytest.raises(ReadError):
+        loop.run()
+    assert told == [phase]
