@@ -19,13 +19,16 @@ from rtj_api.heartbeat import (
     StackDump,
     TrainerPhase,
 )
+from rtj_api.launch import TrainerConfig
 from rtj_api.names import (
     ANNOTATION_DUMP_STACKS,
     ANNOTATION_HEARTBEAT,
+    CONFIG_ENV,
     LABEL_ATTEMPT,
     ExitCode,
     Reason,
 )
+from rtj_api.restore import RestoreAnswer, RestoreRequest
 from rtj_api.status import JobStatus
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
 from rtj_operator.core.observed import Settings
@@ -53,6 +56,7 @@ class Trainer:
     step: int
     started_from: CommitRef | None
     commit: CommitRef | None
+    answer: RestoreAnswer | None = None
     hung: bool = False
     stuck: bool = False
     """Hung so badly that no thread of it runs: it neither beats nor answers."""
@@ -65,7 +69,26 @@ class Volume:
 
     fences: set[int] = field(default_factory=set)
     commits: list[CommitRef] = field(default_factory=list)
+    """All that were ever made; none is deleted."""
+    newest: CommitRef | None = None
+    """Of the lineage: what an attempt goes on from that is not told otherwise."""
+    answers: list[RestoreAnswer] = field(default_factory=list)
+    """What the start records say, oldest first: to each request to go back one answer."""
+    went_back: list[tuple[int, str]] = field(default_factory=list)
+    """Request and commit of each attempt that went back."""
     completed: bool = False
+
+    def answer(self, request: RestoreRequest) -> RestoreAnswer:
+        """Answer as the trainer does: once, whoever asks and however often."""
+        if self.answers and self.answers[-1].request >= request.request:
+            return self.answers[-1]
+        chosen = next((found for found in self.commits if found.id == request.commit), None)
+        reason = Reason.RESTORED if chosen else Reason.COMMIT_NOT_FOUND
+        self.answers.append(RestoreAnswer(request=request.request, reason=reason))
+        if chosen:
+            self.newest = chosen
+            self.went_back.append((request.request, request.commit))
+        return self.answers[-1]
 
 
 class World:
@@ -206,7 +229,9 @@ class World:
                 self._exit(pod, ExitCode.SUPERSEDED)
                 continue
             self.volume.fences.add(attempt)
-            newest = self.volume.commits[-1] if self.volume.commits else None
+            request = _config(pod).restore
+            answer = self.volume.answer(request) if request else None
+            newest = self.volume.newest
             trainer = Trainer(
                 name,
                 pod["metadata"]["uid"],
@@ -215,6 +240,7 @@ class World:
                 newest.step if newest else 0,
                 newest,
                 newest,
+                answer,
             )
             self.trainers[trainer.uid] = trainer
             self.beat(trainer)
@@ -290,6 +316,7 @@ class World:
             name = f"{trainer.step:012d}-{trainer.attempt:06d}"
             trainer.commit = CommitRef(id=name, step=trainer.step, time=START)
             self.volume.commits.append(trainer.commit)
+            self.volume.newest = trainer.commit
             self.beat(trainer)
 
     def complete(self, trainer: Trainer) -> None:
@@ -326,6 +353,8 @@ class World:
             position=Position(step=trainer.step, total_steps=TOTAL_STEPS),
             commit=trainer.commit,
             started_from=trainer.started_from,
+            commits=[found.id for found in reversed(self.volume.commits[-10:])],
+            restore=trainer.answer,
             stacks=trainer.stacks,
             watchdog_path=f"{self.uid}/stacks/{trainer.attempt:06d}-stuck.txt",
             final=final,
@@ -373,9 +402,28 @@ class World:
     def _update_pod(self, pod: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> None:
         self.api.update(PODS.kind, NAMESPACE, pod["metadata"]["name"], change)
 
+    def go_back(self, commit: str | None) -> int:
+        """Set spec.restore, or take it out; return the number of the request."""
+
+        def change(job: dict[str, Any]) -> None:
+            job["spec"].pop("restore", None)
+            if commit:
+                job["spec"]["restore"] = {"fromCommit": commit}
+
+        generation: int = self.api.update(JOBS.kind, NAMESPACE, JOB, change)["metadata"][
+            "generation"
+        ]
+        return generation
+
     def set_run_policy(self, **fields: Any) -> None:
         """Change spec.runPolicy, as a user does."""
         self.api.update(JOBS.kind, NAMESPACE, JOB, lambda o: o["spec"]["runPolicy"].update(fields))
+
+
+def _config(pod: dict[str, Any]) -> TrainerConfig:
+    env = pod["spec"]["containers"][0]["env"]
+    text = next(found["value"] for found in env if found["name"] == CONFIG_ENV)
+    return TrainerConfig.model_validate_json(text.replace("$$", "$"))
 
 
 def _config_map() -> dict[str, Any]:
