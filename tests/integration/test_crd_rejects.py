@@ -382,7 +382,8 @@ def finish(installed: list[str], namespace: str) -> Callable[[str], None]:
     """Give the job a phase, as the operator does."""
 
     def set_phase(phase: str) -> None:
-        patch = json.dumps({"status": {"phase": phase}})
+        position = {"epoch": 1, "step": 40}
+        patch = json.dumps({"status": {"phase": phase, "position": position}})
         command = [*installed, "-n", namespace, "patch", "rtj", "job", "--subresource=status"]
         subprocess.run(
             [*command, "--type=merge", "-p", patch], check=True, capture_output=True, timeout=30
@@ -413,6 +414,34 @@ def test_a_finished_job_neither_goes_back_nor_on(
     done = apply(job(**longer, **{"spec.runPolicy.ttlSecondsAfterFinished": 60}))
     assert done.returncode == 0, done.stderr
     assert apply(job(**{"spec.epochs": 9})).returncode == 0, "spec.restore may be taken out"
+
+
+@pytest.mark.parametrize(
+    ("long", "shorter", "too_short"),
+    [
+        ({"spec.epochs": 5}, {"spec.epochs": 2}, {"spec.epochs": 1}),
+        (
+            {"spec.epochs": LEFT_OUT, "spec.totalSteps": 90},
+            {"spec.epochs": LEFT_OUT, "spec.totalSteps": 41},
+            {"spec.epochs": LEFT_OUT, "spec.totalSteps": 40},
+        ),
+    ],
+    ids=["epochs", "totalSteps"],
+)
+def test_a_job_can_be_made_shorter_but_not_than_it_is_already(
+    apply: Apply,
+    finish: Callable[[str], None],
+    long: dict[str, Any],
+    shorter: dict[str, Any],
+    too_short: dict[str, Any],
+) -> None:
+    assert apply(job(**long)).returncode == 0
+    finish("Running")
+    done = apply(job(**too_short))
+    assert done.returncode != 0
+    assert message_of("", 5) in done.stderr
+    done = apply(job(**shorter))
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_only_steers_the_run_can_change(apply: Apply) -> None:
