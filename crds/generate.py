@@ -52,7 +52,7 @@ def _reference() -> str:
     lines += ["", "## Rules that the API server checks", ""]
     lines += ["A job that breaks one is refused with this message.", ""]
     for path, rules in RULES.items():
-        lines += [f"- `{path or 'metadata.name'}`: {rule.message}." for rule in rules]
+        lines += [f"- `{path or 'the whole job'}`: {rule.message}." for rule in rules]
     return "\n".join(lines) + "\n"
 
 

@@ -38,6 +38,14 @@ def _same(field: str, nothing: str) -> str:
     return f"{new} == {old}"
 
 
+def _still_ahead(field: str, trained: str) -> str:
+    """Return CEL that says that a lowered end of the training has not been passed already."""
+    new, old, position = f"self.spec.{field}", f"oldSelf.spec.{field}", "oldSelf.status.position"
+    lowered = f"has({new}) && has({old}) && {new} < {old}"
+    known = f"has(oldSelf.status) && has({position}) && has({position}.{trained})"
+    return f"!({lowered} && {known}) || {new} > {position}.{trained}"
+
+
 def _immutable(path: str) -> Rule:
     return Rule("self == oldSelf", f"{path} cannot change: {_CREATE_ANOTHER}")
 
@@ -70,6 +78,11 @@ RULES: dict[str, list[Rule]] = {
             f"!({_FINISHED}) || {_same('epochs', '0')} && {_same('totalSteps', '0')}",
             "spec.epochs and spec.totalSteps cannot change any more, since the job is finished: "
             "create a new job with spec.forkFrom, which goes on from a commit of this one",
+        ),
+        Rule(
+            f"({_still_ahead('epochs', 'epoch')}) && ({_still_ahead('totalSteps', 'step')})",
+            "spec.epochs and spec.totalSteps cannot be lowered to what is trained already, see "
+            "status.position: to end the job where it is, suspend or delete it; its commits stay",
         ),
     ],
     "spec": [

@@ -74,8 +74,7 @@ async def observe(
         refusal = memory.refusal(key)
         needs = Needs((refusal,)) if refusal else await find_needs(cluster, job)
         observed = _with(observed, **needs.__dict__)
-    else:
-        observed = _with(observed, attach=await _find_attach(cluster, observed, memory))
+    observed = _with(observed, attach=await _find_attach(cluster, observed, memory))
     return raw, observed
 
 

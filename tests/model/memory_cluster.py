@@ -68,6 +68,7 @@ class MemoryCluster:
                 if k == kind.kind
                 and namespace in ("", ns)
                 and (not label or found["metadata"].get("labels", {}).get(label) == value)
+                and all(_field(found, wanted) for wanted in fields.split(",") if wanted)
             ]
 
         return self._call(read)
@@ -193,3 +194,12 @@ class MemoryCluster:
     def _tell(self, verb: str, manifest: Manifest, place: Place) -> None:
         self.writes.append((verb, place[0], place[2]))
         self.changed(verb, manifest)
+
+
+def _field(found: Manifest, selector: str) -> bool:
+    """Whether an object has the value that a field selector wants."""
+    path, _, value = selector.partition("=")
+    at: Any = found
+    for name in path.split("."):
+        at = at.get(name, {})
+    return bool(at == value)

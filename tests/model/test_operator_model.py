@@ -5,6 +5,7 @@ any two of its calls. The operator under test is the real loop over an API serve
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +115,8 @@ class OperatorMachine(RuleBasedStateMachine):
         failure_policy: dict[str, object] = {"cannotStartTimeoutSeconds": CANNOT_START_SECONDS}
         failure_policy |= {name: value for name, value in chosen.items() if value is not None}
         self.world = World(policy, no_progress, failure_policy)
+        self.requests: dict[int, str | None] = {}
+        self.wanted: str | None = None
         self.world.work()
         self.checked = 0
 
@@ -253,6 +256,31 @@ class OperatorMachine(RuleBasedStateMachine):
     def set_suspend(self, suspend: bool) -> None:
         self.world.set_run_policy(suspend=suspend)
 
+    @happens(
+        which=st.sampled_from([0, 1, 2, 2, 3]),
+        calls=st.sampled_from([0, 0, 1, 2, 3, 5, 8, 13]),
+        through=st.booleans(),
+    )
+    def go_back(self, which: int, calls: int, through: bool) -> None:
+        """Ask for an older commit, for one that never was, or no more; the operator may die."""
+        if not self.world.volume.commits:
+            self.run_well(6)
+        if self.world.status().phase.final:
+            return  # The API server refuses it.
+        there = [commit.id for commit in self.world.volume.commits]
+        chosen = there[-which] if 0 < which <= len(there) else None
+        wanted = chosen or ("000000000099-000001" if which == 3 else None)
+        if wanted != self.wanted:
+            self.requests[self.world.go_back(wanted)] = wanted
+            self.wanted = wanted
+        self.world.api.kill_in = calls or None
+        self.world.turn()
+        self.world.api.kill_in = None
+        if through:
+            self.world.work()
+            self.world.finish_deletions()
+            self.run_well(6)
+
     @happens(refuse=st.sampled_from([True, False, False]))
     def set_quota(self, refuse: bool) -> None:
         self.world.api.refuse_pods = refuse
@@ -302,7 +330,22 @@ class OperatorMachine(RuleBasedStateMachine):
         ids = [commit.id for commit in self.world.volume.commits]
         attempts = [int(name.rsplit("-", 1)[1]) for name in ids]
         assert attempts == sorted(attempts)
-        assert ids == sorted(set(ids))
+        assert len(ids) == len(set(ids))
+
+    @invariant()
+    def one_request_goes_back_once_at_most(self) -> None:
+        honoured = []
+        for number, commit in self.world.volume.went_back:
+            # A request may be noticed late, and then has the number of a later change.
+            honoured.append(max(made for made in self.requests if made <= number))
+            assert self.requests[honoured[-1]] == commit
+        assert len(honoured) == len(set(honoured))
+
+    @invariant()
+    def training_goes_backwards_only_if_somebody_asked(self) -> None:
+        steps = [commit.step for commit in self.world.volume.commits]
+        falls = sum(later <= earlier for earlier, later in itertools.pairwise(steps))
+        assert falls <= len(self.world.volume.went_back)
 
     @invariant()
     def no_restart_goes_past_a_budget(self) -> None:

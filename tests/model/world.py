@@ -19,13 +19,16 @@ from rtj_api.heartbeat import (
     StackDump,
     TrainerPhase,
 )
+from rtj_api.launch import TrainerConfig
 from rtj_api.names import (
     ANNOTATION_DUMP_STACKS,
     ANNOTATION_HEARTBEAT,
+    CONFIG_ENV,
     LABEL_ATTEMPT,
     ExitCode,
     Reason,
 )
+from rtj_api.restore import RestoreAnswer, RestoreRequest
 from rtj_api.status import JobStatus
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
 from rtj_operator.core.observed import Settings
@@ -57,6 +60,7 @@ class Trainer:
     watch: Stopwatch
     started_at: str
     """By the clock of its node."""
+    answer: RestoreAnswer | None = None
     hung: bool = False
     stuck: bool = False
     """Hung so badly that no thread of it runs: it neither beats nor answers."""
@@ -71,7 +75,26 @@ class Volume:
     commits: list[CommitRef] = field(default_factory=list)
     trained: dict[int, float] = field(default_factory=dict)
     """By attempt, the seconds of training that are in its newest commit."""
+    """All that were ever made; none is deleted."""
+    newest: CommitRef | None = None
+    """Of the lineage: what an attempt goes on from that is not told otherwise."""
+    answers: list[RestoreAnswer] = field(default_factory=list)
+    """What the start records say, oldest first: to each request to go back one answer."""
+    went_back: list[tuple[int, str]] = field(default_factory=list)
+    """Request and commit of each attempt that went back."""
     completed: bool = False
+
+    def answer(self, request: RestoreRequest) -> RestoreAnswer:
+        """Answer as the trainer does: once, whoever asks and however often."""
+        if self.answers and self.answers[-1].request >= request.request:
+            return self.answers[-1]
+        chosen = next((found for found in self.commits if found.id == request.commit), None)
+        reason = Reason.RESTORED if chosen else Reason.COMMIT_NOT_FOUND
+        self.answers.append(RestoreAnswer(request=request.request, reason=reason))
+        if chosen:
+            self.newest = chosen
+            self.went_back.append((request.request, request.commit))
+        return self.answers[-1]
 
 
 class World:
@@ -240,7 +263,9 @@ class World:
                 self._exit(pod, ExitCode.SUPERSEDED)
                 continue
             self.volume.fences.add(attempt)
-            newest = self.volume.commits[-1] if self.volume.commits else None
+            request = _config(pod).restore
+            answer = self.volume.answer(request) if request else None
+            newest = self.volume.newest
             trainer = Trainer(
                 name,
                 pod["metadata"]["uid"],
@@ -251,6 +276,7 @@ class World:
                 newest,
                 watch=Stopwatch(clock=lambda: self.time),
                 started_at=started_at,
+                answer=answer,
             )
             trainer.watch.enter_phase(TrainerPhase.TRAINING)
             self.trainers[trainer.uid] = trainer
@@ -329,6 +355,7 @@ class World:
             self.volume.commits.append(trainer.commit)
             trainer.watch.committed()
             self.volume.trained[trainer.attempt] = trainer.watch.read().committed
+            self.volume.newest = trainer.commit
             self.beat(trainer)
 
     def complete(self, trainer: Trainer) -> None:
@@ -368,6 +395,8 @@ class World:
             position=Position(step=trainer.step, total_steps=TOTAL_STEPS),
             commit=trainer.commit,
             started_from=trainer.started_from,
+            commits=[found.id for found in reversed(self.volume.commits[-10:])],
+            restore=trainer.answer,
             stacks=trainer.stacks,
             watchdog_path=f"{self.uid}/stacks/{trainer.attempt:06d}-stuck.txt",
             spent=trainer.watch.read(),
@@ -418,6 +447,19 @@ class World:
     def _update_pod(self, pod: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> None:
         self.api.update(PODS.kind, NAMESPACE, pod["metadata"]["name"], change)
 
+    def go_back(self, commit: str | None) -> int:
+        """Set spec.restore, or take it out; return the number of the request."""
+
+        def change(job: dict[str, Any]) -> None:
+            job["spec"].pop("restore", None)
+            if commit:
+                job["spec"]["restore"] = {"fromCommit": commit}
+
+        generation: int = self.api.update(JOBS.kind, NAMESPACE, JOB, change)["metadata"][
+            "generation"
+        ]
+        return generation
+
     def set_run_policy(self, **fields: Any) -> None:
         """Change spec.runPolicy, as a user does."""
         self.api.update(JOBS.kind, NAMESPACE, JOB, lambda o: o["spec"]["runPolicy"].update(fields))
@@ -426,6 +468,12 @@ class World:
 def _news(beat: Heartbeat) -> Heartbeat:
     """Return what the operator is woken up for: time goes on in every beat."""
     return beat.model_copy(update={"spent": None})
+
+
+def _config(pod: dict[str, Any]) -> TrainerConfig:
+    env = pod["spec"]["containers"][0]["env"]
+    text = next(found["value"] for found in env if found["name"] == CONFIG_ENV)
+    return TrainerConfig.model_validate_json(text.replace("$$", "$"))
 
 
 def _config_map() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rtj_api.status import JobStatus
 from rtj_operator.core.decision import CreatePod, Decision
 from rtj_operator.core.observed import Observed, Pod, Problem
 
+from tests.model.world import World
 from tests.unit.operator_looks import (
     DONE,
     after,
@@ -333,3 +334,47 @@ class TestAChangeOfTheSpec:
             "Attempt 2 goes on from there."
         )
         assert decided(finished).status.phase is Phase.COMPLETED
+
+
+@pytest.mark.parametrize("calls", range(1, 15))
+def test_an_operator_that_is_killed_at_any_call_goes_back_once(calls: int) -> None:
+    world = World()
+    start_next(world)
+    for _ in range(3):
+        train(world)
+    chosen = world.volume.commits[0]
+    request = world.go_back(chosen.id)
+    for step in (world.finish_deletions, lambda: start_next(world), lambda: train(world)):
+        world.api.kill_in = calls
+        world.turn()
+        world.api.kill_in = None
+        world.work()
+        step()
+    for _ in range(2):
+        (trainer,) = world.trainers.values()
+        world.kill_node(trainer.node)
+        world.advance(15)
+        start_next(world)
+        world.revive_node(trainer.node)
+        train(world)
+    assert world.volume.went_back == [(request, chosen.id)]
+    assert [found.step for found in world.volume.commits] == [5, 10, 15, 10, 15, 20]
+    status = world.status()
+    assert status.restore
+    assert status.restore.outcome is RestoreOutcome.RESTORED
+    assert (status.restarts.preempted, status.restarts.total) == (2, 2)
+    world.close()
+
+
+def start_next(world: World) -> None:
+    world.work()
+    world.schedule()
+    world.start_containers()
+    world.work()
+
+
+def train(world: World) -> None:
+    (trainer,) = world.trainers.values()
+    world.train(trainer, 5)
+    world.commit(trainer)
+    world.work()

@@ -186,8 +186,14 @@ def _total_steps(config: TrainerConfig, steps_per_epoch: int | None) -> int | No
 
 
 def _check_extension(choice: Choice, progress: Progress) -> None:
-    """Refuse to lengthen a complete job whose saved iterator is at its end."""
-    manifest = choice.manifest
+    """Refuse an end that a saved iterator, of a dataset of unknown length, cannot get to."""
+    manifest, epochs = choice.manifest, progress.epochs
+    if manifest and epochs and progress.total_steps is None and manifest.epoch >= epochs:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"spec.epochs is {epochs}, but the commit at step {manifest.step} is in epoch "
+            f"{manifest.epoch + 1} already; go back with spec.restore, or create another job",
+        )
     if manifest and manifest.complete and progress.total_steps is None:
         raise PermanentError(
             Reason.INVALID_SPEC,

@@ -7,13 +7,14 @@ killed leaves nothing that counts.
 """
 
 import hashlib
+import os
 from pathlib import Path
 
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import Reason
 from rtj_api.restore import LATEST, ForkRequest
 
-from rtj_trainer import ledger
+from rtj_trainer import files
 from rtj_trainer.commits import lineage
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.lineage import Choice
@@ -26,6 +27,7 @@ from rtj_trainer.commits.manifest import (
 from rtj_trainer.commits.writer import write_commit
 from rtj_trainer.committer import explain
 from rtj_trainer.errors import PermanentError, UserError
+from rtj_trainer.ledger import trajectory
 
 _CHUNK = 1 << 20
 _ROUNDS = 3
@@ -116,7 +118,7 @@ def _copied(
         "origin": Origin(job_uid=source.root.name, commit=str(commit_id)),
     }
     try:
-        _copy_ledger(config, job, source, commit_id, manifest.ledger_hash)
+        _copy_ledger(job, config.attempt, source, commit_id, manifest.ledger_hash)
         written = write_commit(job, own, manifest.model_copy(update=changes), copy_files)
     except OSError as error:
         raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
@@ -124,18 +126,21 @@ def _copied(
 
 
 def _copy_ledger(
-    config: TrainerConfig,
-    job: JobDirectory,
-    source: JobDirectory,
-    head: CommitId,
-    expected: str,
+    job: JobDirectory, attempt: int, source: JobDirectory, head: CommitId, expected: str
 ) -> None:
-    try:
-        ledger.copy_trajectory(source, head, expected, job.ledger_segment(config.attempt))
-    except ValueError as error:
-        raise CommitDamagedError(f"its ledger is damaged: {error}") from error
-    except FileNotFoundError as error:
-        raise CommitDamagedError(f"its ledger lacks {error.filename}") from error
+    """Write the steps that are in the commit to the head of this attempt's segment, durably."""
+    segment = job.ledger_segment(attempt)
+    with segment.open("wb") as file:
+        try:
+            for entry in trajectory(source, head, expected):
+                file.write(entry.line())
+        except ValueError as error:
+            raise CommitDamagedError(f"its ledger is damaged: {error}") from error
+        except FileNotFoundError as error:
+            raise CommitDamagedError(f"its ledger lacks {error.filename}") from error
+        file.flush()
+        os.fsync(file.fileno())
+    files.fsync_directory(segment.parent)
 
 
 def _copy_file(source: Path, target: Path) -> FileRecord:

@@ -117,32 +117,21 @@ def committed_trajectory(job_dir: Path) -> list[Entry]:
     """
     job = JobDirectory(job_dir)
     head = _head(job)
-    return list(_checked(job, head, read_manifest(job.commit(head)).ledger_hash))
+    return list(trajectory(job, head, read_manifest(job.commit(head)).ledger_hash))
 
 
-def copy_trajectory(job: JobDirectory, head: CommitId, expected: str, target: Path) -> None:
-    """Write the steps that are in a commit to a new segment, durably.
+def trajectory(job: JobDirectory, head: CommitId, expected: str) -> Iterator[Entry]:
+    """Yield the steps that are in a commit, in order, and check them at the end.
 
     Args:
-        job: Folder of the job that made the commit.
+        job: Folder of the job.
         head: The commit.
         expected: The hash of the ledger that it recorded.
-        target: The segment, made anew.
 
     Raises:
         ValueError: a line is missing, or the lines do not have that hash.
-        OSError: a segment cannot be read, or the target cannot be written.
+        OSError: a segment cannot be read.
     """
-    with target.open("wb") as file:
-        for entry in _checked(job, head, expected):
-            file.write(entry.line())
-        file.flush()
-        os.fsync(file.fileno())
-    files.fsync_directory(target.parent)
-
-
-def _checked(job: JobDirectory, head: CommitId, expected: str) -> Iterator[Entry]:
-    """Yield the steps that are in a commit; at the end, their hash must be the one expected."""
     parts: list[tuple[Path, int, int]] = []
     limit: CommitId | None = head
     while limit:

@@ -14,7 +14,7 @@ from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.manifest import read_manifest
 from rtj_trainer.ledger import check_each_id_once_per_epoch, committed_trajectory
 
-from tests.unit.trainer.support import Job, Kill, MakeJob
+from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob
 
 pytestmark = pytest.mark.unit
 
@@ -210,13 +210,7 @@ class TestForking:
 
     @pytest.mark.parametrize(
         "kill",
-        [
-            Kill("fork-ledger"),
-            Kill("rename", before=True),
-            Kill("rename"),
-            Kill("start-record", before=True),
-            Kill("start-record"),
-        ],
+        [Kill("fork-ledger"), Kill("rename"), Kill("start-record")],
         ids=str,
     )
     def test_killed_anywhere_while_it_copies_it_begins_there_all_the_same(
@@ -281,3 +275,23 @@ class TestForking:
         assert job.run() == ExitCode.USER_ERROR
         assert job.final_record["reason"] == "CommitNotFound"
         assert "no commit of job other on claim claim can be copied" in job.final_record["message"]
+
+
+def test_an_end_that_is_passed_already_is_refused_where_the_length_is_not_known(
+    make_job: MakeJob,
+) -> None:
+    filtered = """
+
+def filtered():
+    numbers = tf.data.Dataset.range(100).filter(lambda number: number % 7 != 0).shuffle(30)
+    return numbers.map(_features).batch(8)
+"""
+    source = (BUILDERS / "builder.py").read_text() + filtered
+    job = make_job(source, datasetFunction="filtered")
+    assert job.run(Kill("step", 14, TERM)) == ExitCode.PREEMPTED
+    assert job.run(epochs=1) == ExitCode.PERMANENT
+    assert job.final_record["reason"] == "InvalidSpec"
+    assert (
+        "spec.epochs is 1, but the commit at step 14 is in epoch 2 already"
+        in (job.final_record["message"])
+    )
