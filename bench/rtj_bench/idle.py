@@ -14,6 +14,8 @@ from rtj_bench.say import say
 
 WINDOW_SECONDS = 60.0
 SETTLE_SECONDS = 300.0
+RESTING_SHARE = 0.15
+"""Of a core: a process that takes in its first lists uses all that it gets."""
 
 
 async def measure(plane: Plane, count: int, repeats: int, figures: Figures) -> None:
@@ -44,10 +46,12 @@ async def _repeat(operator: Operator, count: int, figures: Figures) -> None:
 
 
 async def _settled(operator: Operator, count: int) -> None:
-    """Wait until every job was seen and none waits for a worker."""
+    """Wait until every job was seen, and the process has come to rest."""
 
     async def settled() -> bool:
-        seen, waiting = operator.metric("rtj_jobs{"), operator.metric("rtj_queue_depth")
-        return seen >= count and waiting == 0
+        before = operator.cpu_seconds()
+        await asyncio.sleep(3)
+        rests = operator.cpu_seconds() - before < 3 * RESTING_SHARE
+        return rests and operator.metric("rtj_jobs{") >= count
 
-    await until(settled, f"the operator has seen {count} jobs", SETTLE_SECONDS)
+    await until(settled, f"the operator has seen {count} jobs and rests", SETTLE_SECONDS)
