@@ -8,6 +8,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= dev
+# What to measure, such as "--only idle --idle 1000"; see docs/performance.md.
+BENCH ?=
 # A process per core, up to the few for whose TensorFlow or API server there is memory. Not for the
 # end-to-end layer, which shares one cluster and breaks its nodes.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
@@ -75,6 +77,10 @@ test-without-cluster:
 .PHONY: test-nightly
 test-nightly: setup ## The model of the operator, with ten thousand histories.
 	$(BIN)/pytest tests/model --hypothesis-profile=nightly
+
+.PHONY: bench-operator
+bench-operator: setup ## How fast the operator is, beside batch/v1 Jobs; twenty minutes on a quiet machine.
+	$(BIN)/python -m rtj_bench $(BENCH)
 
 .PHONY: demo
 demo: setup ## The story of the README, for real. CLUSTER=dev (default), kind or current.
