@@ -15,7 +15,7 @@ from rtj_bench.say import say
 WINDOW_SECONDS = 60.0
 SETTLE_SECONDS = 300.0
 RESTING_SHARE = 0.15
-"""Of a core: a process that takes in its first lists uses all that it gets."""
+"""Of a core: a process that takes in its first lists wants all of one."""
 
 
 async def measure(plane: Plane, count: int, repeats: int, figures: Figures) -> None:
@@ -49,9 +49,9 @@ async def _settled(operator: Operator, count: int) -> None:
     """Wait until every job was seen, and the process has come to rest."""
 
     async def settled() -> bool:
-        before = operator.cpu_seconds()
+        before = operator.wanted_seconds()
         await asyncio.sleep(3)
-        rests = operator.cpu_seconds() - before < 3 * RESTING_SHARE
+        rests = operator.wanted_seconds() - before < 3 * RESTING_SHARE
         return rests and operator.metric("rtj_jobs{") >= count
 
     await until(settled, f"the operator has seen {count} jobs and rests", SETTLE_SECONDS)
