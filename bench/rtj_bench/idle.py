@@ -7,6 +7,7 @@ never idle, since its trainer beats.
 import asyncio
 
 from rtj_bench.api import until
+from rtj_bench.audit import lists_without_limit
 from rtj_bench.figures import Figures
 from rtj_bench.plane import Operator, Plane
 from rtj_bench.population import keys, make_idle_jobs, make_namespaces
@@ -29,6 +30,8 @@ async def measure(plane: Plane, count: int, repeats: int, figures: Figures) -> N
         # One resync falls into each window, five times as many as by default.
         with plane.operator(RTJ_RESYNC_SECONDS=str(WINDOW_SECONDS)) as operator:
             await _repeat(operator, count, figures)
+    if whole := lists_without_limit(plane.control_plane.folder / "log"):
+        raise RuntimeError(f"lists in one piece, not in pages: {sorted(whole)}")
 
 
 async def _repeat(operator: Operator, count: int, figures: Figures) -> None:
