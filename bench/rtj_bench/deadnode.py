@@ -127,7 +127,7 @@ def _until_all_is_well(kube: Kube) -> None:
 
 def _ours() -> list[dict[str, Any]]:
     def last_long(job: dict[str, Any]) -> None:
-        job["spec"]["epochs"] = 10_000_000
+        job["spec"]["epochs"] = 1_000_000
 
     return load_example("iterator", OURS.name, last_long)
 
