@@ -66,15 +66,20 @@ class Api:
                 return items, page["metadata"]["resourceVersion"]
 
     async def watch(self, path: str, version: str) -> AsyncIterator[tuple[str, Manifest]]:
-        """Yield type and object of each event, for as long as the API server sends them."""
-        url = f"{self._server}{path}?watch=1&resourceVersion={version}&timeoutSeconds=3600"
+        """Yield type and object of each event, for ever; an ended stream is taken up again.
+
+        Raises ApiError if events were lost.
+        """
         timeout = aiohttp.ClientTimeout(total=None)
-        async with self._session.get(url, timeout=timeout) as answer:
-            async for line in answer.content:
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    raise ApiError(event["object"].get("code", 0), str(event["object"]))
-                yield event["type"], event["object"]
+        while True:
+            url = f"{self._server}{path}?watch=1&timeoutSeconds=3600&resourceVersion={version}"
+            async with self._session.get(url, timeout=timeout) as answer:
+                async for line in answer.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise ApiError(event["object"].get("code", 0), str(event["object"]))
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    yield event["type"], event["object"]
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float) -> None:

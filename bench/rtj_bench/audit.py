@@ -2,8 +2,12 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from rtj_operator.leader import LEASE_NAME
 
 from rtj_bench.plane import ACCOUNT
 
@@ -23,22 +27,29 @@ def writes(folder: Path, since: str) -> Counter[str]:
         since: As `now()` gave it.
     """
     found: Counter[str] = Counter()
-    for log in sorted(folder.glob("audit*.log")):
-        with log.open() as lines:
-            for line in lines:
-                if ACCOUNT in line:
-                    _count(json.loads(line), since, found)
+    for event in _events(folder):
+        if event["verb"] not in _WRITES or event["requestReceivedTimestamp"] < since:
+            continue
+        what = event["objectRef"]
+        if what.get("name") != LEASE_NAME:
+            resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
+            found[f"{event['verb']} {resource}"] += 1
     return found
 
 
-def _count(event: dict[str, object], since: str, found: Counter[str]) -> None:
-    if event["stage"] != "ResponseComplete" or event["verb"] not in _WRITES:
-        return
-    if str(event["requestReceivedTimestamp"]) < since:
-        return
-    what = event["objectRef"]
-    assert isinstance(what, dict)  # noqa: S101
-    if what.get("name") == "rtj-operator":
-        return
-    resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
-    found[f"{event['verb']} {resource}"] += 1
+def lists_without_limit(folder: Path) -> set[str]:
+    """Return the lists that the operator asked for in one piece."""
+    return {
+        event["requestURI"]
+        for event in _events(folder)
+        if event["verb"] == "list" and "limit=" not in event["requestURI"]
+    }
+
+
+def _events(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what the log has of the operator's requests."""
+    for log in sorted(folder.glob("audit*.log")):
+        with log.open() as lines:
+            for line in lines:
+                if ACCOUNT in line and '"stage":"ResponseComplete"' in line:
+                    yield json.loads(line)

@@ -16,7 +16,7 @@ from rtj_demo.dev import build_images, kube_of
 from rtj_demo.install import NAMESPACE as OPERATOR_NAMESPACE
 from rtj_demo.install import install_operator
 from rtj_demo.jobs import load_example, submit
-from rtj_demo.kube import Kube
+from rtj_demo.kube import Kube, wait_for
 from rtj_devcluster import services, slots
 from rtj_devcluster.cluster import Cluster, ClusterOptions
 
@@ -116,7 +116,7 @@ def _node_of_leader(kube: Kube) -> str:
 
 def _until_all_is_well(kube: Kube) -> None:
     """Wait until the next repeat finds both nodes empty, and an operator on each."""
-    kube.run("wait", "pods", "--all", "-n", NAMESPACE, "--for=delete", "--timeout=120s")
+    wait_for("the old pods to go", lambda: not kube.list("pods", NAMESPACE), 120)
     deployment = ("deployment/rtj-rtj-operator", "-n", OPERATOR_NAMESPACE)
     kube.run("rollout", "status", *deployment, "--timeout=180s")
     pods = kube.list("pods", OPERATOR_NAMESPACE)
@@ -127,7 +127,7 @@ def _until_all_is_well(kube: Kube) -> None:
 
 def _ours() -> list[dict[str, Any]]:
     def last_long(job: dict[str, Any]) -> None:
-        job["spec"]["epochs"] = 10_000_000
+        job["spec"]["epochs"] = 1_000_000
 
     return load_example("iterator", OURS.name, last_long)
 

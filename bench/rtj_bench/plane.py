@@ -170,9 +170,13 @@ class Operator:
         )
         return time.monotonic() - self.began
 
-    def _ready(self) -> bool:
+    def must_live(self) -> None:
+        """Raise RuntimeError if it has ended: nobody starts it again here."""
         if not self.process.alive():
             raise RuntimeError(f"the operator has ended\n{tail(self.log)}")
+
+    def _ready(self) -> bool:
+        self.must_live()
         return self._get("/readyz") is not None
 
     def metric(self, name: str) -> float:
@@ -191,6 +195,11 @@ class Operator:
         """Return the CPU time that it has used, in user and kernel mode."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / _TICKS
+
+    def wanted_seconds(self) -> float:
+        """Return the time that it has used a core or has waited for one."""
+        used, waited, _ = Path(f"/proc/{self.process.pid}/schedstat").read_text().split()
+        return (int(used) + int(waited)) / 1e9
 
     def rss_mb(self) -> float:
         """Return its resident memory in units of 1,000,000 bytes."""

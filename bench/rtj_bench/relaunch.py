@@ -8,7 +8,7 @@ to the event that shows its successor.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -47,6 +47,7 @@ class Relaunches:
     """One running population, and what is done to it."""
 
     plane: Plane
+    operator: Operator
     api: Api
     sight: Sight
     sizes: Sizes
@@ -57,11 +58,13 @@ class Relaunches:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def populated(cls, plane: Plane, sizes: Sizes) -> AsyncIterator["Relaunches"]:
+    async def populated(
+        cls, plane: Plane, operator: Operator, sizes: Sizes
+    ) -> AsyncIterator["Relaunches"]:
         """Make all jobs of both kinds; return when all of their pods run."""
         async with plane.api() as api:
             sight = Sight()
-            relaunches = cls(plane, api, sight, sizes)
+            relaunches = cls(plane, operator, api, sight, sizes)
             both = [*relaunches.jobs(ours=True), *relaunches.jobs(ours=False)]
             await make_namespaces(api, {key.namespace for key in both})
             await sight.open(api)
@@ -81,10 +84,9 @@ class Relaunches:
         """Replace all Jobs by new ones: with each disruption a Job's back-off doubles."""
         old = self.jobs(ours=False)
         await delete_their_jobs(self.api, {key.namespace for key in old})
-        await self.sight.until(
+        await self._until(
             "the old Jobs' pods are gone",
             lambda: all(pod.ended for key in old for pod in self.sight.pods.get(key, [])),
-            SETTLE_SECONDS,
         )
         self.generation += 1
         self.worn = False
@@ -99,9 +101,7 @@ class Relaunches:
 
     async def settle(self, jobs: Sequence[JobKey]) -> None:
         """Wait until all of these run, and their trainers have beaten."""
-        await self.sight.until(
-            "all pods run", lambda: all(map(self.sight.running, jobs)), SETTLE_SECONDS
-        )
+        await self._until("all pods run", lambda: all(map(self.sight.running, jobs)))
         await asyncio.sleep(2 * BEAT_SECONDS)
 
     async def sustained(self, *, ours: bool) -> list[float]:
@@ -151,11 +151,17 @@ class Relaunches:
         await self.api.request("POST", path, body)
 
     async def _replaced(self, struck: Sequence[tuple[JobKey, PodSeen]]) -> None:
-        await self.sight.until(
+        await self._until(
             "all preempted pods are replaced",
             lambda: all(pod.ended and self.sight.successor(key, pod) for key, pod in struck),
-            SETTLE_SECONDS,
         )
+
+    async def _until(self, what: str, holds: Callable[[], bool]) -> None:
+        def holds_yet() -> bool:
+            self.operator.must_live()
+            return holds()
+
+        await self.sight.until(what, holds_yet, SETTLE_SECONDS)
 
     def _seconds(self, key: JobKey, pod: PodSeen) -> float:
         successor = self.sight.successor(key, pod)
@@ -169,7 +175,7 @@ async def measure(plane: Plane, sizes: Sizes, repeats: int, figures: Figures) ->
     with plane.operator() as operator:
         operator.wait_until_ready()
         plane.play_trainers(still=True)
-        async with Relaunches.populated(plane, sizes) as relaunches:
+        async with Relaunches.populated(plane, operator, sizes) as relaunches:
             for _ in range(repeats):
                 writes = await relaunches.writes_per_preemption()
                 figures.add({"writes_per_preemption": writes})
@@ -178,12 +184,11 @@ async def measure(plane: Plane, sizes: Sizes, repeats: int, figures: Figures) ->
             for repeat in range(repeats):
                 # Neither kind always comes first.
                 for ours in (True, False) if repeat % 2 == 0 else (False, True):
-                    await _repeat(relaunches, operator, figures, ours=ours)
+                    await _repeat(relaunches, figures, ours=ours)
 
 
-async def _repeat(
-    relaunches: Relaunches, operator: Operator, figures: Figures, *, ours: bool
-) -> None:
+async def _repeat(relaunches: Relaunches, figures: Figures, *, ours: bool) -> None:
+    operator = relaunches.operator
     prefix, name = ("", "jobs of ours") if ours else ("job_", "batch/v1 Jobs")
     await relaunches.prepare(ours=ours)
     began, cpu = time.monotonic(), operator.cpu_seconds()

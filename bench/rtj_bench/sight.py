@@ -34,11 +34,11 @@ class Sight:
         """Begin to watch."""
         items, version = await api.list("/api/v1/pods")
         for item in items:
-            self._see("ADDED", item)
+            self.saw("ADDED", item)
 
         async def follow() -> None:
             async for kind, pod in api.watch("/api/v1/pods", version):
-                self._see(kind, pod)
+                self.saw(kind, pod)
 
         self._task = asyncio.create_task(follow())
 
@@ -47,7 +47,8 @@ class Sight:
         if self._task:
             self._task.cancel()
 
-    def _see(self, kind: str, pod: Manifest) -> None:
+    def saw(self, kind: str, pod: Manifest) -> None:
+        """Take an event, at the moment of its arrival."""
         now, meta, status = time.monotonic(), pod["metadata"], pod.get("status", {})
         key = key_of(pod)
         if key is None:

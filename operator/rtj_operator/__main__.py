@@ -57,10 +57,12 @@ async def run(config: Config) -> None:
 
     async with (
         await KubeCluster.connect(pulse) as cluster,
+        # The renewals of the leader's Lease must not wait for a connection behind all the work.
+        await KubeCluster.connect(pulse) as lease_cluster,
         serving(config.health_port, vitals),
     ):
         await _wait_for_crd(cluster, config)
-        leader = Leader(cluster, config.operator_namespace, config.identity, pulse)
+        leader = Leader(lease_cluster, config.operator_namespace, config.identity, pulse)
         reconciler = Reconciler(cluster, memory, config.settings)
         watching = asyncio.create_task(_watch(config, Handlers(queue, memory, pulse), ready))
         leading = asyncio.create_task(_lead(config, cluster, leader, queue, reconciler))

@@ -127,6 +127,19 @@ def make_registry(handlers: Handlers) -> kopf.OperatorRegistry:
     return registry
 
 
+class _NoDiffs(kopf.DiffBaseStorage):  # type: ignore[misc]  # kopf is untyped to us
+    """Nobody here asks what changed in an object; kopf would copy each one whole to find out."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
 def make_settings() -> kopf.OperatorSettings:
     """Return settings under which kopf only watches: no finalizer, annotation, Event or peering."""
     settings = kopf.OperatorSettings()
@@ -134,6 +147,7 @@ def make_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.scanning.disabled = True
     settings.watching.chunk_size = PAGE_SIZE
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.watching.label_selectors["", "v1", "pods"] = LABEL_JOB
     # A node's network may come up after its pods: a packet lost then is repeated ever more rarely.
     settings.watching.connect_timeout = 5

@@ -197,23 +197,10 @@ async def test_a_job_whose_status_cannot_be_read_is_looked_at() -> None:
 
 
 async def test_a_resync_lets_go_first_what_has_just_happened() -> None:
-    queue, order = WorkQueue(), list[str]()
-
-    async def resync() -> None:
-        for number in range(3):
-            await queue.add_last(Key("ns", f"quiet-{number}"))
-
-    async def worker(key: Key) -> None:
-        order.append(key.name)
-        if key.name == "quiet-0":
-            queue.add(Key("ns", "preempted"))
-        await asyncio.sleep(0)
-
-    resyncing = asyncio.create_task(resync())
-    await asyncio.sleep(0)
-    task = asyncio.create_task(queue.work(worker))
-    await asyncio.wait_for(resyncing, 5)
+    events = Events()
+    await events.queue.add_last(Key("ns", "quiet-0"))
+    resyncing = asyncio.create_task(events.queue.add_last(Key("ns", "quiet-1")))
     await asyncio.sleep(0.01)
-    task.cancel()
-    assert order[:2] == ["quiet-0", "preempted"]
-    assert order[2:] == ["quiet-1", "quiet-2"]
+    events.queue.add(Key("ns", "preempted"))
+    assert await events.looks() == ["quiet-0", "preempted", "quiet-1"]
+    assert resyncing.done()
