@@ -118,6 +118,25 @@ def test_a_drain_is_answered_with_the_last_commit_and_six_writes(world: World) -
     assert len(mine) + len(pods) == 6
 
 
+def test_a_pod_that_vanishes_while_it_goes_keeps_the_reason_that_it_had(world: World) -> None:
+    (pod,) = world.pods()
+    world.evict(pod)
+    world.work()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    (ended,) = world.status().attempts
+    assert (ended.reason, ended.node_name) == (Reason.EVICTED, "node-a")
+    assert "EvictionByEvictionAPI" in ended.message
+
+
+def test_of_a_pod_that_was_never_seen_to_go_it_is_known_that_it_is_gone(world: World) -> None:
+    (pod,) = world.pods()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    (ended,) = world.status().attempts
+    assert (ended.reason, ended.message) == (Reason.POD_DELETED, "The pod is gone.")
+
+
 def test_a_restart_says_where_it_goes_on_from(world: World) -> None:
     train(world, 5)
     (trainer,) = world.trainers.values()

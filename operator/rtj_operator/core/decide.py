@@ -95,7 +95,7 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     """Record what ended the attempt, charge it, and end the job if nothing is left to try."""
     if spec.run_policy.suspend and ending.cause is Cause.PREEMPTED:
         ending = Ending(Cause.SUSPENDED, Reason.SUSPENDED_BY_USER, ending.message, ending.exit_code)
-    ruling = ruling_on(ending, plan.observed.pod, spec)
+    ruling = ruling_on(ending, plan.observed.last_pod, spec)
     if ruling and ruling.action is not RuleAction.FAIL:
         told = f"{ending.message[:ROOM_BEFORE_RULE].rstrip(' .')}. {ruling.where}: {ruling.action}."
         ending = replace(ending, message=told)
