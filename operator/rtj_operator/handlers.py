@@ -44,6 +44,9 @@ class Handlers:
         """Take an event of a trainer pod."""
         meta = body["metadata"]
         self._pulse.heard(PODS, meta["namespace"])
+        if node := (body.get("spec") or {}).get("nodeName"):
+            # Until its first heartbeat its silence counts from here, in one who waits to lead too.
+            self._memory.silences.seconds(("scheduled", meta["uid"]), node)
         if name := (meta.get("labels") or {}).get(LABEL_JOB):
             self._queue.add(Key(meta["namespace"], name))
 

@@ -171,7 +171,7 @@ def _blind(name: str, nodes: list[str]) -> list[dict[str, Any]]:
         nodes,
         builder={"datasetParams": {"examples": 20, "batch_size": 10}},
         epochs=600,
-        checkpoint={"everySteps": 4},
+        checkpoint={"everySteps": 4, "keep": 1000},
     )
 
 
@@ -231,7 +231,7 @@ def _kill_at(scene: Scene, name: str, nodes: list[str], moments: dict[str, Momen
 
 
 ASTRAY_SECONDS = 2
-"""After its successor's fence, the stale attempt's next commits are wrong."""
+"""After its successor has begun, the stale attempt's next commits are wrong."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ class Minute:
     written: dict[int, str]
     """Its commits of that time: digest of the state by step."""
     seconds: float
-    """From the successor's fence to its last commit."""
+    """From the successor's start record to its last commit."""
     ahead: int
     """Its newest commit when the third attempt chose where to start, as a step."""
 
@@ -259,7 +259,7 @@ def _write_for_a_minute(scene: Scene, name: str, nodes: list[str]) -> Minute:
 
     wait_for("the successor's first commit", lambda: second.last_commit() > 0, 180)
     sigkill_trainer(job)
-    began, written, ahead = second.fence.stat().st_ctime, {}, 0
+    began, written, ahead = second.start_record.stat().st_ctime, {}, 0
     last = began
     while any(Path(f"/proc/{pid}").exists() for pid in stale):
         assert time.time() < began + 240, "it never found its successor's fence"

@@ -1,9 +1,8 @@
 """A job whose first attempt does not see, for a minute, that it has a successor, and goes astray.
 
 It is the worst that a node which everybody believes dead can do: as with an NFS client that still
-lists a folder as it was, no look at the volume shows it the newer fence, neither before a commit
-nor before a deletion; and from the moment when there is one, what it commits is wrong. When the
-minute is over it sees again.
+lists a folder as it was, no look at the volume shows it the newer fence; and as soon as its
+successor has chosen where to start, what it commits is wrong. After the minute it sees again.
 """
 
 import json
@@ -21,7 +20,7 @@ CONFIG = json.loads(os.environ["RTJ_CONFIG"])
 CLAIM = Path("/var/lib/rtj")
 IN_A_POD = CLAIM.is_dir()
 STALE = IN_A_POD and CONFIG["attempt"] == 1
-SUCCESSOR = CLAIM / CONFIG["jobUid"] / "attempts" / "000002.json"
+SUCCESSOR = CLAIM / CONFIG["jobUid"] / "attempts" / "000002.start.json"
 SLOW, FAST = 0.5, 0.08
 EPOCH_SECONDS = (SLOW if CONFIG["attempt"] <= 2 else FAST) if IN_A_POD else 0.0
 """Time enough for all of it, in which the processor rests. The first two attempts are as fast as
