@@ -53,6 +53,9 @@ class Handlers:
         """
         meta = body["metadata"]
         self._pulse.heard(PODS, meta["namespace"])
+        if node := (body.get("spec") or {}).get("nodeName"):
+            # Until its first heartbeat its silence counts from here, in one who waits to lead too.
+            self._memory.silences.seconds(("scheduled", meta["uid"]), node)
         name = (meta.get("labels") or {}).get(LABEL_JOB)
         if not name:
             return

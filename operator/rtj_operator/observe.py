@@ -63,12 +63,15 @@ async def observe(
     observed = Observed(
         job=job,
         pods=tuple(parse_pod(pod) for pod in pods if owned_by(pod, job.uid)),
+        gone=memory.going_pod(key),
         heartbeat=parse_heartbeat(lease) if lease else None,
         lease_found=lease is not None,
         stacks_asked=parse_stacks_asked(lease) if lease else None,
         since_mirrored=memory.since_mirrored(key),
         settings=settings,
     )
+    if observed.pod:
+        memory.saw_pod(key, observed.pod)
     observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
         refusal = memory.refusal(key)

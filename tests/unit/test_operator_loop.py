@@ -1,13 +1,20 @@
 """The real loop over an API server in memory: what only shows over several turns."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 from rtj_api.names import Condition, ExitCode, Phase, Reason
 from rtj_api.status import ConditionStatus
-from rtj_operator.cluster import LEASES, PODS
+from rtj_operator.cluster import LEASES, NODE_LEASES, PODS
+from rtj_operator.core.observed import Settings
+from rtj_operator.handlers import Handlers
+from rtj_operator.health import Pulse
+from rtj_operator.memory import Memory
+from rtj_operator.queue import WorkQueue
+from rtj_operator.reconcile import Reconciler
 
-from tests.model.world import JOB, NAMESPACE, World
+from tests.model.world import JOB, KEY, NAMESPACE, World
 
 pytestmark = pytest.mark.unit
 
@@ -118,6 +125,44 @@ def test_a_drain_is_answered_with_the_last_commit_and_six_writes(world: World) -
     mine = [w for w in world.api.writes[before:] if w[1] in ("Event", "ResumableTrainingJob")]
     pods = [w for w in world.api.writes[before:] if w[:2] == ("create", PODS.kind)]
     assert len(mine) + len(pods) == 6
+
+
+def test_a_pod_that_vanishes_while_it_goes_keeps_the_reason_that_it_had(world: World) -> None:
+    (pod,) = world.pods()
+    world.evict(pod)
+    world.work()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    (ended,) = world.status().attempts
+    assert (ended.reason, ended.node_name) == (Reason.EVICTED, "node-a")
+    assert "EvictionByEvictionAPI" in ended.message
+
+
+def test_of_a_pod_that_was_never_seen_to_go_it_is_known_that_it_is_gone(world: World) -> None:
+    (pod,) = world.pods()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    (ended,) = world.status().attempts
+    assert (ended.reason, ended.message) == (Reason.POD_DELETED, "The pod is gone.")
+
+
+def test_who_waited_to_lead_knows_how_long_a_pod_without_a_heartbeat_was_silent() -> None:
+    world = World()
+    world.work()
+    world.schedule()
+    world.work()
+    (pod,) = world.pods()
+    memory = Memory(clock=lambda: world.time)
+    waiting = Handlers(WorkQueue(), memory, Pulse(memory.silences))
+    waiting.pod("MODIFIED", pod)
+    waiting.lease(None, world.api.read(LEASES.kind, NODE_LEASES, pod["spec"]["nodeName"]))
+    for _ in range(13):  # The leader and the node have died: it hears nothing but the API server.
+        world.time += 1
+        memory.silences.contact()
+    asyncio.run(Reconciler(world.api, memory, Settings())(KEY))
+    (ended,) = world.status().attempts
+    assert ended.reason is Reason.NODE_LOST
+    world.close()
 
 
 def test_a_restart_says_where_it_goes_on_from(world: World) -> None:

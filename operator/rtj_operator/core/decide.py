@@ -111,7 +111,7 @@ def _mirror(plan: Plan, spec: JobSpec, *, last_chance: bool) -> None:
 def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     """Record what ended the attempt, charge it, and end the job if nothing is left to try."""
     ending = _as_wished(plan, spec, ending)
-    ruling = ruling_on(ending, plan.observed.pod, spec)
+    ruling = ruling_on(ending, plan.observed.last_pod, spec)
     if ruling and ruling.action is not RuleAction.FAIL:
         told = f"{ending.message[:ROOM_BEFORE_RULE].rstrip(' .')}. {ruling.where}: {ruling.action}."
         ending = replace(ending, message=told)

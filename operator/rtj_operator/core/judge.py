@@ -48,7 +48,7 @@ def judge(observed: Observed, spec: JobSpec) -> Verdict:
     final = beat.final if beat else None
     if pod is None:
         if attempt and (attempt.pod_uid or beat):
-            return Verdict(Stand.ENDED, classify(None, final))
+            return Verdict(Stand.ENDED, classify(observed.last_pod, final))
         return Verdict(Stand.ABSENT)
     if pod.ended:
         return Verdict(Stand.ENDED, classify(pod, final))

@@ -133,6 +133,8 @@ class Observed:
 
     job: Job
     pods: tuple[Pod, ...] = ()
+    gone: Pod | None = None
+    """The current attempt's pod as it was last seen, being taken away, if its object is gone."""
     heartbeat: Heartbeat | None = None
     """Of whichever attempt wrote last."""
     lease_found: bool = False
@@ -161,10 +163,17 @@ class Observed:
     @property
     def pod(self) -> Pod | None:
         """The pod of the current attempt, if it is the one that was recorded."""
+        return next((pod for pod in self.pods if self._is_current(pod)), None)
+
+    @property
+    def last_pod(self) -> Pod | None:
+        """The same, or as it was last seen."""
+        return self.pod or (self.gone if self.gone and self._is_current(self.gone) else None)
+
+    def _is_current(self, pod: Pod) -> bool:
         attempt = self.job.status.attempt
-        if attempt is None:
-            return None
-        for pod in self.pods:
-            if pod.name == attempt.pod_name and attempt.pod_uid in (None, pod.uid):
-                return pod
-        return None
+        return (
+            attempt is not None
+            and pod.name == attempt.pod_name
+            and attempt.pod_uid in (None, pod.uid)
+        )
