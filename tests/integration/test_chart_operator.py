@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rtj_api.heartbeat import FinalRecord
 from rtj_api.names import ANNOTATION_DUMP_STACKS, LABEL_JOB, Reason
 from rtj_devcluster import kubebox
 from rtj_devcluster.shell import wait_until
+from rtj_operator.cluster import NODE_LEASES
 from rtj_operator.leader import LEASE_NAME
 
 from tests.integration import audit
@@ -41,6 +43,25 @@ CLAIM = {
         "resources": {"requests": {"storage": "1Gi"}},
     },
 }
+OF_ONE_NODE = {
+    **CLAIM,
+    "metadata": {"name": "single"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+
+
+def multi_attach_error(pod: dict[str, Any]) -> dict[str, Any]:
+    """Return what the attach-detach controller says of a pod whose volume is still elsewhere."""
+    about = {name: pod["metadata"][name] for name in ("namespace", "name", "uid")}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": "attach-"},
+        "involvedObject": {"kind": "Pod", **about},
+        "reason": "FailedAttachVolume",
+        "message": 'Multi-Attach error for volume "pvc-1"',
+        "type": "Warning",
+    }
 
 
 class Operator:
@@ -150,11 +171,14 @@ def operator(
 
 @pytest.fixture
 def node(kubectl: Kubectl, namespace: str) -> Iterator[str]:
-    """A node without a kubelet."""
-    manifest = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": namespace}}
-    kubectl("create", "-f", "-", text_input=json.dumps(manifest))
+    """A node without a kubelet, and its Lease."""
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": namespace}}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": node["metadata"]}
+    kubectl("create", "-f", "-", text_input=json.dumps(node))
+    kubectl("create", "-f", "-", "-n", NODE_LEASES, text_input=json.dumps(lease))
     yield namespace
     kubectl("delete", "node", namespace)
+    kubectl("delete", "lease", namespace, "-n", NODE_LEASES)
 
 
 class Life:
@@ -185,12 +209,20 @@ class Life:
         self.kubectl("patch", "rtj", "job", "--type=merge", "-p", change)
 
     def happens(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait until something is so, while the operator is healthy."""
+        """Wait until something is so, while the operator is healthy and the node lives."""
 
         def healthy_and_so() -> bool:
+            renewed = json.dumps({"spec": {"renewTime": f"{datetime.now(UTC):%FT%T.%fZ}"}})
+            lease = ("lease", self._node, "-n", NODE_LEASES)
+            self._kubectl("patch", *lease, "--type=merge", "-p", renewed)
             return self._operator.healthy() and condition()
 
         wait_until(healthy_and_so, what=what, timeout=60, hint=self._operator.log)
+
+    def has_pod(self, name: str) -> None:
+        """Wait until there is a pod of this name."""
+        get = ("get", "pods", name, "--ignore-not-found", "-o", "name")
+        self.happens(lambda: bool(self.kubectl(*get)), f"there is a pod {name}")
 
     def schedule(self, pod: str) -> None:
         """What a scheduler does; the API server under test has none."""
@@ -220,19 +252,29 @@ def life(operator: Operator, kubectl: Kubectl, namespace: str, node: str) -> Lif
     return life
 
 
+def start_jobs_in_trouble(life: Life) -> None:
+    """Of three jobs one finds its pod's name taken, one hangs, one's volume is attached elsewhere."""
+    life.kubectl("run", "taken-1-0", "--image=i", "--restart=Never")
+    life.kubectl("apply", "-f", "-", given=job_manifest("taken"))
+    life.kubectl("apply", "-f", "-", given=job_manifest("hangs", hangPolicy=IMPATIENT))
+    life.has_pod("hangs-1-0")
+    life.schedule("hangs-1-0")
+    life.report("hangs-1-0", "Running", {"running": {}})
+    life.kubectl("apply", "-f", "-", given=OF_ONE_NODE)
+    life.kubectl(
+        "apply", "-f", "-", given=job_manifest("waits", checkpoint={"claimName": "single"})
+    )
+    life.has_pod("waits-1-0")
+    life.schedule("waits-1-0")
+    pod = json.loads(life.kubectl("get", "pod", "waits-1-0", "-o", "json"))
+    life.kubectl("create", "-f", "-", given=multi_attach_error(pod))
+
+
 @pytest.mark.parametrize("operator", ["cluster-wide", "one namespace"], indirect=True)
 def test_jobs_live_their_lives_by_all_the_rights_of_the_chart_and_no_other(
     operator: Operator, life: Life, helm: Callable[..., str], audit_log: Path, audited_from: int
 ) -> None:
-    # Three jobs at once: one whose pod's name is taken, one that hangs, one with a full life.
-    life.kubectl("run", "taken-1-0", "--image=i", "--restart=Never")
-    life.kubectl("apply", "-f", "-", given=job_manifest("taken"))
-    life.kubectl("apply", "-f", "-", given=job_manifest("hangs", hangPolicy=IMPATIENT))
-    pod_of_hangs = ("get", "pods", "hangs-1-0", "--ignore-not-found", "-o", "name")
-    life.happens(lambda: bool(life.kubectl(*pod_of_hangs)), "a pod that will hang")
-    life.schedule("hangs-1-0")
-    life.report("hangs-1-0", "Running", {"running": {}})
-
+    start_jobs_in_trouble(life)
     life.kubectl("apply", "-f", "-", given=job_manifest("job", runPolicy=TTL))
     life.happens(lambda: life.pods() == ["pod/job-1-0"], "the first attempt has a pod")
     life.schedule("job-1-0")
@@ -254,6 +296,8 @@ def test_jobs_live_their_lives_by_all_the_rights_of_the_chart_and_no_other(
 
     lease = ("get", "lease", "hangs", "-o", "json")
     life.happens(lambda: ANNOTATION_DUMP_STACKS in life.kubectl(*lease), "who hangs is asked where")
+    waits = ("get", "rtj", "waits", "-o", "jsonpath={.status.conditions[*].reason}")
+    life.happens(lambda: "VolumeStillAttached" in life.kubectl(*waits), "who waits says for what")
     events = life.kubectl("get", "events", "-o", "jsonpath={.items[*].reason}")
     assert {"AttemptLaunched", "PodNameTaken"} <= set(events.split())
     assert "forbidden" not in operator.log().lower(), operator.log()
