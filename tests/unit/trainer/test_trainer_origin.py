@@ -254,7 +254,10 @@ class TestForking:
         self, make_job: MakeJob, stopped: Any
     ) -> None:
         job = fork(make_job, stopped("by_index"))
-        next(other(job).commit(CommitId(17, 1)).glob("state.data*")).unlink()
+        data = next(other(job).commit(CommitId(17, 1)).glob("state.data*"))
+        content = bytearray(data.read_bytes())
+        content[len(content) // 2] ^= 1
+        data.write_bytes(bytes(content))
         job.run(Kill("start-record"))
         assert job.directory.commit_ids() == [CommitId(15, 1)]
 
