@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from rtj_demo.kube import Kube, wait_for
 from rtj_devcluster.cluster import Cluster
 from rtj_trainer.ledger import committed_trajectory
 
+from tests.e2e.moments import EARLY, LATE, Moment, Sight, blind, heavy
 from tests.e2e.support import (
     Reference,
     commits,
@@ -35,144 +36,10 @@ from tests.e2e.support import (
 
 pytestmark = pytest.mark.e2e
 
-BUILDERS = Path(__file__).parent / "builders"
-EPOCH_STEPS, EPOCHS, EVERY = 40, 10, 10
-TOTAL = EPOCHS * EPOCH_STEPS
-HOST = "kubernetes.io/hostname"
-
 NOTICED_SECONDS = 40
 """The rule is 12 to 13 s, also if the operator's leader dies with the node. It begins anew with the
 next operator process, should the last one die while another node's is still on its way back. The
 cluster itself takes 50 s to say that a node is not ready."""
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What can be seen of an attempt: its volume, and its pod."""
-
-    job: Job
-    folder: Path
-    attempt: int
-
-    def has_a_node(self) -> bool:
-        current = self.job.status().get("attempt", {})
-        return current.get("number") == self.attempt and bool(current.get("nodeName"))
-
-    def fenced(self) -> bool:
-        return self.fence.exists()
-
-    @property
-    def fence(self) -> Path:
-        return self.folder / "attempts" / f"{self.attempt:06d}.json"
-
-    @property
-    def start_record(self) -> Path:
-        return self.folder / "attempts" / f"{self.attempt:06d}.start.json"
-
-    def chose_its_start(self) -> bool:
-        return self.start_record.exists()
-
-    def trains(self) -> bool:
-        return self.job.step(self.attempt) >= 0
-
-    def committing(self) -> bool:
-        return any(self.folder.glob(f"commits/tmp-*-{self.attempt:06d}*"))
-
-    def commits(self) -> dict[int, Path]:
-        """Return the folders of its commits, by step."""
-        found = self.folder.glob(f"commits/[0-9]*-{self.attempt:06d}*")
-        return {int(commit.name.split("-")[0]): commit for commit in found}
-
-    def last_commit(self) -> int:
-        """Step of its newest commit, or -1."""
-        return max(self.commits(), default=-1)
-
-    def between_commits(self) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            newest = max((c.stat().st_ctime for c in self.commits().values()), default=time.time())
-            return time.time() - newest > BETWEEN_SECONDS and not self.committing()
-        return False
-
-    def at_the_end_of_an_epoch(self) -> bool:
-        step = self.last_commit()
-        return step > 0 and step % EPOCH_STEPS == 0
-
-
-Moment = Callable[[Sight], bool]
-BETWEEN_SECONDS = 0.2
-"""Some steps after a commit, and well before the next."""
-EARLY: dict[str, Moment] = {
-    "before its container runs": Sight.has_a_node,
-    "while starting": Sight.fenced,
-    "before its first commit": Sight.trains,
-    "in the middle of a commit": Sight.committing,
-    "right after a commit": lambda sight: sight.last_commit() > 0,
-    "while restoring": Sight.chose_its_start,
-    "and at once again, while starting": Sight.fenced,
-}
-LATE: dict[str, Moment] = {
-    "between two commits": Sight.between_commits,
-    "at the end of an epoch": Sight.at_the_end_of_an_epoch,
-    "in the last epoch": lambda sight: sight.last_commit() > TOTAL - EPOCH_STEPS,
-}
-
-
-def _objects(name: str, module: str, nodes: list[str], **spec: Any) -> list[dict[str, Any]]:
-    """Return a job that runs on these nodes only, with its builder and its claim."""
-    request = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "10Gi"}}}
-    term = {"matchExpressions": [{"key": HOST, "operator": "In", "values": nodes}]}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-    spec["builder"]["configMap"] = {"name": name}
-    spec["checkpoint"]["claimName"] = name
-    spec["trainer"] = {
-        "image": "docker.io/library/rtj-trainer:dev",
-        "podTemplate": {"spec": {"affinity": {"nodeAffinity": required}}},
-    }
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": name},
-            "data": {"builder.py": (BUILDERS / module).read_text()},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": name},
-            "spec": request,
-        },
-        {
-            "apiVersion": "resumable.training/v1alpha1",
-            "kind": "ResumableTrainingJob",
-            "metadata": {"name": name},
-            "spec": {"seed": 11, "failurePolicy": {"maxNoProgressRestarts": 10}, **spec},
-        },
-    ]
-
-
-def _heavy(name: str, nodes: list[str]) -> list[dict[str, Any]]:
-    return _objects(
-        name,
-        "moments.py",
-        nodes,
-        builder={
-            "datasetParams": {"examples": 400, "batch_size": 10},
-            "modelParams": {"width": 500_000, "start_seconds": 1.0},
-        },
-        epochs=EPOCHS,
-        checkpoint={"everySteps": EVERY, "keep": 1000},
-    )
-
-
-def _blind(name: str, nodes: list[str]) -> list[dict[str, Any]]:
-    return _objects(
-        name,
-        "blind.py",
-        nodes,
-        builder={"datasetParams": {"examples": 20, "batch_size": 10}},
-        epochs=600,
-        checkpoint={"everySteps": 4, "keep": 1000},
-    )
 
 
 @dataclass(frozen=True)
@@ -217,7 +84,7 @@ def _await_moment(sight: Sight, moment: Moment) -> None:
 
 def _kill_at(scene: Scene, name: str, nodes: list[str], moments: dict[str, Moment]) -> Job:
     """Run a job to its end, on two nodes that die in turn, each at one of the moments."""
-    job, folder = scene.submit(_heavy(name, nodes))
+    job, folder = scene.submit(heavy(name, nodes))
     for attempt, (when, moment) in enumerate(moments.items(), start=1):
         sight = Sight(job, folder, attempt)
         job.wait_until(f"attempt {attempt} to have a node", lambda _, s=sight: s.has_a_node(), 90)
@@ -249,7 +116,7 @@ class Minute:
 
 def _write_for_a_minute(scene: Scene, name: str, nodes: list[str]) -> Minute:
     """Cut a node off, and kill the successor as soon as there is something to choose from."""
-    job, folder = scene.submit(_blind(name, nodes))
+    job, folder = scene.submit(blind(name, nodes))
     first, second, third = (Sight(job, folder, attempt) for attempt in (1, 2, 3))
     wait_for("a first commit", lambda: first.last_commit() > 0, 180)
     node = job.node_name()
@@ -341,16 +208,16 @@ def outcomes(
     scene = Scene(kube, cluster, f"test-{uuid.uuid4().hex[:8]}")
     kube.run("create", "namespace", scene.namespace)
     ours, added = two_pairs_of_nodes
-    heavy = start_reference(_heavy("late", added), tmp_path_factory.mktemp("heavy"))
-    blind = start_reference(_blind("blind", added), tmp_path_factory.mktemp("blind"))
+    of_heavy = start_reference(heavy("late", added), tmp_path_factory.mktemp("heavy"))
+    of_blind = start_reference(blind("blind", added), tmp_path_factory.mktemp("blind"))
     with ThreadPoolExecutor() as pool, ThreadPoolExecutor(1) as one_after_another:
         early = pool.submit(_kill_at, scene, "early", ours, EARLY)
         minute = one_after_another.submit(_write_for_a_minute, scene, "blind", added)
         late = one_after_another.submit(_kill_at, scene, "late", added, LATE)
         yield {
-            "early": Outcome(early, heavy),
-            "late": Outcome(late, heavy),
-            "minute": Outcome(minute, blind),
+            "early": Outcome(early, of_heavy),
+            "late": Outcome(late, of_heavy),
+            "minute": Outcome(minute, of_blind),
         }
     kube.run("delete", "namespace", scene.namespace, "--wait=false")
 
@@ -379,7 +246,9 @@ def test_a_cut_off_writer_that_sees_no_fence_for_a_minute_changes_nothing(
     _compare(minute.job, reference, since=2)
 
 
-@pytest.mark.parametrize(("name", "moments"), [("early", EARLY), ("late", LATE)])
+@pytest.mark.parametrize(
+    ("name", "moments"), [("early", EARLY), ("late", LATE)], ids=["early", "late"]
+)
 def test_a_node_may_die_at_any_moment(
     name: str, moments: dict[str, Moment], outcomes: dict[str, Outcome]
 ) -> None:

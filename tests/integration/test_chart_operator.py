@@ -253,7 +253,7 @@ def life(operator: Operator, kubectl: Kubectl, namespace: str, node: str) -> Lif
 
 
 def start_jobs_in_trouble(life: Life) -> None:
-    """Of three jobs one finds its pod's name taken, one hangs, one's volume is attached elsewhere."""
+    """One job finds its pod's name taken, one hangs, one has its volume attached elsewhere."""
     life.kubectl("run", "taken-1-0", "--image=i", "--restart=Never")
     life.kubectl("apply", "-f", "-", given=job_manifest("taken"))
     life.kubectl("apply", "-f", "-", given=job_manifest("hangs", hangPolicy=IMPATIENT))
