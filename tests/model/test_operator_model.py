@@ -19,9 +19,10 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
-from rtj_api.names import Cause, ExitCode, Phase, Reason
+from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
 from rtj_api.status import JobStatus
 from rtj_operator.cluster import JOBS, PODS
+from rtj_operator.core.conditions import find
 
 from tests.model.accounts import check_past, check_time
 from tests.model.budgets import (
@@ -115,6 +116,7 @@ class OperatorMachine(RuleBasedStateMachine):
         failure_policy: dict[str, object] = {"cannotStartTimeoutSeconds": CANNOT_START_SECONDS}
         failure_policy |= {name: value for name, value in chosen.items() if value is not None}
         self.world = World(policy, no_progress, failure_policy)
+        self.world.slow_start = True
         self.requests: dict[int, str | None] = {}
         self.wanted: str | None = None
         self.world.work()
@@ -143,10 +145,13 @@ class OperatorMachine(RuleBasedStateMachine):
     def start_containers(self) -> None:
         self.world.start_containers()
 
-    @happens(steps=st.integers(1, 15))
-    def train(self, steps: int) -> None:
+    @happens(steps=st.integers(1, 15), commits=st.booleans())
+    def train(self, steps: int, commits: bool) -> None:
+        """All go on, also those that are cut off and have a successor."""
         for trainer in self._trainers():
             self.world.train(trainer, steps)
+            if commits:
+                self.world.commit(trainer)
 
     @happens()
     def finish_deletions(self) -> None:
@@ -293,7 +298,14 @@ class OperatorMachine(RuleBasedStateMachine):
 
     @happens()
     def a_stale_event_comes_again(self) -> None:
+        """After one look at what there is, a second changes nothing."""
+        api = self.world.api
+        healthy = not api.fail_next and not api.conflict_next
+        self.world.work()
         self.world.turn()
+        before = len(api.writes)
+        self.world.turn()
+        assert len(api.writes) == before or not healthy, api.writes[before:]
 
     @happens(calls=st.integers(1, 14))
     def operator_is_killed(self, calls: int) -> None:
@@ -384,6 +396,36 @@ class OperatorMachine(RuleBasedStateMachine):
             assert status.attempt is None
 
     @invariant()
+    def status_never_goes_backwards(self) -> None:
+        for before, after in itertools.pairwise(self.world.statuses):
+            grown = zip(counters(before), counters(after), strict=True)
+            assert all(old <= new for old, new in grown), (before, after)
+            assert before.start_time in (None, after.start_time)
+            trained = before.attempt and before.attempt.running_time
+            if trained and number(before) == number(after) and before.position:
+                assert after.position
+                assert before.position.step <= after.position.step
+
+    @invariant()
+    def the_position_is_never_before_the_newest_commit(self) -> None:
+        for status in self.world.statuses[-1:]:
+            if status.position and status.last_commit:
+                assert status.position.step >= status.last_commit.step, status
+
+    @invariant()
+    def a_job_at_rest_has_a_deadline_or_a_reason(self) -> None:
+        if not self.world.statuses or self.world.statuses[-1].phase.final:
+            return
+        running = find(self.world.statuses[-1].conditions, Condition.RUNNING)
+        assert running
+        assert running.message
+        assert running.status == "False" or self.world.due is not None
+
+    @invariant()
+    def nobody_healthy_was_ended(self) -> None:
+        assert self.world.wrongly_ended == []
+
+    @invariant()
     def whoever_hung_was_asked_where(self) -> None:
         ended = self.world.statuses[-1].attempts if self.world.statuses else []
         hung = {attempt.number for attempt in ended if attempt.cause is Cause.HUNG}
@@ -432,6 +474,18 @@ class OperatorMachine(RuleBasedStateMachine):
 
     def _trainers(self) -> list[Trainer]:
         return list(self.world.trainers.values())
+
+
+def number(status: JobStatus) -> int | None:
+    """Return that of the attempt under way."""
+    return status.attempt.number if status.attempt else None
+
+
+def counters(status: JobStatus) -> list[int]:
+    """Return the numbers of a status that only grow."""
+    restarts = status.restarts
+    counts = [restarts.preempted, restarts.user_error, restarts.hung, restarts.ignored]
+    return [*counts, restarts.total, status.observed_generation]
 
 
 TestOperator = OperatorMachine.TestCase

@@ -25,6 +25,7 @@ from rtj_api.names import (
     ANNOTATION_HEARTBEAT,
     CONFIG_ENV,
     LABEL_ATTEMPT,
+    Cause,
     ExitCode,
     Reason,
 )
@@ -65,6 +66,10 @@ class Trainer:
     stuck: bool = False
     """Hung so badly that no thread of it runs: it neither beats nor answers."""
     stacks: StackDump | None = None
+    restored: bool = True
+    """Whether it has read its commit; before that it says nothing of any position."""
+    moved_at: float = 0.0
+    """When it last took a step, or started."""
 
 
 @dataclass
@@ -110,6 +115,12 @@ class World:
         self.api = MemoryCluster()
         self.api.changed = self._on_change
         self.live_nodes = set(NODE_NAMES)
+        self.live_since = dict.fromkeys(NODE_NAMES, 0.0)
+        """Since when a live node has been so without a break."""
+        self.slow_start = False
+        """Whether trainers restore only after they were heard for the first time."""
+        self.wrongly_ended: list[str] = []
+        """Attempts that were ended though nothing was wrong with them."""
         self.trainers: dict[str, Trainer] = {}
         self.volume = Volume()
         self.statuses: list[JobStatus] = []
@@ -183,12 +194,28 @@ class World:
             same = bool(self.statuses) and status == self.statuses[-1]
             self.written_at.append(self.written_at[-1] if same else self.now())
             self.statuses.append(status)
+            self._judge_the_judge()
         self._note_question(manifest)
         if verb == "create" and "containers" in manifest.get("spec", {}):
             attempt = self.status().attempt
             if attempt is None or attempt.pod_name != manifest["metadata"]["name"]:
                 self.undecided_pods.append(manifest["metadata"]["name"])
         self.due = self.time
+
+    def _judge_the_judge(self) -> None:
+        """Note an attempt that was ended though its node lives and its trainer moves."""
+        ended = self.statuses[-1].attempts
+        if not ended or ended[-1].end_time != START + timedelta(seconds=self.time):
+            return
+        for trainer in self.trainers.values():
+            if trainer.attempt != ended[-1].number or trainer.node not in self.live_nodes:
+                continue
+            heard = self.time - self.live_since[trainer.node]
+            moved = self.time - trainer.moved_at
+            lost = ended[-1].reason is Reason.NODE_LOST and heard > Settings.node_silence
+            hung = ended[-1].cause is Cause.HUNG and moved < HANG_SECONDS
+            if lost or hung:
+                self.wrongly_ended.append(f"{ended[-1]}: heard for {heard}, moved {moved} ago")
 
     def _note_question(self, manifest: dict[str, Any]) -> None:
         text = manifest["metadata"].get("annotations", {}).get(ANNOTATION_DUMP_STACKS)
@@ -277,8 +304,11 @@ class World:
                 watch=Stopwatch(clock=lambda: self.time),
                 started_at=started_at,
                 answer=answer,
+                restored=not self.slow_start,
+                moved_at=self.time,
             )
-            trainer.watch.enter_phase(TrainerPhase.TRAINING)
+            if trainer.restored:
+                trainer.watch.enter_phase(TrainerPhase.TRAINING)
             self.trainers[trainer.uid] = trainer
             self.beat(trainer)
 
@@ -315,7 +345,9 @@ class World:
 
     def revive_node(self, node: str) -> None:
         """Bring a node back; its kubelet reports pods that it no longer has as lost."""
-        self.live_nodes.add(node)
+        if node not in self.live_nodes:
+            self.live_nodes.add(node)
+            self.live_since[node] = self.time
         self._renew_node(node)
         for pod in self.pods():
             running = pod.get("status", {}).get("phase") == "Running"
@@ -339,12 +371,16 @@ class World:
     def train(self, trainer: Trainer, steps: int = 5) -> None:
         """Take some steps, unless it hangs."""
         if not trainer.hung:
+            trainer.restored = True
+            trainer.watch.enter_phase(TrainerPhase.TRAINING)
+            if trainer.step < TOTAL_STEPS:
+                trainer.moved_at = self.time
             trainer.step = min(trainer.step + steps, TOTAL_STEPS)
             self.beat(trainer)
 
     def commit(self, trainer: Trainer) -> None:
         """Commit, unless a newer attempt has fenced this one off."""
-        if trainer.hung:
+        if trainer.hung or not trainer.restored:
             return
         if max(self.volume.fences) > trainer.attempt:
             self.end(trainer, ExitCode.SUPERSEDED, Reason.SUPERSEDED)
@@ -389,14 +425,16 @@ class World:
         lease = self.api.objects[place]
         if lease["spec"].get("leaseTransitions", 0) > trainer.attempt:
             return
+        restored = trainer.restored
+        phase = TrainerPhase.TRAINING if restored else TrainerPhase.STARTING
         beat = Heartbeat(
             attempt=trainer.attempt,
-            phase=TrainerPhase.FINISHED if final else TrainerPhase.TRAINING,
-            position=Position(step=trainer.step, total_steps=TOTAL_STEPS),
-            commit=trainer.commit,
-            started_from=trainer.started_from,
-            commits=[found.id for found in reversed(self.volume.commits[-10:])],
-            restore=trainer.answer,
+            phase=TrainerPhase.FINISHED if final else phase,
+            position=Position(step=trainer.step if restored else 0, total_steps=TOTAL_STEPS),
+            commit=trainer.commit if restored else None,
+            started_from=trainer.started_from if restored else None,
+            commits=[found.id for found in reversed(self.volume.commits[-10:])] if restored else [],
+            restore=trainer.answer if restored else None,
             stacks=trainer.stacks,
             watchdog_path=f"{self.uid}/stacks/{trainer.attempt:06d}-stuck.txt",
             spent=trainer.watch.read(),
@@ -488,6 +526,9 @@ def _job(run_policy: dict[str, Any], failure_policy: dict[str, Any]) -> dict[str
         "trainer": {"image": "trainer", "gracePeriodSeconds": 30},
         "runPolicy": run_policy,
         "failurePolicy": failure_policy,
-        "hangPolicy": {"trainingTimeoutSeconds": HANG_SECONDS},
+        "hangPolicy": {
+            "startingTimeoutSeconds": HANG_SECONDS,
+            "trainingTimeoutSeconds": HANG_SECONDS,
+        },
     }
     return json.loads(json.dumps({"metadata": {"name": JOB}, "spec": spec}))
