@@ -8,6 +8,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= dev
+# What to measure, such as "--only idle --idle 1000"; see docs/performance.md.
+BENCH ?=
 # A process per core, up to the few for whose TensorFlow or API server there is memory.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 # Tests that break nodes share no cluster: each of two processes has its own, and takes whole files.
@@ -77,6 +79,10 @@ test-without-cluster:
 .PHONY: test-nightly
 test-nightly: setup ## The model of the operator, with ten thousand histories.
 	$(BIN)/pytest tests/model --hypothesis-profile=nightly
+
+.PHONY: bench-operator
+bench-operator: setup ## How fast the operator is, beside batch/v1 Jobs; twenty minutes on a quiet machine.
+	$(BIN)/python -m rtj_bench $(BENCH)
 
 .PHONY: demo
 demo: setup ## The story of the README, for real. CLUSTER=dev (default), kind or current.

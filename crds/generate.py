@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from rtj_api import crd
+from rtj_api.changes import takes
 from rtj_api.names import KIND, SHORT_NAME
 from rtj_api.rules import RULES
 from rtj_api.schema import fields
@@ -42,18 +43,23 @@ def _reference() -> str:
     for part in ("spec", "status"):
         tree = schema["properties"][part]
         lines += ["", f"## {part}", "", tree["description"], ""]
-        lines += ["| Field | Type | Bounds | What it is |", "|---|---|---|---|"]
-        lines += [_row(*field) for field in fields(tree, part)]
+        changes = part == "spec"
+        if changes:
+            lines += ["*Change* says when a change on a live job takes effect.", ""]
+        head = ["Field", "Type", "Bounds", *(["Change"] if changes else []), "What it is"]
+        lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        lines += [_row(*field, changes=changes) for field in fields(tree, part)]
     lines += ["", "## Rules that the API server checks", ""]
     lines += ["A job that breaks one is refused with this message.", ""]
     for path, rules in RULES.items():
-        lines += [f"- `{path or 'metadata.name'}`: {rule.message}." for rule in rules]
+        lines += [f"- `{path or 'the whole job'}`: {rule.message}." for rule in rules]
     return "\n".join(lines) + "\n"
 
 
-def _row(path: str, schema: dict[str, Any], required: bool) -> str:
+def _row(path: str, schema: dict[str, Any], required: bool, *, changes: bool) -> str:
     mark = " (required)" if required else ""
-    cells = [f"`{path}`{mark}", _type(schema), _bounds(schema), schema["description"]]
+    when = [takes(path) or ""] if changes else []
+    cells = [f"`{path}`{mark}", _type(schema), _bounds(schema), *when, schema["description"]]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -20,6 +20,12 @@ _PRINTER_COLUMNS = [
     ("Age", "date", ".metadata.creationTimestamp"),
 ]
 
+_WIDE_COLUMNS = [
+    ("Goodput", "string", ".status.goodput"),
+    # As a date it would be shown as an age, which a time to come does not have.
+    ("ETA", "string", ".status.estimatedCompletionTime"),
+]
+
 
 def manifest() -> dict[str, Any]:
     """Return the whole CustomResourceDefinition, as plain data for YAML."""
@@ -47,6 +53,10 @@ def manifest() -> dict[str, Any]:
                     "additionalPrinterColumns": [
                         {"name": name, "type": kind, "jsonPath": path}
                         for name, kind, path in _PRINTER_COLUMNS
+                    ]
+                    + [
+                        {"name": name, "type": kind, "jsonPath": path, "priority": 1}
+                        for name, kind, path in _WIDE_COLUMNS
                     ],
                 }
             ],

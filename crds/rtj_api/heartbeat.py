@@ -10,6 +10,8 @@ from enum import StrEnum
 from pydantic import Field
 
 from rtj_api.names import Reason
+from rtj_api.restore import RestoreAnswer
+from rtj_api.time_spent import TrainerSeconds
 from rtj_api.wire import WireModel
 
 
@@ -52,6 +54,8 @@ class FinalRecord(WireModel):
     exit_code: int
     reason: Reason
     message: str = Field(max_length=2048)
+    spent: TrainerSeconds | None = None
+    """All the time of the attempt; only in its last word."""
 
 
 class StackDump(WireModel):
@@ -74,9 +78,16 @@ class Heartbeat(WireModel):
     """The newest durable commit in this attempt's lineage."""
     started_from: CommitRef | None = None
     """The commit that this attempt restored; None before that, and for a first start."""
+    commits: list[str] = Field(default_factory=list)
+    """The newest commits on the volume that a user may go back to, newest first."""
+    restore: RestoreAnswer | None = None
+    """What became of the request to go back that this attempt was given."""
     strategy: str | None = None
     """How the position is kept: iterator, index or replay."""
     steps_per_second: float | None = Field(None, ge=0)
+    """Over the last five minutes of the attempt, commits included."""
+    spent: TrainerSeconds | None = None
+    """Where the time of the attempt went; absent from a trainer that does not measure it."""
     warning: FinalRecord | None = None
     """Something to tell the user that did not stop the training."""
     stacks: StackDump | None = None

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from rtj_api.names import BUILDER_MOUNT_PATH, VOLUME_MOUNT_PATH
+from rtj_api.restore import ForkRequest, RestoreRequest
 from rtj_api.spec import CheckpointPolicy
 from rtj_api.wire import WireModel
 
@@ -48,6 +49,10 @@ class TrainerConfig(WireModel):
     checkpoint: CheckpointPolicy
     expected_step: int = Field(0, ge=0)
     """Step of the last commit in the job's status: an older restore must be reported."""
+    restore: RestoreRequest | None = None
+    """A request to go back; it may have been answered by an earlier attempt."""
+    fork_from: ForkRequest | None = None
+    """Where the job's first commit comes from, if it is a fork."""
     lease: LeaseConfig | None = None
 
     def to_json(self) -> str:

@@ -62,8 +62,11 @@ class Condition(StrEnum):
     RUNNING = "Running"
     RESTARTING = "Restarting"
     SUSPENDED = "Suspended"
+    PROGRESSING = "Progressing"
+    CHECKPOINT_FRESH = "CheckpointFresh"
     COMPLETE = "Complete"
     FAILED = "Failed"
+    RESTORED = "Restored"
 
 
 class Cause(StrEnum):
@@ -87,6 +90,8 @@ class Reason(StrEnum):
     COMPLETED = "Completed"
     SUSPENDED_BY_USER = "SuspendedByUser"
     RESUMED = "Resumed"
+    RESTORE_REQUESTED = "RestoreRequested"
+    SPEC_CHANGED = "SpecChanged"
     # Why an attempt ended, or the job.
     EVICTED = "Evicted"
     NODE_LOST = "NodeLost"
@@ -109,6 +114,15 @@ class Reason(StrEnum):
     CONTAINER_NOT_CREATED = "ContainerNotCreated"
     POD_REJECTED = "PodRejected"
     POD_NAME_TAKEN = "PodNameTaken"
+    FORK_SOURCE_NOT_FOUND = "ForkSourceNotFound"
+    VOLUME_STILL_ATTACHED = "VolumeStillAttached"
+    # Whether it moves on, and how much is at risk.
+    BACK_OFF = "BackOff"
+    NO_NEW_STEP = "NoNewStep"
+    COMMITS_ON_TIME = "CommitsOnTime"
+    COMMIT_OVERDUE = "CommitOverdue"
+    NO_COMMIT_YET = "NoCommitYet"
+    NOT_MEASURED = "NotMeasured"
     # What the trainer reports.
     BUILDER_INVALID = "BuilderInvalid"
     BUILDER_FAILED = "BuilderFailed"
@@ -120,6 +134,9 @@ class Reason(StrEnum):
     POSITION_REGRESSED = "PositionRegressed"
     VOLUME_UNUSABLE = "VolumeUnusable"
     COMMIT_SKIPPED = "CommitSkipped"
+    RESTORED = "Restored"
+    COMMIT_NOT_FOUND = "CommitNotFound"
+    COMMIT_DAMAGED = "CommitDamaged"
 
 
 class ExitCode(IntEnum):

@@ -24,6 +24,28 @@ class Rule:
     """What the user reads."""
 
 
+_FINISHED = (
+    "has(oldSelf.status) && has(oldSelf.status.phase) && "
+    "oldSelf.status.phase in ['Completed', 'Failed']"
+)
+
+
+def _same(field: str, nothing: str) -> str:
+    """Return CEL that says that an optional field of spec did not change."""
+    new, old = (
+        f"(has({job}.spec.{field}) ? {job}.spec.{field} : {nothing})" for job in ("self", "oldSelf")
+    )
+    return f"{new} == {old}"
+
+
+def _still_ahead(field: str, trained: str) -> str:
+    """Return CEL that says that a lowered end of the training has not been passed already."""
+    new, old, position = f"self.spec.{field}", f"oldSelf.spec.{field}", "oldSelf.status.position"
+    lowered = f"has({new}) && has({old}) && {new} < {old}"
+    known = f"has(oldSelf.status) && has({position}) && has({position}.{trained})"
+    return f"!({lowered} && {known}) || {new} > {position}.{trained}"
+
+
 def _immutable(path: str) -> Rule:
     return Rule("self == oldSelf", f"{path} cannot change: {_CREATE_ANOTHER}")
 
@@ -38,6 +60,29 @@ RULES: dict[str, list[Rule]] = {
         Rule(
             "!self.metadata.name.contains('.')",
             "metadata.name has a dot, which the host name of a pod cannot have: use '-' instead",
+        ),
+        Rule(
+            "!has(self.spec.forkFrom) || !has(self.spec.forkFrom.jobName) || "
+            "self.spec.forkFrom.jobName != self.metadata.name",
+            "spec.forkFrom.jobName names this job itself: to go back in it, set "
+            "spec.restore.fromCommit; to fork a job of the same name that is gone, set "
+            "spec.forkFrom.jobUid",
+        ),
+        Rule(
+            f"!({_FINISHED}) || !has(self.spec.restore) || has(oldSelf.spec.restore) && "
+            "self.spec.restore.fromCommit == oldSelf.spec.restore.fromCommit",
+            "spec.restore cannot change any more, since the job is finished: create a new job with "
+            "spec.forkFrom, which starts from a commit of this one",
+        ),
+        Rule(
+            f"!({_FINISHED}) || {_same('epochs', '0')} && {_same('totalSteps', '0')}",
+            "spec.epochs and spec.totalSteps cannot change any more, since the job is finished: "
+            "create a new job with spec.forkFrom, which goes on from a commit of this one",
+        ),
+        Rule(
+            f"({_still_ahead('epochs', 'epoch')}) && ({_still_ahead('totalSteps', 'step')})",
+            "spec.epochs and spec.totalSteps cannot be lowered to what is trained already, see "
+            "status.position: to end the job where it is, suspend or delete it; its commits stay",
         ),
     ],
     "spec": [
@@ -54,6 +99,11 @@ RULES: dict[str, list[Rule]] = {
             "with spec.failurePolicy.windowSeconds, spec.runPolicy.backoffLimit and "
             "spec.failurePolicy.maxDisruptionRestarts can be at most "
             f"{MAX_WINDOWED_RESTARTS}: lower them, or leave windowSeconds out",
+        ),
+        Rule(
+            "has(self.forkFrom) == has(oldSelf.forkFrom)",
+            "spec.forkFrom cannot be set or taken out later, since it says where the job began: "
+            "create a new job, with another name, instead",
         ),
     ],
     "spec.builder": [
@@ -76,6 +126,18 @@ RULES: dict[str, list[Rule]] = {
     ],
     "spec.seed": [_immutable("spec.seed")],
     "spec.checkpoint.claimName": [_immutable("spec.checkpoint.claimName")],
+    "spec.forkFrom": [
+        Rule(
+            "self == oldSelf",
+            "spec.forkFrom cannot change, since it says where the job began: create a new job, "
+            "with another name, instead",
+        ),
+        Rule(
+            "has(self.jobName) != has(self.jobUid)",
+            "set exactly one of spec.forkFrom.jobName and spec.forkFrom.jobUid (for a job that is "
+            "gone)",
+        ),
+    ],
     "spec.failurePolicy.rules": [
         Rule(
             "self.all(r, !has(r.name) || self.exists_one(s, has(s.name) && s.name == r.name))",

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from rtj_api.failure import FailurePolicy
 from rtj_api.free_json import POD_TEMPLATE, RESOURCES
+from rtj_api.restore import ForkFrom, Restore
 from rtj_api.wire import WireModel
 
 # A DNS-1123 subdomain, the rule for names of ConfigMaps and claims.
@@ -108,6 +109,10 @@ class Builder(WireModel):
     )
 
 
+DEFAULT_EVERY_SECONDS = 60
+"""Seconds between two commits where neither everySteps nor everySeconds is set."""
+
+
 class CheckpointPolicy(WireModel):
     """Where and how often the training state is committed."""
 
@@ -149,7 +154,8 @@ class CheckpointPolicy(WireModel):
         le=1_000_000_000,
         description=(
             "Of every this many steps keep one commit for good, beside the newest: the first at or "
-            "after each multiple. Nothing deletes them, so the claim must have room. Default: none."
+            "after each multiple. Only going back past them deletes them, so the claim must have "
+            "room. Default: none."
         ),
     )
 
@@ -332,5 +338,19 @@ class JobSpec(WireModel):
         description=(
             "When a trainer that is alive but stands still is asked for its stacks and replaced. "
             "Such restarts count against backoffLimit. Default: {}."
+        ),
+    )
+    restore: Restore | None = Field(
+        None,
+        description=(
+            "Go back to an older commit of this job, once. A job that is finished cannot go back: "
+            "fork it. Default: the newest commit."
+        ),
+    )
+    fork_from: ForkFrom | None = Field(
+        None,
+        description=(
+            "Start from a commit of another job with the same builder and seed, which is only "
+            "read. It cannot be set, changed or taken out later. Default: step 0."
         ),
     )

@@ -12,6 +12,8 @@ from pydantic import Field
 from rtj_api.failure import MAX_WINDOWED_RESTARTS
 from rtj_api.heartbeat import CommitRef, Position
 from rtj_api.names import Cause, Condition, Phase, Reason
+from rtj_api.restore import MAX_COMMITS_SHOWN, ForkStatus, RestoreStatus
+from rtj_api.time_spent import TimeSpent
 from rtj_api.wire import WireModel
 
 MAX_ATTEMPTS_KEPT = 10
@@ -21,7 +23,10 @@ class ConditionStatus(WireModel):
     """One condition, as `metav1.Condition`."""
 
     type: Condition = Field(
-        description="What it says: Running, Restarting, Suspended, Complete or Failed."
+        description=(
+            "What it says: Running, Restarting, Suspended, Progressing, CheckpointFresh, Complete, "
+            "Failed or Restored."
+        )
     )
     status: Literal["True", "False", "Unknown"] = Field(
         description="Whether it holds: True, False or Unknown."
@@ -42,11 +47,29 @@ class CurrentAttempt(WireModel):
     pod_uid: str | None = Field(None, description="UID of its pod, once it was seen.")
     node_name: str | None = Field(None, description="Node of its pod, once it was scheduled.")
     decided_time: datetime = Field(description="When the operator decided to launch it.")
+    generation: int = Field(
+        0,
+        description=(
+            "Generation of the spec that it was launched with. Of later changes it knows nothing "
+            "but those that take effect at once."
+        ),
+    )
+    target: str | None = Field(
+        None, max_length=64, description="Where it ends: so many epochs or steps."
+    )
+    launched_with: str | None = Field(
+        None,
+        max_length=64,
+        description="Digest of all that an attempt takes from the spec when it is launched.",
+    )
     running_time: datetime | None = Field(
         None, description="When its trainer was first seen alive."
     )
     first_step: int | None = Field(None, description="Step that it started from.")
     last_step: int | None = Field(None, description="Newest step that it reported.")
+    time: TimeSpent | None = Field(
+        None, description="Where its time went, up to the last change of status."
+    )
 
 
 class EndedAttempt(WireModel):
@@ -68,6 +91,13 @@ class EndedAttempt(WireModel):
     committed_step: int | None = Field(None, description="Step of its newest commit.")
     start_time: datetime = Field(description="When the operator decided to launch it.")
     end_time: datetime = Field(description="When the operator saw that it had ended.")
+    time: TimeSpent | None = Field(
+        None,
+        description=(
+            "Where its time went, from startTime to endTime. lostSeconds is what the next attempt "
+            "trains again."
+        ),
+    )
 
 
 class Restarts(WireModel):
@@ -147,9 +177,47 @@ class JobStatus(WireModel):
     )
     position: Position | None = Field(None, description="The running model's next step.")
     progress: str | None = Field(None, max_length=8, description="Share of all steps, such as 42%.")
+    estimated_completion_time: datetime | None = Field(
+        None,
+        description=(
+            "When the last step will be taken at the speed of the last five minutes, commits "
+            "included and further interruptions not; absent while nothing is trained or the "
+            "number of steps is unknown."
+        ),
+    )
     last_commit: CommitRef | None = Field(None, description="Newest commit that a restart can use.")
+    commits: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_COMMITS_SHOWN,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description=(
+            "The newest commits on the volume, newest first, at most 20: what "
+            "spec.restore.fromCommit, or spec.forkFrom.commit of another job, can name."
+        ),
+    )
+    restore: RestoreStatus | None = Field(
+        None, description="The newest request to go back (spec.restore); absent without one."
+    )
+    forked_from: ForkStatus | None = Field(
+        None, description="Where the job's first commit came from, if it is a fork."
+    )
     strategy: str | None = Field(
         None, description="How the trainer keeps its position: index, iterator or replay."
+    )
+    time: TimeSpent | None = Field(
+        None,
+        description=(
+            "Where the time since startTime went, up to the last change of status. The kinds add "
+            "up to the whole."
+        ),
+    )
+    goodput: str | None = Field(
+        None,
+        max_length=8,
+        description=(
+            "Useful share of that time, such as 93%, without what is unknown; absent while most "
+            "is unknown."
+        ),
     )
     next_attempt_time: datetime | None = Field(
         None, description="When the next attempt may start, during a back-off."

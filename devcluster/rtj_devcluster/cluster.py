@@ -13,8 +13,9 @@ mended by calling again.
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,18 +168,18 @@ class Cluster:
 
     def kill_node(self, name: str) -> None:
         """Cut a node's power: SIGKILL of everything on it. No API object is touched."""
-        with slots.locked(self.name):
-            self._node(name).kill()
+        with self._held(name) as node:
+            node.kill()
 
     def partition(self, name: str) -> None:
         """Cut a node's network: its pods go on, unseen by the cluster."""
-        with slots.locked(self.name):
-            self._node(name).partition()
+        with self._held(name) as node:
+            node.partition()
 
     def heal(self, name: str) -> None:
         """Mend a node's network."""
-        with slots.locked(self.name):
-            self._node(name).heal()
+        with self._held(name) as node:
+            node.heal()
 
     def drain(self, name: str, timeout_seconds: int = 120) -> None:
         """Cordon a node and evict its pods, as a maintenance does."""
@@ -201,15 +202,23 @@ class Cluster:
         Args:
             name: ``node-<number>``; None adds one with the lowest free number.
         """
-        with slots.locked(self.name):
-            state, name = self._state().with_node(name)
-            state.save(self._path)
+        if name is None or name not in self._state().nodes:
+            with slots.locked(self.name):
+                state, name = self._state().with_node(name)
+                state.save(self._path)
+        with self._held(name) as node:
             self._start_nodes([name])
-            self._node(name).heal()
+            node.heal()
             self.kubectl("uncordon", name)
-            return name
+        return name
 
     # How it is done
+
+    @contextmanager
+    def _held(self, name: str) -> Iterator[Node]:
+        """Keep others from one node, and the cluster from going; other nodes can be held beside."""
+        with slots.locked(self.name, shared=True), slots.locked(f"{self.name}.{name}"):
+            yield self._node(name)
 
     def _state(self) -> ClusterState:
         state = ClusterState.load(self._path)

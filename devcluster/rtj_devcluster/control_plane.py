@@ -38,6 +38,9 @@ class ControlPlaneOptions:
     """Seconds of silence after which a node is marked as not ready; None: upstream's 50."""
     audit: bool = False
     """Whether the API server writes ``log/audit.log``: one JSON line (metadata only) a request."""
+    client_qps: int | None = None
+    """Requests per second that each controller of the controller manager may make; None: upstream's
+    20, in bursts of 30."""
 
 
 @dataclass
@@ -175,7 +178,7 @@ class ControlPlane:
         return [f"--audit-policy-file={policy}", f"--audit-log-path={self.log('audit')}"]
 
     def _controller_manager(self, addresses: Addresses, pki: Pki) -> list[str]:
-        grace = self.options.node_monitor_grace_seconds
+        grace, qps = self.options.node_monitor_grace_seconds, self.options.client_qps
         kubeconfig = self.folder / "controller-manager.kubeconfig"
         return [
             f"--kubeconfig={kubeconfig}",
@@ -188,6 +191,7 @@ class ControlPlane:
             "--use-service-account-credentials",
             "--leader-elect=false",
             *([f"--node-monitor-grace-period={grace}s"] if grace else []),
+            *([f"--kube-api-qps={qps}", f"--kube-api-burst={qps}"] if qps else []),
         ]
 
     def _await_ready(self, server: str, pki: Pki) -> None:

@@ -28,14 +28,16 @@ from rtj_operator.health import Pulse, Vitals
 from rtj_operator.kube import KubeCluster
 from rtj_operator.leader import Leader
 from rtj_operator.memory import Memory
-from rtj_operator.observe import list_keys
+from rtj_operator.observe import every_job
 from rtj_operator.queue import WorkQueue
 from rtj_operator.reconcile import Reconciler
+from rtj_operator.rest import key_of, passed_over
 
 log = logging.getLogger("rtj_operator")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REACH_AGAIN_SECONDS = 2.0
+RESYNC_AGAIN_SECONDS = 10.0
 
 
 async def run(config: Config) -> None:
@@ -55,10 +57,12 @@ async def run(config: Config) -> None:
 
     async with (
         await KubeCluster.connect(pulse) as cluster,
+        # The renewals of the leader's Lease must not wait for a connection behind all the work.
+        await KubeCluster.connect(pulse) as lease_cluster,
         serving(config.health_port, vitals),
     ):
         await _wait_for_crd(cluster, config)
-        leader = Leader(cluster, config.operator_namespace, config.identity, pulse)
+        leader = Leader(lease_cluster, config.operator_namespace, config.identity, pulse)
         reconciler = Reconciler(cluster, memory, config.settings)
         watching = asyncio.create_task(_watch(config, Handlers(queue, memory, pulse), ready))
         leading = asyncio.create_task(_lead(config, cluster, leader, queue, reconciler))
@@ -89,10 +93,10 @@ async def _wait_for_crd(cluster: KubeCluster, config: Config) -> None:
     """
     while True:
         try:
-            await list_keys(cluster, config.namespaces[:1])
+            await anext(every_job(cluster, config.namespaces), None)
         except UnavailableError as error:
             log.warning("the API server is out of reach", extra={"error": str(error)})
-            await asyncio.sleep(REACH_AGAIN_SECONDS)
+            await asyncio.sleep(max(REACH_AGAIN_SECONDS, error.retry_after))
         except NotFoundError:
             raise ConfigError(
                 f"The API server does not know {JOBS.plural}.{JOBS.api_version}: "
@@ -143,12 +147,20 @@ async def _lead(
 async def _resync(config: Config, cluster: KubeCluster, queue: WorkQueue) -> None:
     """Look at every job now and then: whatever event was missed is made good."""
     while True:
+        pause = config.resync_seconds
         try:
-            for key in (*await list_keys(cluster, config.namespaces), *metrics.JOBS.known()):
-                queue.add(key)
+            unseen = set(metrics.JOBS.known())
+            async for raw in every_job(cluster, config.namespaces):
+                unseen.discard(key_of(raw))
+                if not passed_over(raw):
+                    await queue.add_last(key_of(raw))
+            for key in unseen:
+                await queue.add_last(key)
         except ClusterError as error:
             log.warning("resync failed", extra={"error": str(error)})
-        await asyncio.sleep(config.resync_seconds)
+            told = error.retry_after if isinstance(error, UnavailableError) else 0.0
+            pause = max(min(RESYNC_AGAIN_SECONDS, pause), told)
+        await asyncio.sleep(pause)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ Objects are plain dicts as on the wire, since typed models drop or refuse fields
 know, and a user's pod template may hold any.
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +37,9 @@ BINDINGS = Kind(RBAC, "rolebindings", "RoleBinding")
 EVENTS = Kind("v1", "events", "Event")
 
 CREATED_KINDS = {kind.kind: kind for kind in (ACCOUNTS, ROLES, BINDINGS, LEASES, PODS)}
+
+PAGE_SIZE = 500
+"""Objects that are listed at once: pages keep the memory of both sides flat."""
 
 NODE_LEASES = "kube-node-lease"
 """Namespace in which every kubelet renews its node's Lease."""
@@ -75,6 +79,11 @@ class RejectedError(ClusterError):
 class UnavailableError(ClusterError):
     """No answer, or none that says whether the request took effect."""
 
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds for which the API server does not want to be asked again."""
+
 
 class Cluster(Protocol):
     """What the operator acts through. Every method may raise UnavailableError."""
@@ -83,8 +92,17 @@ class Cluster(Protocol):
         """Read one object, never from a cache. Raises NotFoundError, RejectedError."""
         ...
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
-        """Read all objects with these labels, never from a cache; namespace "" means all."""
+    async def list(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> list[Manifest]:
+        """Read all objects with these labels and fields, never from a cache.
+
+        Namespace "" means all.
+        """
+        ...
+
+    def each(self, kind: Kind, namespace: str) -> AsyncIterator[Manifest]:
+        """Read all objects, a page of them in memory at a time; namespace "" means all."""
         ...
 
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:

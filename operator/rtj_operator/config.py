@@ -22,7 +22,7 @@ class Config:
     operator_namespace: str = "default"
     identity: str = ""
     resync_seconds: float = 300.0
-    workers: int = 8
+    workers: int = 32
     log_level: str = "INFO"
     health_port: int = 8080
     settings: Settings = field(default_factory=Settings)

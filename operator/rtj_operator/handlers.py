@@ -10,11 +10,13 @@ from typing import Any
 import kopf
 from rtj_api.names import GROUP, LABEL_JOB, LABEL_JOB_UID, PLURAL, VERSION
 
-from rtj_operator.cluster import COORDINATION, JOBS, LEASES, NODE_LEASES, PODS, Key
+from rtj_operator.cluster import COORDINATION, JOBS, LEASES, NODE_LEASES, PAGE_SIZE, PODS, Key
+from rtj_operator.core.observed import Pod
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
-from rtj_operator.parse import parse_heartbeat
+from rtj_operator.parse import parse_heartbeat, parse_pod
 from rtj_operator.queue import WorkQueue
+from rtj_operator.rest import passed_over
 
 
 class Handlers:
@@ -26,6 +28,7 @@ class Handlers:
         self._pulse = pulse
         self._generations: dict[str, int] = {}
         self._news: dict[str, object] = {}
+        self._pods: dict[str, Pod] = {}
 
     def job(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of a job; our own status writes are no news."""
@@ -38,13 +41,32 @@ class Handlers:
             return
         else:
             self._generations[uid] = generation
+            if passed_over(body):
+                return
         self._queue.add(Key(meta["namespace"], meta["name"]))
 
-    def pod(self, body: Mapping[str, Any]) -> None:
-        """Take an event of a trainer pod."""
+    def pod(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """Take an event of a trainer pod; look at the job only if it says something new.
+
+        Neither a pod that was just made does, which has no node yet, nor one that had ended before
+        it goes. A pod is known by its uid, so nothing is missed when its name is used again.
+        """
         meta = body["metadata"]
         self._pulse.heard(PODS, meta["namespace"])
-        if name := (meta.get("labels") or {}).get(LABEL_JOB):
+        if node := (body.get("spec") or {}).get("nodeName"):
+            # Until its first heartbeat its silence counts from here, in one who waits to lead too.
+            self._memory.silences.seconds(("scheduled", meta["uid"]), node)
+        name = (meta.get("labels") or {}).get(LABEL_JOB)
+        if not name:
+            return
+        pod, known = parse_pod(dict(body)), self._pods.get(meta["uid"])
+        if kind == "DELETED":
+            self._pods.pop(meta["uid"], None)
+            stale = known is not None and known.ended
+        else:
+            self._pods[meta["uid"]] = pod
+            stale = pod == known or (kind == "ADDED" and _blank(pod))
+        if not stale:
             self._queue.add(Key(meta["namespace"], name))
 
     def lease(self, kind: str | None, body: Mapping[str, Any]) -> None:
@@ -67,16 +89,21 @@ class Handlers:
     def _beat(self, key: Key, uid: str, renewed: object, body: Mapping[str, Any]) -> None:
         """Note that the trainer is alive; look at the job only if it says something new.
 
-        A position that moves on is no news: the timer of the last look fetches it.
+        A position or a commit that moves on is no news: the timer of the last look fetches it.
         """
         beat = parse_heartbeat(dict(body))
         if beat is None:
             return
         self._memory.silences.seconds(("heartbeat", uid), (beat.attempt, renewed))
-        news = (beat.attempt, beat.phase, beat.commit, beat.warning, beat.stacks, beat.final)
+        news = (beat.attempt, beat.phase, beat.warning, beat.stacks, beat.final)
         if self._news.get(uid) != news:
             self._news[uid] = news
             self._queue.add(key)
+
+
+def _blank(pod: Pod) -> bool:
+    """Whether nothing has happened to the pod since it was created."""
+    return pod.node is None and not pod.deleting and not pod.ended and not pod.conditions
 
 
 def make_registry(handlers: Handlers) -> kopf.OperatorRegistry:
@@ -90,8 +117,8 @@ def make_registry(handlers: Handlers) -> kopf.OperatorRegistry:
     async def on_job(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
         handlers.job(type, body)
 
-    async def on_pod(*, body: Mapping[str, Any], **_: Any) -> None:
-        handlers.pod(body)
+    async def on_pod(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
+        handlers.pod(type, body)
 
     async def on_lease(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
         handlers.lease(type, body)
@@ -103,12 +130,27 @@ def make_registry(handlers: Handlers) -> kopf.OperatorRegistry:
     return registry
 
 
+class _NoDiffs(kopf.DiffBaseStorage):  # type: ignore[misc]  # kopf is untyped to us
+    """Nobody here asks what changed in an object; kopf would copy each one whole to find out."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
 def make_settings() -> kopf.OperatorSettings:
     """Return settings under which kopf only watches: no finalizer, annotation, Event or peering."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.scanning.disabled = True
+    settings.watching.chunk_size = PAGE_SIZE
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.watching.label_selectors["", "v1", "pods"] = LABEL_JOB
     # A node's network may come up after its pods: a packet lost then is repeated ever more rarely.
     settings.watching.connect_timeout = 5

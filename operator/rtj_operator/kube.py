@@ -4,14 +4,18 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client, config
 from rtj_api.names import FIELD_MANAGER
 
 from rtj_operator.cluster import (
+    PAGE_SIZE,
     AlreadyExistsError,
     ClusterError,
     ConflictError,
@@ -25,9 +29,10 @@ from rtj_operator.health import Pulse
 from rtj_operator.metrics import REQUESTS
 
 TIMEOUT_SECONDS = 15
-PAGE_SIZE = 500
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "delete": "DELETE"}
 REFUSALS = (400, 401, 403, 405, 413, 415, 422)
+LONGEST_RETRY_AFTER_SECONDS = 120
+"""The API server says 1 to 30; whatever stands between us and it may say anything."""
 
 Query = list[tuple[str, str | int]]
 
@@ -48,6 +53,7 @@ class KubeCluster:
         except config.ConfigException:
             path = os.environ.get("KUBECONFIG")
             await config.load_kube_config(path, client_configuration=configuration)
+        _look_at_environment_once(configuration)
         return cls(client.ApiClient(configuration), pulse)
 
     async def __aenter__(self) -> Self:
@@ -65,19 +71,28 @@ class KubeCluster:
         """See `Cluster.get`."""
         return await self._call("get", kind, _path(kind, namespace, name))
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
-        """See `Cluster.list`. Pages of 500 keep the memory of both sides flat."""
-        items: list[Manifest] = []
+    async def list(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> list[Manifest]:
+        """See `Cluster.list`."""
+        return [item async for item in self.each(kind, namespace, selector, fields)]
+
+    async def each(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> AsyncIterator[Manifest]:
+        """See `Cluster.each`."""
         token = ""
         while True:
             query: Query = [("limit", PAGE_SIZE)]
             query += [("labelSelector", selector)] if selector else []
+            query += [("fieldSelector", fields)] if fields else []
             query += [("continue", token)] if token else []
             page = await self._call("list", kind, _path(kind, namespace), query)
-            items += page.get("items") or []
+            for item in page.get("items") or []:
+                yield item
             token = page["metadata"].get("continue") or ""
             if not token:
-                return items
+                return
 
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
@@ -132,12 +147,15 @@ class KubeCluster:
             path,
             query_params=query or [],
             header_params={"Accept": "application/json", "Content-Type": "application/json"},
-            body=body,
             auth_settings=["BearerToken"],
         )
+        # Our bodies are plain JSON. The client would copy them item by item to make sure.
+        method, url, headers, _, form = request
         code = "none"
         try:
-            response = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            response = await self._api.call_api(
+                method, url, headers, body, form, _request_timeout=TIMEOUT_SECONDS
+            )
             text = await response.read()
             code = str(response.status)
         except (TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
@@ -147,7 +165,16 @@ class KubeCluster:
         answer = _decode(text)
         if response.status < 300:
             return answer
-        raise _error(response.status, answer, f"{method} {path}")
+        retry_after = _seconds(response.getheader("Retry-After"))
+        raise _error(response.status, answer, f"{method} {path}", retry_after)
+
+
+def _look_at_environment_once(configuration: client.Configuration) -> None:
+    """Take a proxy from the environment now; the client would ask two threads at each request."""
+    server = urlsplit(configuration.host)
+    if not configuration.proxy and not proxy_bypass(server.hostname or ""):
+        configuration.proxy = getproxies().get(server.scheme)
+    configuration.client_session_kwargs = {"trust_env": False}
 
 
 def _path(kind: Kind, namespace: str, name: str = "", subresource: str = "") -> str:
@@ -166,7 +193,14 @@ def _decode(text: bytes) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _error(status: int, answer: Manifest, request: str) -> ClusterError:
+def _seconds(retry_after: str | None) -> int:
+    """Read the header; the form with a date is never the API server's."""
+    if retry_after is None or not retry_after.isdecimal():
+        return 0
+    return min(int(retry_after), LONGEST_RETRY_AFTER_SECONDS)
+
+
+def _error(status: int, answer: Manifest, request: str, retry_after: float) -> ClusterError:
     message = str(answer.get("message") or f"{request}: HTTP {status}")
     if status == 404:
         return NotFoundError(message)
@@ -175,4 +209,4 @@ def _error(status: int, answer: Manifest, request: str) -> ClusterError:
         return AlreadyExistsError(message) if taken else ConflictError(message)
     if status in REFUSALS:
         return RejectedError(message)
-    return UnavailableError(message)
+    return UnavailableError(message, retry_after)

@@ -50,13 +50,14 @@ class Leader:
         self._seen: object = None
         self._seen_at = 0.0
         self._looked_at = 0.0
+        self._pause = RENEW_SECONDS
 
     async def acquire(self) -> None:
         """Wait until this process leads."""
         while True:
             if await self._try():
                 break
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._pause)
         LEADER.set(1)
         log.info("leading", extra={"identity": self._identity})
 
@@ -64,10 +65,10 @@ class Leader:
         """Renew for ever. Raises LeadershipLostError."""
         renewed = time.monotonic()
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._pause)
             if await self._try():
                 renewed = time.monotonic()
-            elif time.monotonic() - renewed > RENEW_DEADLINE_SECONDS:
+            elif time.monotonic() + self._pause - RENEW_SECONDS - renewed > RENEW_DEADLINE_SECONDS:
                 raise LeadershipLostError(f"{self._identity} could not renew {LEASE_NAME}")
 
     async def release(self) -> None:
@@ -83,6 +84,8 @@ class Leader:
             await self._cluster.replace(LEASES, self._namespace, lease)
 
     async def _try(self) -> bool:
+        """Take or renew the Lease, and note after which pause to do so again."""
+        self._pause = RENEW_SECONDS
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 leads = await self._take_or_renew()
@@ -92,6 +95,8 @@ class Leader:
             log.warning("leader lease", extra={"error": repr(error)})
             if isinstance(error, UnavailableError | TimeoutError):
                 self._pulse.silences.interrupted()
+            if isinstance(error, UnavailableError):
+                self._pause = max(RENEW_SECONDS, error.retry_after)
             return False
         finally:
             self._pulse.came_round()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rtj_operator.cluster import Key
 from rtj_operator.core.budget import backoff
-from rtj_operator.core.observed import Problem
+from rtj_operator.core.observed import Pod, Problem
 from rtj_operator.silence import Silences
 
 
@@ -19,12 +19,14 @@ class _Refusal:
 
 @dataclass
 class Memory:
-    """Clocks of silence, and per job: the last mirrored write, and a refused creation."""
+    """Clocks of silence; per job its last mirrored write, and pods that cannot be made or go."""
 
     clock: Callable[[], float] = time.monotonic
     silences: Silences = field(init=False)
     _mirrored: dict[Key, float] = field(default_factory=dict)
     _refusals: dict[Key, _Refusal] = field(default_factory=dict)
+    _failing: dict[Key, float] = field(default_factory=dict)
+    _going: dict[Key, Pod] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.silences = Silences(self.clock)
@@ -47,6 +49,10 @@ class Memory:
         self._refusals[key] = _Refusal(problem, count, self.clock() + backoff(count))
         return backoff(count) if count > 1 else 0.0
 
+    def failing(self, key: Key) -> float:
+        """Note that the API server failed to create the job's pod; return for how long it has."""
+        return self.clock() - self._failing.setdefault(key, self.clock())
+
     def refusal(self, key: Key) -> Problem | None:
         """Return why creating must not be tried yet."""
         refusal = self._refusals.get(key)
@@ -55,8 +61,21 @@ class Memory:
     def accepted(self, key: Key) -> None:
         """Note that the pod was created."""
         self._refusals.pop(key, None)
+        self._failing.pop(key, None)
+
+    def saw_pod(self, key: Key, pod: Pod) -> None:
+        """Keep a pod that is being taken away: its object may be gone before it is seen to end."""
+        if pod.deleting or pod.disruption:
+            self._going[key] = pod
+        else:
+            self._going.pop(key, None)
+
+    def going_pod(self, key: Key) -> Pod | None:
+        """Return the job's pod as it was last seen, if it was being taken away."""
+        return self._going.get(key)
 
     def forget(self, key: Key) -> None:
         """Drop what is known of a job that is gone."""
         self._mirrored.pop(key, None)
-        self._refusals.pop(key, None)
+        self._going.pop(key, None)
+        self.accepted(key)

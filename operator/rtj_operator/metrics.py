@@ -7,6 +7,7 @@ the answer to the write was lost) but is never doubled.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,11 +23,14 @@ from rtj_api.names import Cause, Phase
 from rtj_api.status import JobStatus
 
 from rtj_operator.cluster import Key
-from rtj_operator.core.lost import ended_between, seconds_lost
+from rtj_operator.core.lost import ended_between
+from rtj_operator.core.timekeeping import goodput, seconds_between
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
+
+T = TypeVar("T")
 
 TURN_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -40,6 +44,12 @@ LOST_SECONDS = Counter(
     "rtj_lost_seconds_total",
     "Seconds of training after the newest commit of an attempt that ended.",
     ["cause"],
+    registry=REGISTRY,
+)
+TIME = Counter(
+    "rtj_time_seconds_total",
+    "Seconds of jobs by what they were spent on, counted when an attempt or a pause is over.",
+    ["kind"],
     registry=REGISTRY,
 )
 RECONCILE = Histogram(
@@ -65,15 +75,19 @@ for _cause in RESTARTING_CAUSES:
     RESTARTS.labels(_cause)
 for _cause in LOSING_CAUSES:
     LOST_SECONDS.labels(_cause)
+for _kind in seconds_between(JobStatus(), JobStatus()):
+    TIME.labels(_kind)
 
 
 def count(before: JobStatus, after: JobStatus) -> None:
     """Count what a status write made true; call it once for each that succeeded."""
+    for kind, seconds in seconds_between(before, after).items():
+        TIME.labels(kind).inc(seconds)
     ended = ended_between(before, after)
     if ended is None:
         return
-    if ended.cause in LOSING_CAUSES:
-        LOST_SECONDS.labels(ended.cause).inc(seconds_lost(before, after))
+    if ended.cause in LOSING_CAUSES and ended.time:
+        LOST_SECONDS.labels(ended.cause).inc(ended.time.lost_seconds)
     if after.restarts.total > before.restarts.total:
         RESTARTS.labels(ended.cause).inc()
 
@@ -84,21 +98,22 @@ class Jobs(Collector):
     def __init__(self) -> None:
         self._phases: dict[Key, Phase] = {}
         self._commits: dict[Key, datetime] = {}
-        """Of unfinished jobs only, so there are never more series than jobs at work."""
+        """Of jobs at work only, so there are never more series than those."""
+        self._goodput: dict[Key, float] = {}
+        """Of the same jobs."""
 
     def saw(self, key: Key, status: JobStatus) -> None:
         """Note the newest status of a job."""
         self._phases[key] = status.phase
         idle = status.phase.final or status.phase is Phase.SUSPENDED
-        if status.last_commit and not idle:
-            self._commits[key] = status.last_commit.time
-        else:
-            self._commits.pop(key, None)
+        commit, time = status.last_commit, status.time
+        _keep(self._commits, key, commit.time if commit and not idle else None)
+        _keep(self._goodput, key, goodput(time) if time and not idle else None)
 
     def forget(self, key: Key) -> None:
         """Drop a job that is gone."""
-        self._phases.pop(key, None)
-        self._commits.pop(key, None)
+        for known in (self._phases, self._commits, self._goodput):
+            known.pop(key, None)
 
     def known(self) -> tuple[Key, ...]:
         """Return every job that is counted."""
@@ -120,6 +135,21 @@ class Jobs(Collector):
         for key, time in self._commits.items():
             ages.add_metric([key.namespace, key.name], max((now - time).total_seconds(), 0.0))
         yield ages
+        shares = GaugeMetricFamily(
+            "rtj_job_goodput_ratio",
+            "Useful share of the time of a job that is neither finished nor suspended.",
+            labels=["namespace", "name"],
+        )
+        for key, share in self._goodput.items():
+            shares.add_metric([key.namespace, key.name], share)
+        yield shares
+
+
+def _keep(values: dict[Key, T], key: Key, value: T | None) -> None:
+    if value is None:
+        values.pop(key, None)
+    else:
+        values[key] = value
 
 
 JOBS = Jobs()

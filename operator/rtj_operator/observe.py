@@ -1,10 +1,13 @@
 """One live look at a job: all that `decide` may depend on, read after the key was taken."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
-from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH
+from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH, Condition, Reason
 
 from rtj_operator.cluster import (
+    CLAIMS,
+    EVENTS,
     JOBS,
     LEASES,
     NODE_LEASES,
@@ -16,8 +19,9 @@ from rtj_operator.cluster import (
     NotFoundError,
     RejectedError,
 )
-from rtj_operator.core import hang
-from rtj_operator.core.observed import Observed, Pod, Settings, Silence
+from rtj_operator.core import attach, hang
+from rtj_operator.core.conditions import find
+from rtj_operator.core.observed import Observed, Pod, Problem, Settings, Silence
 from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
 from rtj_operator.parse import (
@@ -27,7 +31,7 @@ from rtj_operator.parse import (
     parse_pod,
     parse_stacks_asked,
 )
-from rtj_operator.prelaunch import find_problems
+from rtj_operator.prelaunch import Needs, find_needs
 
 
 async def observe(
@@ -59,17 +63,21 @@ async def observe(
     observed = Observed(
         job=job,
         pods=tuple(parse_pod(pod) for pod in pods if owned_by(pod, job.uid)),
+        gone=memory.going_pod(key),
         heartbeat=parse_heartbeat(lease) if lease else None,
         lease_found=lease is not None,
         stacks_asked=parse_stacks_asked(lease) if lease else None,
         since_mirrored=memory.since_mirrored(key),
         settings=settings,
     )
+    if observed.pod:
+        memory.saw_pod(key, observed.pod)
     observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
         refusal = memory.refusal(key)
-        problems = [refusal] if refusal else await find_problems(cluster, job)
-        observed = _with(observed, problems=tuple(problems))
+        needs = Needs((refusal,)) if refusal else await find_needs(cluster, job)
+        observed = _with(observed, **needs.__dict__)
+    observed = _with(observed, attach=await _find_attach(cluster, observed, memory))
     return raw, observed
 
 
@@ -102,6 +110,33 @@ def _may_launch(observed: Observed) -> bool:
         observed.silence.heartbeat >= observed.settings.node_silence
         or hang.until_hung(observed, pod, job.spec.hang_policy) <= 0
     )
+
+
+async def _find_attach(cluster: Cluster, observed: Observed, memory: Memory) -> Problem | None:
+    """Tell whether the pod waits for a volume that another node still has.
+
+    Events cost the API server much, so they are read only for a pod that has waited for a while
+    for a claim that one node at a time can have, and no more once the answer is known.
+    """
+    job, pod = observed.job, observed.pod
+    if pod is None or job.spec is None or observed.beat:
+        return None
+    if not attach.may_wait_for_volume(pod, memory.silences.of(("scheduled", pod.uid))):
+        return None
+    said = find(job.status.conditions, Condition.RUNNING)
+    if said and said.reason is Reason.VOLUME_STILL_ATTACHED:
+        return Problem(said.reason, said.message)
+    for name in attach.claim_names(job.spec):
+        try:
+            claim = await cluster.get(CLAIMS, job.namespace, name)
+            if attach.is_exclusive(claim):
+                fields = f"involvedObject.uid={pod.uid},reason=FailedAttachVolume"
+                events = await cluster.list(EVENTS, job.namespace, fields=fields)
+                told = [event.get("message") or "" for event in events]
+                return attach.problem_of(job, pod, name, told)
+        except (NotFoundError, RejectedError):
+            continue
+    return None
 
 
 async def _silence(
@@ -151,10 +186,8 @@ async def _ask_node(cluster: Cluster, pod: Pod, memory: Memory) -> tuple[float, 
     return silent, False
 
 
-async def list_keys(cluster: Cluster, namespaces: tuple[str, ...]) -> list[Key]:
-    """List every job, in these namespaces or, with none given, in all. Raises ClusterError."""
-    keys = []
+async def every_job(cluster: Cluster, namespaces: tuple[str, ...]) -> AsyncIterator[Manifest]:
+    """Read every job, in these namespaces or, with none given, in all. Raises ClusterError."""
     for namespace in namespaces or ("",):
-        for raw in await cluster.list(JOBS, namespace):
-            keys.append(Key(raw["metadata"]["namespace"], raw["metadata"]["name"]))
-    return keys
+        async for raw in cluster.each(JOBS, namespace):
+            yield raw

@@ -1,5 +1,6 @@
 """From objects on the wire to the core's facts. Whatever is missing reads as not yet known."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -68,6 +69,7 @@ def parse_pod(raw: Manifest) -> Pod:
     )
     state = container.get("state") or {}
     conditions = status.get("conditions") or []
+    ran = state.get("running") or state.get("terminated") or {}
     label = str((meta.get("labels") or {}).get(LABEL_ATTEMPT, ""))
     return Pod(
         name=meta["name"],
@@ -85,7 +87,25 @@ def parse_pod(raw: Manifest) -> Pod:
         exit=_exit(state),
         exits=_exits([*before, *statuses]),
         conditions=frozenset((c.get("type", ""), c.get("status", "")) for c in conditions),
+        created_time=_time(meta.get("creationTimestamp")),
+        scheduled_time=_scheduled(conditions),
+        started_time=_time(ran.get("startedAt")),
     )
+
+
+def _time(text: str | None) -> datetime | None:
+    """Read a metav1.Time; one that cannot be read is not known."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC) if text else None
+    except ValueError:
+        return None
+
+
+def _scheduled(conditions: list[dict[str, Any]]) -> datetime | None:
+    for condition in conditions:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "True":
+            return _time(condition.get("lastTransitionTime"))
+    return None
 
 
 def _disruption(conditions: list[dict[str, Any]]) -> Waiting | None:

@@ -4,6 +4,7 @@ A pod that mounts something missing hangs in ContainerCreating and tells nobody 
 """
 
 import asyncio
+from dataclasses import dataclass
 
 from rtj_api.names import Reason
 from rtj_api.spec import Builder
@@ -15,13 +16,27 @@ from rtj_operator.cluster import (
     Manifest,
     NotFoundError,
 )
+from rtj_operator.core.attach import is_exclusive
 from rtj_operator.core.observed import Job, Problem
+from rtj_operator.fork_source import find_fork
 
 
-async def find_problems(cluster: Cluster, job: Job) -> list[Problem]:
-    """Return what the job's next pod lacks, worst first. Raises ClusterError."""
+@dataclass(frozen=True)
+class Needs:
+    """What the job's next pod needs, as far as it must be looked at."""
+
+    problems: tuple[Problem, ...] = ()
+    """What is missing, worst first."""
+    exclusive_claim: bool = False
+    """Whether the claim for the commits can be on one node only."""
+    fork_uid: str | None = None
+    """Uid of the job that a fork starts from, before its first attempt."""
+
+
+async def find_needs(cluster: Cluster, job: Job) -> Needs:
+    """Look at what the job's next pod needs. Raises ClusterError."""
     if job.spec is None:
-        return []
+        return Needs()
     builder, namespace = job.spec.builder, job.namespace
     looks = [
         _claim(cluster, namespace, "spec.checkpoint.claimName", job.spec.checkpoint.claim_name)
@@ -30,10 +45,14 @@ async def find_problems(cluster: Cluster, job: Job) -> list[Problem]:
         looks.append(_claim(cluster, namespace, "spec.builder.claim.name", builder.claim.name))
     if builder.config_map:
         looks.append(_config_map(cluster, namespace, builder))
-    return [problem for problem in await asyncio.gather(*looks) if problem]
+    found = await asyncio.gather(*looks)
+    fork = await find_fork(cluster, job, job.spec)
+    problems = [result for result in (*found, fork) if isinstance(result, Problem)]
+    exclusive = not isinstance(found[0], Problem) and is_exclusive(found[0])
+    return Needs(tuple(problems), exclusive, fork if isinstance(fork, str) else None)
 
 
-async def _claim(cluster: Cluster, namespace: str, field: str, name: str) -> Problem | None:
+async def _claim(cluster: Cluster, namespace: str, field: str, name: str) -> Problem | Manifest:
     try:
         claim = await cluster.get(CLAIMS, namespace, name)
     except NotFoundError:
@@ -48,10 +67,10 @@ async def _claim(cluster: Cluster, namespace: str, field: str, name: str) -> Pro
             f"{field} {name!r}: this PersistentVolumeClaim is being deleted. "
             "Create it again; the job goes on by itself.",
         )
-    return None
+    return claim
 
 
-async def _config_map(cluster: Cluster, namespace: str, builder: Builder) -> Problem | None:
+async def _config_map(cluster: Cluster, namespace: str, builder: Builder) -> Problem | Manifest:
     name = builder.config_map.name if builder.config_map else ""
     try:
         config_map = await cluster.get(CONFIG_MAPS, namespace, name)
@@ -64,7 +83,7 @@ async def _config_map(cluster: Cluster, namespace: str, builder: Builder) -> Pro
         )
     key = f"{builder.module}.py"
     if key in _keys(config_map):
-        return None
+        return config_map
     there = ", ".join(_keys(config_map)) or "nothing"
     return Problem(
         Reason.BUILDER_NOT_FOUND,

@@ -6,13 +6,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from rtj_operator.cluster import ClusterError, Key
+from rtj_operator.cluster import ClusterError, ConflictError, Key, UnavailableError
 from rtj_operator.metrics import RECONCILE
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 60.0
+LONGEST_CONFLICT_SECONDS = 1.0
+"""Somebody wrote first. That is no sign of trouble, and the next look knows what they wrote."""
 NOTEWORTHY_FAILURES = 3
 """Conflicts and short outages mend themselves; nobody needs to read of the first two."""
 
@@ -25,19 +27,31 @@ class WorkQueue:
     def __init__(self) -> None:
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
         self._waiting: set[Key] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._working: dict[Key, float] = {}
         """When each turn that is under way began."""
         self._again: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
+        self._held: set[Key] = set()
+        """Not to be worked on before their timer, whatever happens: the API server said so."""
 
     def add(self, key: Key) -> None:
         """Ask for a turn as soon as a worker is free."""
+        if key in self._held:
+            return
         if key in self._working:
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
+            self._empty.clear()
             self._ready.put_nowait(key)
+
+    async def add_last(self, key: Key) -> None:
+        """Ask for a turn that is in no hurry: wait until no other key waits for a worker."""
+        await self._empty.wait()
+        self.add(key)
 
     def depth(self) -> int:
         """Return how many keys wait for a worker."""
@@ -54,6 +68,8 @@ class WorkQueue:
 
     async def _turn(self, key: Key, worker: Worker) -> None:
         self._waiting.discard(key)
+        if not self._waiting:
+            self._empty.set()
         self._working[key] = began = time.monotonic()
         self._cancel_timer(key)
         result = "error"
@@ -77,6 +93,11 @@ class WorkQueue:
     def _failed(self, key: Key, error: Exception) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 20), LONGEST_RETRY_SECONDS)
+        if isinstance(error, ConflictError):
+            delay = min(delay, LONGEST_CONFLICT_SECONDS)
+        if isinstance(error, UnavailableError) and error.retry_after:
+            delay = max(delay, error.retry_after)
+            self._held.add(key)
         expected = isinstance(error, ClusterError)
         level = logging.DEBUG if failures < NOTEWORTHY_FAILURES else logging.WARNING
         log.log(
@@ -89,6 +110,7 @@ class WorkQueue:
 
     def _due(self, key: Key) -> None:
         self._timers.pop(key, None)
+        self._held.discard(key)
         self.add(key)
 
     def _cancel_timer(self, key: Key) -> None:

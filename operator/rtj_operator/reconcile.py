@@ -10,18 +10,23 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from rtj_api.names import Reason
 from rtj_api.status import JobStatus
 
 from rtj_operator import metrics
 from rtj_operator.act import RefusedError, announce, perform
 from rtj_operator.cluster import JOBS, Cluster, ClusterError, Key, Manifest, UnavailableError
 from rtj_operator.core.decide import decide
-from rtj_operator.core.decision import CreatePod, Notice
-from rtj_operator.core.observed import Job, Settings
+from rtj_operator.core.decision import Action, CreatePod, EnsureObjects, Notice
+from rtj_operator.core.observed import Job, Observed, Problem, Settings
 from rtj_operator.memory import Memory
 from rtj_operator.observe import observe
 
 log = logging.getLogger(__name__)
+
+LONGEST_HIDDEN_FAILURE_SECONDS = 10.0
+"""An error of the API server mostly passes; one that creating a pod meets for longer, such as a
+webhook that is down, must be seen by whoever reads the job."""
 
 
 def utc_now() -> datetime:
@@ -49,14 +54,7 @@ class Reconciler:
 
         Raises ClusterError, after which the turn must be taken again.
         """
-        try:
-            return await self._turn(key)
-        except UnavailableError:
-            self._memory.silences.interrupted()
-            raise
-
-    async def _turn(self, key: Key) -> float | None:
-        look = await observe(self._cluster, key, self._memory, self._settings)
+        look = await self._look(key)
         if look is None:
             self._memory.forget(key)
             metrics.JOBS.forget(key)
@@ -73,15 +71,39 @@ class Reconciler:
             self._memory.mirrored(key)
         try:
             for action in decision.actions:
-                await perform(self._cluster, job, action)
-                if isinstance(action, CreatePod):
-                    self._memory.accepted(key)
+                await self._perform(key, job, action)
         except RefusedError as error:
             log.warning("refused", extra={"job": str(key), "reason": str(error)})
             return self._memory.refused(key, error.problem)
         finally:
             await asyncio.gather(*(self._announce(job, notice) for notice in decision.notices))
         return decision.requeue_after
+
+    async def _look(self, key: Key) -> tuple[Manifest, Observed] | None:
+        """Look at a job; where that fails, trainers and nodes may be unable to speak as well.
+
+        A write that fails says less: one job's admission webhook must not make us deaf to the
+        death of all other jobs' nodes. That nobody can write, the leader's Lease tells.
+        """
+        try:
+            return await observe(self._cluster, key, self._memory, self._settings)
+        except UnavailableError:
+            self._memory.silences.interrupted()
+            raise
+
+    async def _perform(self, key: Key, job: Job, action: Action) -> None:
+        try:
+            await perform(self._cluster, job, action)
+        except UnavailableError as error:
+            creates = isinstance(action, CreatePod | EnsureObjects)
+            if not creates or error.retry_after:
+                raise
+            if self._memory.failing(key) >= LONGEST_HIDDEN_FAILURE_SECONDS:
+                message = f"{job.name} gets no pod, since the API server fails: {error}"
+                raise RefusedError(Problem(Reason.POD_REJECTED, message)) from error
+            raise
+        if isinstance(action, CreatePod):
+            self._memory.accepted(key)
 
     async def _write(self, raw: Manifest, status: JobStatus) -> None:
         fields = status.model_dump(mode="json", by_alias=True, exclude_none=True)

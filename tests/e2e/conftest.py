@@ -6,7 +6,8 @@
              it. ``RTJ_CLUSTER=<name>`` uses the dev cluster of that name, and leaves it running;
              otherwise each worker brings up its own and takes it down.
 ``kube``      kubectl and helm on that cluster, as the demo has them.
-``operator``  both images are built and on the nodes, and the chart is installed, once.
+``operator``  both images are built and on the nodes, and the chart is installed, once. After the
+             whole layer, the rights of the chart are compared with those that were used.
 ``namespace`` name of a namespace made for this one test, and deleted after it.
 """
 
@@ -19,6 +20,8 @@ from rtj_demo.dev import build_images, kube_of
 from rtj_demo.install import install_operator
 from rtj_demo.kube import Kube
 from rtj_devcluster.cluster import Cluster, ClusterOptions
+
+from tests.e2e import rights
 
 LONGEST = ("test_node_death.py", "test_demo.py")
 """One worker each begins with these; the short ones then fill the gaps."""
@@ -35,7 +38,8 @@ def cluster() -> Iterator[Cluster]:
     cluster = Cluster(kept or (f"e2e-{worker}" if worker else "e2e"))
     try:
         # A cluster that is there already keeps its options.
-        cluster.up(None if cluster.exists else ClusterOptions(nodes=2, gpus_per_node=1))
+        options = ClusterOptions(nodes=2, gpus_per_node=1, audit=True)
+        cluster.up(None if cluster.exists else options)
         yield cluster
     finally:
         if not kept:
@@ -48,10 +52,19 @@ def kube(cluster: Cluster) -> Kube:
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster, kube: Kube) -> None:
+def operator(
+    request: pytest.FixtureRequest,
+    cluster: Cluster,
+    kube: Kube,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[None]:
     images = build_images()
     cluster.sync_images()
     install_operator(kube, images)
+    yield
+    if rights.whole_layer_ran(request.session):
+        mine = tmp_path_factory.getbasetemp()
+        rights.compare(cluster, kube, mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine)
 
 
 @pytest.fixture

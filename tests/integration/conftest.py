@@ -3,6 +3,7 @@
 ``kube_apiserver``  path of an administrator's kubeconfig; one API server (with etcd and the
                     controller manager: garbage collection, namespaces, service accounts) per
                     test session. Pods are stored but nothing schedules or runs them.
+``audit_log``       the log of every request to that API server, one JSON line (metadata only) each.
 ``namespace``       name of a namespace made for this one test; its default service account is
                     there, so pods can be created at once.
 ``kubectl``         function ``kubectl(*arguments, text_input=None) -> str`` as an administrator.
@@ -15,14 +16,25 @@ from pathlib import Path
 
 import pytest
 from rtj_devcluster import kubectl as kubectl_module
-from rtj_devcluster.control_plane import ControlPlane
+from rtj_devcluster.control_plane import ControlPlane, ControlPlaneOptions
 from rtj_devcluster.shell import wait_until
 
 
 @pytest.fixture(scope="session")
-def kube_apiserver() -> Iterator[Path]:
-    with ControlPlane(f"integration-{os.getpid()}") as control_plane:
-        yield control_plane.kubeconfig
+def control_plane() -> Iterator[ControlPlane]:
+    name = f"integration-{os.getpid()}"
+    with ControlPlane(name, ControlPlaneOptions(audit=True)) as control_plane:
+        yield control_plane
+
+
+@pytest.fixture(scope="session")
+def kube_apiserver(control_plane: ControlPlane) -> Path:
+    return control_plane.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def audit_log(control_plane: ControlPlane) -> Path:
+    return control_plane.log("audit")
 
 
 @pytest.fixture(scope="session")

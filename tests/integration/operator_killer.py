@@ -4,18 +4,14 @@ import asyncio
 import multiprocessing
 import os
 import signal
-import ssl
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Self
 
-import aiohttp
-import yaml
 from aiohttp import web
 from kubernetes.aio import client
 
-HOP_HEADERS = {"connection", "content-length", "host", "transfer-encoding", "content-encoding"}
+from tests.integration.api_proxy import ApiProxy
 
 forkserver = multiprocessing.get_context("forkserver")
 forkserver.set_forkserver_preload(["rtj_operator.__main__"])
@@ -55,71 +51,22 @@ class Operator:
             self._process.join()
 
 
-class KillingProxy:
-    """Forwards everything; after every n-th write took effect, kills and gives no answer."""
+class KillingProxy(ApiProxy):
+    """After every n-th write took effect, kills and gives no answer."""
 
     def __init__(
         self, upstream: client.Configuration, kill: Callable[[], None], every: int
     ) -> None:
-        self._upstream = upstream
+        super().__init__(upstream)
         self._kill = kill
         self._every = every
         self.writes: list[tuple[str, str, int]] = []
         """Method, path and status of every write except leader election's."""
         self.kills = 0
 
-    async def __aenter__(self) -> Self:
-        tls = ssl.create_default_context(cafile=self._upstream.ssl_ca_cert)
-        tls.load_cert_chain(self._upstream.cert_file, self._upstream.key_file)
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls, limit=0))
-        app = web.Application(client_max_size=2**24)
-        app.router.add_route("*", "/{path:.*}", self._forward)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
-        await self._runner.cleanup()
-
-    def write_kubeconfig(self, path: Path) -> None:
-        """Write a kubeconfig that leads here."""
-        path.write_text(
-            yaml.safe_dump(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [
-                        {"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}
-                    ],
-                    "users": [{"name": "u", "user": {}}],
-                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                    "current-context": "c",
-                }
-            )
-        )
-
-    async def _forward(self, request: web.Request) -> web.StreamResponse:
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_HEADERS}
-        async with self._session.request(
-            request.method,
-            self._upstream.host + request.path_qs,
-            headers=headers,
-            # With an empty body, aiohttp would name a content type that discovery refuses.
-            data=await request.read() or None,
-        ) as answer:
-            if self._kills_after(request, answer.status):
-                return web.Response(status=502)  # Nobody is there to read it.
-            kept = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_HEADERS}
-            response = web.StreamResponse(status=answer.status, headers=kept)
-            await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
-            await response.write_eof()
-            return response
+    async def answered(self, request: web.Request, status: int) -> web.Response | None:
+        """Kill, when it is time; nobody is there then to read the answer."""
+        return web.Response(status=502) if self._kills_after(request, status) else None
 
     def _kills_after(self, request: web.Request, status: int) -> bool:
         if request.method == "GET" or request.path.endswith("/leases/rtj-operator"):

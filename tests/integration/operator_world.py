@@ -5,7 +5,9 @@ beat the Lease as a trainer would.
 """
 
 import asyncio
+import contextlib
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,12 @@ from rtj_operator.cluster import (
     Kind,
     Manifest,
     NotFoundError,
+    UnavailableError,
 )
 from rtj_operator.kube import KubeCluster
 
 TOTAL_STEPS = 30
+RENEW_SECONDS = 2.0
 CRD = Path(__file__).parents[2] / "crds" / f"{names.PLURAL}.{names.GROUP}.yaml"
 
 
@@ -78,10 +82,26 @@ async def create_inputs(cluster: KubeCluster, namespace: str) -> None:
 class PlayedNode:
     """A node, its kubelet and its trainers."""
 
-    def __init__(self, cluster: KubeCluster, namespace: str, preempted_at: dict[int, int]) -> None:
+    def __init__(
+        self,
+        cluster: KubeCluster,
+        namespace: str,
+        preempted_at: dict[int, int],
+        *,
+        job: str = "",
+        total_steps: int = TOTAL_STEPS,
+        step_seconds: float = 0.1,
+        commits: bool = False,
+    ) -> None:
         self._cluster = cluster
         self._namespace = namespace
-        self.name = f"node-{namespace}"
+        self.name = f"node-{namespace}-{job}" if job else f"node-{namespace}"
+        self._selector = f"{names.LABEL_JOB}={job}" if job else names.LABEL_JOB
+        self._total_steps = total_steps
+        self._step_seconds = step_seconds
+        self._commits = commits
+        """Whether each step is committed; else only the last of an attempt."""
+        self._renewed = 0.0
         self._preempted_at = preempted_at
         """By attempt, the step at which its trainer is asked to stop."""
         self.steps: dict[int, int] = {}
@@ -96,15 +116,22 @@ class PlayedNode:
         lease = {"metadata": {"name": self.name}, "spec": {"renewTime": _now()}}
         await self._cluster.create(LEASES, NODE_LEASES, lease)
         while True:
-            for pod in await self._cluster.list(PODS, self._namespace, names.LABEL_JOB):
-                try:
-                    await self._play(pod)
-                except (ConflictError, NotFoundError):
-                    continue  # The operator was faster; look again.
-            lease = await self._cluster.get(LEASES, NODE_LEASES, self.name)
-            lease["spec"]["renewTime"] = _now()
-            await self._cluster.replace(LEASES, NODE_LEASES, lease)
-            await asyncio.sleep(0.1)
+            with contextlib.suppress(UnavailableError):  # A kubelet tries again, too.
+                await self._round()
+            await asyncio.sleep(self._step_seconds)
+
+    async def _round(self) -> None:
+        for pod in await self._cluster.list(PODS, self._namespace, self._selector):
+            try:
+                await self._play(pod)
+            except (ConflictError, NotFoundError):
+                continue  # The operator was faster; look again.
+        if self._renewed + RENEW_SECONDS > time.monotonic():
+            return
+        lease = await self._cluster.get(LEASES, NODE_LEASES, self.name)
+        lease["spec"]["renewTime"] = _now()
+        await self._cluster.replace(LEASES, NODE_LEASES, lease)
+        self._renewed = time.monotonic()
 
     async def _play(self, pod: Manifest) -> None:
         if not pod["spec"].get("nodeName"):
@@ -123,14 +150,14 @@ class PlayedNode:
     async def _train(self, pod: Manifest) -> None:
         attempt = int(pod["metadata"]["labels"][LABEL_ATTEMPT])
         start = self._commit.step if self._commit else 0
-        step = min(self.steps.get(attempt, start) + 1, TOTAL_STEPS)
+        step = min(self.steps.get(attempt, start) + 1, self._total_steps)
         self.steps[attempt] = step
         final = None
         if step == self._preempted_at.get(attempt):
             final = _record(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
-        elif step == TOTAL_STEPS:
+        elif step == self._total_steps:
             final = _record(ExitCode.COMPLETED, Reason.COMPLETED)
-        if final:
+        if final or self._commits:
             name = f"{step:012d}-{attempt:06d}"
             self._commit = CommitRef(id=name, step=step, time=datetime.now(UTC))
         await self._beat(pod, attempt, step, final)
@@ -147,7 +174,7 @@ class PlayedNode:
         beat = Heartbeat(
             attempt=attempt,
             phase=TrainerPhase.FINISHED if final else TrainerPhase.TRAINING,
-            position=Position(step=step, total_steps=TOTAL_STEPS),
+            position=Position(step=step, total_steps=self._total_steps),
             commit=self._commit,
             final=final,
         )
@@ -178,9 +205,10 @@ class PlayedNode:
 async def wait_for_end(cluster: KubeCluster, namespace: str, name: str) -> Manifest:
     """Wait until the job is Completed or Failed, and return its status."""
     while True:
-        status: Manifest = (await cluster.get(JOBS, namespace, name)).get("status", {})
-        if status.get("phase") in ("Completed", "Failed"):
-            return status
+        with contextlib.suppress(UnavailableError):  # A machine under load answers late.
+            status: Manifest = (await cluster.get(JOBS, namespace, name)).get("status", {})
+            if status.get("phase") in ("Completed", "Failed"):
+                return status
         await asyncio.sleep(0.1)
 
 

@@ -302,10 +302,14 @@ ALLOWED = [
     ("get", "persistentvolumeclaims"),
     ("create", "leases.coordination.k8s.io"),
     ("create", "events"),
+    ("list", "events"),
 ]
 FORBIDDEN = [
     ("update", "resumabletrainingjobs.resumable.training"),
     ("get", "secrets"),
+    ("watch", "events"),
+    ("delete", "events"),
+    ("list", "volumeattachments.storage.k8s.io"),
     ("list", "configmaps"),
     ("delete", "persistentvolumeclaims"),
     ("update", "pods"),

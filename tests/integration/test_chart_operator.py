@@ -8,34 +8,32 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from rtj_api.heartbeat import FinalRecord
-from rtj_api.names import Reason
+from rtj_api.names import ANNOTATION_DUMP_STACKS, LABEL_JOB, Reason
 from rtj_devcluster import kubebox
 from rtj_devcluster.shell import wait_until
+from rtj_operator.cluster import NODE_LEASES
+from rtj_operator.leader import LEASE_NAME
 
+from tests.integration import audit
 from tests.integration.crd_install import install_crd
+from tests.integration.operator_world import job_manifest
 
 pytestmark = pytest.mark.integration
 
 CHART = Path(__file__).parents[2] / "charts" / "rtj-operator"
 Kubectl = Callable[..., str]
-JOB: dict[str, Any] = {
-    "apiVersion": "resumable.training/v1alpha1",
-    "kind": "ResumableTrainingJob",
-    "metadata": {"name": "job"},
-    "spec": {
-        "epochs": 1,
-        "builder": {"configMap": {"name": "code"}},
-        "checkpoint": {"claimName": "work"},
-        "trainer": {"image": "docker.io/library/rtj-trainer:dev"},
-        "runPolicy": {"ttlSecondsAfterFinished": 0},
-    },
-}
+ACCOUNT = "system:serviceaccount:default:train-rtj-operator"
+IMPATIENT = {"startingTimeoutSeconds": 10}
+GRANTED_ONLY = {("patch", "leases")}
+"""The operator never patches; but nobody can grant what they do not have, and trainers do."""
+TTL = {"ttlSecondsAfterFinished": 0}
 CLAIM = {
     "apiVersion": "v1",
     "kind": "PersistentVolumeClaim",
@@ -45,6 +43,25 @@ CLAIM = {
         "resources": {"requests": {"storage": "1Gi"}},
     },
 }
+OF_ONE_NODE = {
+    **CLAIM,
+    "metadata": {"name": "single"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+
+
+def multi_attach_error(pod: dict[str, Any]) -> dict[str, Any]:
+    """Return what the attach-detach controller says of a pod whose volume is still elsewhere."""
+    about = {name: pod["metadata"][name] for name in ("namespace", "name", "uid")}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": "attach-"},
+        "involvedObject": {"kind": "Pod", **about},
+        "reason": "FailedAttachVolume",
+        "message": 'Multi-Attach error for volume "pvc-1"',
+        "type": "Warning",
+    }
 
 
 class Operator:
@@ -93,16 +110,25 @@ def helm(kube_apiserver: Path) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
+def audited_from(audit_log: Path) -> int:
+    """Where in the log the operator's requests begin."""
+    return audit_log.stat().st_size
+
+
+@pytest.fixture
 def operator(
     helm: Callable[..., str],
     kube_apiserver: Path,
     kubectl: Kubectl,
     namespace: str,
     tmp_path: Path,
+    audited_from: int,
     request: pytest.FixtureRequest,
 ) -> Iterator[Operator]:
     """A running operator; the parameter says whether it watches all namespaces or one."""
     values = ["--set=crds.enabled=false", "--set=replicas=0"]
+    # Another operator may have left it, and this one is to make its own.
+    kubectl("delete", "lease", LEASE_NAME, "--ignore-not-found")
     if request.param == "one namespace":
         values.append(f"--set=watchNamespaces={{{namespace}}}")
     helm("install", "train", str(CHART), "--namespace=default", *values)
@@ -110,7 +136,7 @@ def operator(
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
         "spec": {
-            "user": "system:serviceaccount:default:train-rtj-operator",
+            "user": ACCOUNT,
             "resourceAttributes": {"verb": "create", "resource": "pods", "namespace": namespace},
         },
     }
@@ -145,80 +171,141 @@ def operator(
 
 @pytest.fixture
 def node(kubectl: Kubectl, namespace: str) -> Iterator[str]:
-    """A node without a kubelet."""
-    manifest = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": namespace}}
-    kubectl("create", "-f", "-", text_input=json.dumps(manifest))
+    """A node without a kubelet, and its Lease."""
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": namespace}}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": node["metadata"]}
+    kubectl("create", "-f", "-", text_input=json.dumps(node))
+    kubectl("create", "-f", "-", "-n", NODE_LEASES, text_input=json.dumps(lease))
     yield namespace
     kubectl("delete", "node", namespace)
+    kubectl("delete", "lease", namespace, "-n", NODE_LEASES)
 
 
-@pytest.mark.parametrize("operator", ["cluster-wide", "one namespace"], indirect=True)
-def test_a_job_lives_its_life_without_a_right_that_is_missing(
-    operator: Operator, kubectl: Kubectl, namespace: str, node: str
-) -> None:
-    def pods() -> list[str]:
-        return kubectl("get", "pods", "-n", namespace, "-o", "name").split()
+class Life:
+    """What a user, a scheduler and a kubelet do in one namespace."""
 
-    def job(field: str) -> str:
-        return kubectl("get", "rtj", "job", "-n", namespace, "-o", f"jsonpath={{.status.{field}}}")
+    def __init__(self, kubectl: Kubectl, operator: Operator, namespace: str, node: str) -> None:
+        self._kubectl = kubectl
+        self._operator = operator
+        self._namespace = namespace
+        self._node = node
 
-    def happens(condition: Callable[[], bool], what: str) -> None:
+    def kubectl(self, *args: str, given: Any = None) -> str:
+        """Call kubectl in the namespace."""
+        text = None if given is None else json.dumps(given)
+        return self._kubectl(*args, f"--namespace={self._namespace}", text_input=text)
+
+    def pods(self) -> list[str]:
+        """Return the names of the job's pods."""
+        return self.kubectl("get", "pods", f"--selector={LABEL_JOB}=job", "-o", "name").split()
+
+    def job(self, field: str) -> str:
+        """Return a field of the job's status."""
+        return self.kubectl("get", "rtj", "job", "-o", f"jsonpath={{.status.{field}}}")
+
+    def suspend(self, value: bool) -> None:
+        """Suspend the job, or let it go on."""
+        change = json.dumps({"spec": {"runPolicy": {"suspend": value}}})
+        self.kubectl("patch", "rtj", "job", "--type=merge", "-p", change)
+
+    def happens(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something is so, while the operator is healthy and the node lives."""
+
         def healthy_and_so() -> bool:
-            return operator.healthy() and condition()
+            renewed = json.dumps({"spec": {"renewTime": f"{datetime.now(UTC):%FT%T.%fZ}"}})
+            lease = ("lease", self._node, "-n", NODE_LEASES)
+            self._kubectl("patch", *lease, "--type=merge", "-p", renewed)
+            return self._operator.healthy() and condition()
 
-        wait_until(healthy_and_so, what=what, timeout=60, hint=operator.log)
+        wait_until(healthy_and_so, what=what, timeout=60, hint=self._operator.log)
 
-    def schedule(pod: str) -> None:
+    def has_pod(self, name: str) -> None:
+        """Wait until there is a pod of this name."""
+        get = ("get", "pods", name, "--ignore-not-found", "-o", "name")
+        self.happens(lambda: bool(self.kubectl(*get)), f"there is a pod {name}")
+
+    def schedule(self, pod: str) -> None:
         """What a scheduler does; the API server under test has none."""
         binding = {
             "apiVersion": "v1",
             "kind": "Binding",
             "metadata": {"name": pod},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": self._node},
         }
-        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/binding"
-        kubectl("create", "--raw", path, "-f", "-", text_input=json.dumps(binding))
+        path = f"/api/v1/namespaces/{self._namespace}/pods/{pod}/binding"
+        self._kubectl("create", "--raw", path, "-f", "-", text_input=json.dumps(binding))
 
-    kubectl("create", "configmap", "code", "--from-literal=builder.py=", "-n", namespace)
-    kubectl("apply", "-n", namespace, "-f", "-", text_input=json.dumps(CLAIM))
-    kubectl("apply", "-n", namespace, "-f", "-", text_input=json.dumps(JOB))
-    happens(lambda: pods() == ["pod/job-1-0"], "the first attempt has a pod")
+    def report(self, pod: str, phase: str, state: dict[str, Any]) -> None:
+        """What a kubelet does."""
+        container = {"name": "trainer", "image": "i", "imageID": "i", "ready": False}
+        statuses = [{**container, "restartCount": 0, "state": state}]
+        change = json.dumps({"status": {"phase": phase, "containerStatuses": statuses}})
+        self.kubectl("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", change)
 
-    schedule("job-1-0")
-    happens(lambda: job("attempt.nodeName") == node, "the operator saw where the pod runs")
-    kubectl("delete", "pod", "job-1-0", "-n", namespace, "--force")
-    happens(lambda: pods() == ["pod/job-2-0"], "the second attempt has a pod")
-    happens(lambda: job("restarts.total") == "1", "the restart is counted")
 
-    suspend = '{"spec":{"runPolicy":{"suspend":%s}}}'
-    kubectl("patch", "rtj", "job", "-n", namespace, "--type=merge", "-p", suspend % "true")
-    happens(lambda: not pods() and job("phase") == "Suspended", "the job is suspended")
-    kubectl("patch", "rtj", "job", "-n", namespace, "--type=merge", "-p", suspend % "false")
-    happens(lambda: pods() == ["pod/job-3-0"], "the job goes on")
+@pytest.fixture
+def life(operator: Operator, kubectl: Kubectl, namespace: str, node: str) -> Life:
+    """A namespace with what jobs mount."""
+    life = Life(kubectl, operator, namespace, node)
+    life.kubectl("create", "configmap", "code", "--from-literal=builder.py=")
+    life.kubectl("apply", "-f", "-", given=CLAIM)
+    return life
 
-    events = kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].reason}")
-    assert "AttemptLaunched" in events
+
+def start_jobs_in_trouble(life: Life) -> None:
+    """One job finds its pod's name taken, one hangs, one has its volume attached elsewhere."""
+    life.kubectl("run", "taken-1-0", "--image=i", "--restart=Never")
+    life.kubectl("apply", "-f", "-", given=job_manifest("taken"))
+    life.kubectl("apply", "-f", "-", given=job_manifest("hangs", hangPolicy=IMPATIENT))
+    life.has_pod("hangs-1-0")
+    life.schedule("hangs-1-0")
+    life.report("hangs-1-0", "Running", {"running": {}})
+    life.kubectl("apply", "-f", "-", given=OF_ONE_NODE)
+    life.kubectl(
+        "apply", "-f", "-", given=job_manifest("waits", checkpoint={"claimName": "single"})
+    )
+    life.has_pod("waits-1-0")
+    life.schedule("waits-1-0")
+    pod = json.loads(life.kubectl("get", "pod", "waits-1-0", "-o", "json"))
+    life.kubectl("create", "-f", "-", given=multi_attach_error(pod))
+
+
+@pytest.mark.parametrize("operator", ["cluster-wide", "one namespace"], indirect=True)
+def test_jobs_live_their_lives_by_all_the_rights_of_the_chart_and_no_other(
+    operator: Operator, life: Life, helm: Callable[..., str], audit_log: Path, audited_from: int
+) -> None:
+    start_jobs_in_trouble(life)
+    life.kubectl("apply", "-f", "-", given=job_manifest("job", runPolicy=TTL))
+    life.happens(lambda: life.pods() == ["pod/job-1-0"], "the first attempt has a pod")
+    life.schedule("job-1-0")
+    life.happens(lambda: bool(life.job("attempt.nodeName")), "the operator saw where it runs")
+    life.kubectl("delete", "pod", "job-1-0", "--force")
+    life.happens(lambda: life.pods() == ["pod/job-2-0"], "the second attempt has a pod")
+    life.happens(lambda: life.job("restarts.total") == "1", "the restart is counted")
+
+    life.suspend(True)
+    life.happens(lambda: not life.pods() and life.job("phase") == "Suspended", "it is suspended")
+    life.suspend(False)
+    life.happens(lambda: life.pods() == ["pod/job-3-0"], "the job goes on")
 
     words = FinalRecord(exit_code=0, reason=Reason.COMPLETED, message="All steps are done.")
-    ended = {
-        "phase": "Succeeded",
-        "containerStatuses": [
-            {
-                "name": "trainer",
-                "image": "i",
-                "imageID": "i",
-                "ready": False,
-                "restartCount": 0,
-                "state": {
-                    "terminated": {"exitCode": 0, "message": words.model_dump_json(by_alias=True)}
-                },
-            }
-        ],
-    }
-    merge = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": ended}))
-    kubectl("patch", "pod", "job-3-0", "-n", namespace, *merge)
-    happens(
-        lambda: kubectl("get", "rtj", "-n", namespace, "-o", "name") == "",
-        "the job is complete and its time to live is over",
-    )
+    end = {"exitCode": 0, "message": words.model_dump_json(by_alias=True)}
+    life.report("job-3-0", "Succeeded", {"terminated": end})
+    gone = ("get", "rtj", "job", "--ignore-not-found", "-o", "name")
+    life.happens(lambda: not life.kubectl(*gone), "it is complete and its time to live is over")
+
+    lease = ("get", "lease", "hangs", "-o", "json")
+    life.happens(lambda: ANNOTATION_DUMP_STACKS in life.kubectl(*lease), "who hangs is asked where")
+    waits = ("get", "rtj", "waits", "-o", "jsonpath={.status.conditions[*].reason}")
+    life.happens(lambda: "VolumeStillAttached" in life.kubectl(*waits), "who waits says for what")
+    events = life.kubectl("get", "events", "-o", "jsonpath={.items[*].reason}")
+    assert {"AttemptLaunched", "PodNameTaken"} <= set(events.split())
     assert "forbidden" not in operator.log().lower(), operator.log()
+
+    rendered = yaml.safe_load_all(helm("get", "manifest", "train", "--namespace=default"))
+    grants = audit.granted(rendered)[ACCOUNT]
+    with audit_log.open() as log:
+        log.seek(audited_from)
+        uses = audit.used(log)[ACCOUNT]
+    assert audit.missing(uses, grants) == []
+    assert {(a.verb, a.resource) for a in audit.unused(uses, grants)} == GRANTED_ONLY

@@ -174,6 +174,15 @@ def message_of(path: str, index: int) -> str:
             {"spec.builder.datasetParams": {f"p{i}": i for i in range(65)}},
             "spec.builder.datasetParams: Too many",
         ),
+        # Going back and forking.
+        ({"spec.restore": {}}, "spec.restore.fromCommit: Required value"),
+        ({"spec.restore.fromCommit": "latest"}, "spec.restore.fromCommit"),
+        ({"spec.restore.fromCommit": "120"}, "spec.restore.fromCommit"),
+        ({"spec.forkFrom": {}}, message_of("spec.forkFrom", 1)),
+        ({"spec.forkFrom": {"jobName": "a", "jobUid": "b"}}, message_of("spec.forkFrom", 1)),
+        ({"spec.forkFrom": {"jobName": "job"}}, "names this job itself: to go back in it, set"),
+        ({"spec.forkFrom": {"jobUid": "../x"}}, "spec.forkFrom.jobUid"),
+        ({"spec.forkFrom": {"jobName": "a", "commit": "newest"}}, "spec.forkFrom.commit"),
         # Values of the wrong type.
         ({"spec.epochs": "2"}, "spec.epochs"),
         ({"spec.epochs": 2.5}, "spec.epochs"),
@@ -310,6 +319,9 @@ def test_a_window_needs_budgets_whose_times_fit_into_status(
         {f"{POD_SPEC}.containers": [{"name": "trainer", "env": []}, {"name": "b", "image": "x"}]},
         {f"{POD_SPEC}.tolerations": [{"operator": "Exists"}]},
         {"spec.trainer.podTemplate.metadata.labels": {"team": "wind"}},
+        {"spec.restore.fromCommit": "000000000120-000003"},
+        {"spec.forkFrom": {"jobName": "other"}},
+        {"spec.forkFrom": {"jobUid": "6f0e3e1c-0a", "commit": "000000000120-000003-final"}},
     ],
     ids=lambda value: " ".join(value),
 )
@@ -338,6 +350,98 @@ def test_what_the_trajectory_depends_on_cannot_change(
     done = apply(job(**changes))
     assert done.returncode != 0
     assert message in done.stderr
+
+
+FORK = {"spec.forkFrom": {"jobName": "other"}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (FORK, {"spec.forkFrom": {"jobName": "another"}}, message_of("spec.forkFrom", 0)),
+        (FORK, {"spec.forkFrom": {"jobUid": "u"}}, message_of("spec.forkFrom", 0)),
+        (FORK, {}, message_of("spec", 2)),
+        ({}, FORK, message_of("spec", 2)),
+    ],
+    ids=["job", "uid", "taken-out", "set-later"],
+)
+def test_where_a_job_began_cannot_change(
+    apply: Apply, before: dict[str, Any], after: dict[str, Any], message: str
+) -> None:
+    assert apply(job(**before)).returncode == 0
+    done = apply(job(**after))
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+BACK = {"spec.restore.fromCommit": "000000000120-000003"}
+
+
+@pytest.fixture
+def finish(installed: list[str], namespace: str) -> Callable[[str], None]:
+    """Give the job a phase, as the operator does."""
+
+    def set_phase(phase: str) -> None:
+        position = {"epoch": 1, "step": 40}
+        patch = json.dumps({"status": {"phase": phase, "position": position}})
+        command = [*installed, "-n", namespace, "patch", "rtj", "job", "--subresource=status"]
+        subprocess.run(
+            [*command, "--type=merge", "-p", patch], check=True, capture_output=True, timeout=30
+        )
+
+    return set_phase
+
+
+@pytest.mark.parametrize("phase", ["Completed", "Failed"])
+def test_a_finished_job_neither_goes_back_nor_on(
+    apply: Apply, finish: Callable[[str], None], phase: str
+) -> None:
+    assert apply(job(**BACK)).returncode == 0
+    finish("Running")
+    assert apply(job()).returncode == 0
+    longer = {**BACK, "spec.epochs": 9}
+    assert apply(job(**longer)).returncode == 0
+    finish(phase)
+    other = {**longer, "spec.restore.fromCommit": "000000000110-000003"}
+    for changes, message in (
+        (other, message_of("", 3)),
+        ({**longer, "spec.epochs": 10}, message_of("", 4)),
+        ({**BACK, "spec.epochs": LEFT_OUT, "spec.totalSteps": 9}, message_of("", 4)),
+    ):
+        done = apply(job(**changes))
+        assert done.returncode != 0
+        assert message in done.stderr
+    done = apply(job(**longer, **{"spec.runPolicy.ttlSecondsAfterFinished": 60}))
+    assert done.returncode == 0, done.stderr
+    assert apply(job(**{"spec.epochs": 9})).returncode == 0, "spec.restore may be taken out"
+
+
+@pytest.mark.parametrize(
+    ("long", "shorter", "too_short"),
+    [
+        ({"spec.epochs": 5}, {"spec.epochs": 2}, {"spec.epochs": 1}),
+        (
+            {"spec.epochs": LEFT_OUT, "spec.totalSteps": 90},
+            {"spec.epochs": LEFT_OUT, "spec.totalSteps": 41},
+            {"spec.epochs": LEFT_OUT, "spec.totalSteps": 40},
+        ),
+    ],
+    ids=["epochs", "totalSteps"],
+)
+def test_a_job_can_be_made_shorter_but_not_than_it_is_already(
+    apply: Apply,
+    finish: Callable[[str], None],
+    long: dict[str, Any],
+    shorter: dict[str, Any],
+    too_short: dict[str, Any],
+) -> None:
+    assert apply(job(**long)).returncode == 0
+    finish("Running")
+    done = apply(job(**too_short))
+    assert done.returncode != 0
+    assert message_of("", 5) in done.stderr
+    done = apply(job(**shorter))
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_only_steers_the_run_can_change(apply: Apply) -> None:

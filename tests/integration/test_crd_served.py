@@ -14,6 +14,7 @@ from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.schema import fields
 from rtj_api.spec import JobSpec
 from rtj_api.status import ConditionStatus, CurrentAttempt, EndedAttempt, JobStatus, Restarts
+from rtj_api.time_spent import TimeSpent
 from rtj_devcluster import kubebox
 
 from tests.integration.crd_install import install_crd
@@ -51,6 +52,9 @@ STATUS = JobStatus(
     restarts=Restarts(preempted=1, total=1),
     position=Position(step=4200, epoch=1, samples=134400, total_steps=10000),
     progress="42%",
+    time=TimeSpent(useful_seconds=90, lost_seconds=10),
+    goodput="90%",
+    estimated_completion_time=NOW + timedelta(days=1),
     last_commit=CommitRef(id="000000004100-000002", step=4100, time=NOW - timedelta(days=5)),
 )
 
@@ -210,6 +214,23 @@ def test_kubectl_get_shows_where_the_job_is(server: Server) -> None:
     name, state, progress, step, restarts, checkpoint, _age = row.split()
     assert (name, state, progress, step, restarts) == ("job", "Running", "42%", "4200", "1")
     assert checkpoint == "5d"
+
+
+def test_kubectl_get_wide_shows_goodput_and_the_estimated_end(server: Server) -> None:
+    server.create(SPEC)
+    server.write_status(json.loads(STATUS.model_dump_json(by_alias=True)))
+    header, row = server.run("get", "rtj", "--output=wide").splitlines()
+    assert header.split()[-3:] == ["AGE", "GOODPUT", "ETA"]
+    tomorrow = (NOW + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert row.split()[-2:] == ["90%", tomorrow]
+
+
+def test_kubectl_describe_shows_the_kinds_of_time_that_took_some(server: Server) -> None:
+    server.create(SPEC)
+    server.write_status(json.loads(STATUS.model_dump_json(by_alias=True)))
+    described = " ".join(server.run("describe", "rtj", "job").split())
+    assert "Time: Lost Seconds: 10 Useful Seconds: 90" in described
+    assert "Goodput: 90%" in described
 
 
 def test_kubectl_explain_describes_every_field(server: Server) -> None:

@@ -21,7 +21,6 @@ from rtj_operator.cluster import (
     AlreadyExistsError,
     ConflictError,
     Key,
-    Kind,
     Manifest,
     NotFoundError,
     RejectedError,
@@ -242,32 +241,6 @@ async def test_the_pod_passes_the_restricted_pod_security_admission(
     assert await _names(cluster, PODS, namespace) == ["job-1-0"]
 
 
-async def test_a_preemption_costs_few_writes(
-    cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await create_inputs(cluster, namespace)
-    await cluster.create(JOBS, namespace, job_manifest("job"))
-    node = PlayedNode(cluster, namespace, preempted_at={1: 5})
-    async with await connect_like(cluster) as counted:
-        operator = Operator(counted, namespace)
-        playing = asyncio.create_task(node.live())
-        await operator.until(lambda s: s.get("phase") == "Running")
-        writes: list[str] = []
-        call = counted._call
-
-        async def counting(verb: str, kind: Kind, path: str, *rest: Any) -> Manifest:
-            if verb not in ("get", "list"):
-                writes.append(f"{verb} {path}")
-            return await call(verb, kind, path, *rest)
-
-        monkeypatch.setattr(counted, "_call", counting)
-        await operator.until(lambda s: s["phase"] == "Running" and s["attempt"]["number"] == 2)
-        playing.cancel()
-    ours = [w for w in writes if "/events" not in w]
-    assert len(ours) <= 5, ours  # Mirrored positions included.
-    assert len(writes) - len(ours) == 2
-
-
 async def test_the_window_of_a_budget_survives_the_api_server_and_a_new_operator(
     cluster: KubeCluster, namespace: str
 ) -> None:
@@ -306,11 +279,6 @@ async def test_a_rule_ends_a_job_with_its_name_in_condition_and_event(
     assert "spec.failurePolicy.rules[0] (once-is-enough)" in failed["message"]
     events = await cluster.list(EVENTS, namespace)
     assert any(e["reason"] == "FailedByRule" and "once-is" in e["message"] for e in events)
-
-
-async def connect_like(cluster: KubeCluster) -> KubeCluster:
-    """Open a second connection with the same credentials."""
-    return KubeCluster(client.ApiClient(cluster._api.configuration))
 
 
 async def test_only_one_leads_and_the_next_takes_over_at_once_when_it_lets_go(

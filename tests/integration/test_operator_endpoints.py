@@ -12,13 +12,12 @@ from typing import Self
 import aiohttp
 import pytest
 from aiohttp import web
-from kubernetes.aio import client
 from rtj_operator.cluster import JOBS, LEASES
 from rtj_operator.kube import KubeCluster
 from rtj_operator.leader import LEASE_NAME
 
+from tests.integration.api_proxy import ApiProxy, HungUpError, watches
 from tests.integration.crd_install import install_crd
-from tests.integration.operator_killer import HOP_HEADERS, KillingProxy
 from tests.integration.operator_world import (
     PlayedNode,
     connect,
@@ -107,41 +106,23 @@ class Operator:
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
-class MoodyProxy(KillingProxy):
+class MoodyProxy(ApiProxy):
     """An API server that can go away, and whose watches can fall silent."""
 
-    def __init__(self, upstream: client.Configuration) -> None:
-        super().__init__(upstream, lambda: None, every=sys.maxsize)
-        self.away = False
-        self.silent = False
+    away = False
+    silent = False
 
-    async def _forward(self, request: web.Request) -> web.StreamResponse:
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_HEADERS}
+    async def asked(self, request: web.Request) -> web.Response | None:
+        """Hang up while away."""
         if self.away:
-            return self._hang_up(request, web.StreamResponse())
-        async with self._session.request(
-            request.method,
-            self._upstream.host + request.path_qs,
-            headers=headers,
-            data=await request.read() or None,
-        ) as answer:
-            kept = {k: v for k, v in answer.headers.items() if k.lower() not in HOP_HEADERS}
-            response = web.StreamResponse(status=answer.status, headers=kept)
-            await response.prepare(request)
-            watch = "watch=true" in request.path_qs
-            async for chunk in answer.content.iter_any():
-                if self.away:
-                    return self._hang_up(request, response)
-                if not (watch and self.silent):
-                    await response.write(chunk)
-            await response.write_eof()
-            return response
+            raise HungUpError
+        return None
 
-    @staticmethod
-    def _hang_up(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-        assert request.transport
-        request.transport.abort()
-        return response
+    async def relayed(self, request: web.Request, chunk: bytes) -> bytes:
+        """Hang up while away; say nothing of the watches while silent."""
+        if self.away:
+            raise HungUpError
+        return b"" if self.silent and watches(request) else chunk
 
 
 @pytest.fixture
@@ -186,7 +167,7 @@ async def test_the_metrics_tell_how_a_job_was_preempted_and_came_to_its_end(
         await cluster.create(JOBS, namespace, job_manifest("job"))
         age = f'rtj_job_checkpoint_age_seconds{{name="job",namespace="{namespace}"}}'
         await operator.until("/metrics", 200, age)
-        await asyncio.wait_for(wait_for_end(cluster, namespace, "job"), 60)
+        status = await asyncio.wait_for(wait_for_end(cluster, namespace, "job"), 60)
         await operator.until("/metrics", 200, 'rtj_jobs{phase="Completed"} 1.0')
         metrics = await operator.metrics()
         playing.cancel()
@@ -199,7 +180,9 @@ async def test_the_metrics_tell_how_a_job_was_preempted_and_came_to_its_end(
     assert metrics["rtj_leader"] == 1
     assert metrics["rtj_queue_depth"] == 0
     assert metrics["process_resident_memory_bytes"] > 0
-    assert not any(name.startswith("rtj_job_checkpoint_age_seconds") for name in metrics)
+    assert not any(name.startswith("rtj_job_") for name in metrics)
+    by_kind = [v for name, v in metrics.items() if name.startswith("rtj_time_seconds_total")]
+    assert sum(by_kind) == sum(status["time"].values())
 
 
 async def test_a_worker_that_is_stuck_makes_the_process_unhealthy(

@@ -44,6 +44,8 @@ class MemoryCluster:
         """Somebody else changes the job just before the next status write."""
         self.fail_next = 0
         """So many calls are answered with an error of the server."""
+        self.fail_pods = False
+        """Pods alone cannot be created, as when a webhook that must be asked is down."""
         self.refuse_pods = False
         """Admission refuses every pod, as an exhausted quota does."""
         self._versions = itertools.count(1)
@@ -54,7 +56,9 @@ class MemoryCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         return self._call(lambda: self.read(kind.kind, namespace, name))
 
-    async def list(self, kind: Kind, namespace: str, selector: str = "") -> list[Manifest]:
+    async def list(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> list[Manifest]:
         label, _, value = selector.partition("=")
 
         def read() -> list[Manifest]:
@@ -64,12 +68,15 @@ class MemoryCluster:
                 if k == kind.kind
                 and namespace in ("", ns)
                 and (not label or found["metadata"].get("labels", {}).get(label) == value)
+                and all(_field(found, wanted) for wanted in fields.split(",") if wanted)
             ]
 
         return self._call(read)
 
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
         def create() -> Manifest:
+            if kind is PODS and self.fail_pods:
+                raise UnavailableError("failed calling webhook")
             if kind is PODS and self.refuse_pods:
                 raise RejectedError("exceeded quota")
             return self.put(kind.kind, namespace, manifest)
@@ -187,3 +194,12 @@ class MemoryCluster:
     def _tell(self, verb: str, manifest: Manifest, place: Place) -> None:
         self.writes.append((verb, place[0], place[2]))
         self.changed(verb, manifest)
+
+
+def _field(found: Manifest, selector: str) -> bool:
+    """Whether an object has the value that a field selector wants."""
+    path, _, value = selector.partition("=")
+    at: Any = found
+    for name in path.split("."):
+        at = at.get(name, {})
+    return bool(at == value)

@@ -5,6 +5,7 @@ any two of its calls. The operator under test is the real loop over an API serve
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,12 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
-from rtj_api.names import Cause, ExitCode, Phase, Reason
+from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
+from rtj_api.status import JobStatus
 from rtj_operator.cluster import JOBS, PODS
+from rtj_operator.core.conditions import find
 
+from tests.model.accounts import check_past, check_time
 from tests.model.budgets import (
     FAILED,
     IGNORED,
@@ -112,7 +116,11 @@ class OperatorMachine(RuleBasedStateMachine):
         failure_policy: dict[str, object] = {"cannotStartTimeoutSeconds": CANNOT_START_SECONDS}
         failure_policy |= {name: value for name, value in chosen.items() if value is not None}
         self.world = World(policy, no_progress, failure_policy)
+        self.world.slow_start = True
+        self.requests: dict[int, str | None] = {}
+        self.wanted: str | None = None
         self.world.work()
+        self.checked = 0
 
     # The world goes its way.
 
@@ -137,10 +145,13 @@ class OperatorMachine(RuleBasedStateMachine):
     def start_containers(self) -> None:
         self.world.start_containers()
 
-    @happens(steps=st.integers(1, 15))
-    def train(self, steps: int) -> None:
+    @happens(steps=st.integers(1, 15), commits=st.booleans())
+    def train(self, steps: int, commits: bool) -> None:
+        """All go on, also those that are cut off and have a successor."""
         for trainer in self._trainers():
             self.world.train(trainer, steps)
+            if commits:
+                self.world.commit(trainer)
 
     @happens()
     def finish_deletions(self) -> None:
@@ -250,6 +261,31 @@ class OperatorMachine(RuleBasedStateMachine):
     def set_suspend(self, suspend: bool) -> None:
         self.world.set_run_policy(suspend=suspend)
 
+    @happens(
+        which=st.sampled_from([0, 1, 2, 2, 3]),
+        calls=st.sampled_from([0, 0, 1, 2, 3, 5, 8, 13]),
+        through=st.booleans(),
+    )
+    def go_back(self, which: int, calls: int, through: bool) -> None:
+        """Ask for an older commit, for one that never was, or no more; the operator may die."""
+        if not self.world.volume.commits:
+            self.run_well(6)
+        if self.world.status().phase.final:
+            return  # The API server refuses it.
+        there = [commit.id for commit in self.world.volume.commits]
+        chosen = there[-which] if 0 < which <= len(there) else None
+        wanted = chosen or ("000000000099-000001" if which == 3 else None)
+        if wanted != self.wanted:
+            self.requests[self.world.go_back(wanted)] = wanted
+            self.wanted = wanted
+        self.world.api.kill_in = calls or None
+        self.world.turn()
+        self.world.api.kill_in = None
+        if through:
+            self.world.work()
+            self.world.finish_deletions()
+            self.run_well(6)
+
     @happens(refuse=st.sampled_from([True, False, False]))
     def set_quota(self, refuse: bool) -> None:
         self.world.api.refuse_pods = refuse
@@ -262,7 +298,14 @@ class OperatorMachine(RuleBasedStateMachine):
 
     @happens()
     def a_stale_event_comes_again(self) -> None:
+        """After one look at what there is, a second changes nothing."""
+        api = self.world.api
+        healthy = not api.fail_next and not api.conflict_next
+        self.world.work()
         self.world.turn()
+        before = len(api.writes)
+        self.world.turn()
+        assert len(api.writes) == before or not healthy, api.writes[before:]
 
     @happens(calls=st.integers(1, 14))
     def operator_is_killed(self, calls: int) -> None:
@@ -299,7 +342,22 @@ class OperatorMachine(RuleBasedStateMachine):
         ids = [commit.id for commit in self.world.volume.commits]
         attempts = [int(name.rsplit("-", 1)[1]) for name in ids]
         assert attempts == sorted(attempts)
-        assert ids == sorted(set(ids))
+        assert len(ids) == len(set(ids))
+
+    @invariant()
+    def one_request_goes_back_once_at_most(self) -> None:
+        honoured = []
+        for number, commit in self.world.volume.went_back:
+            # A request may be noticed late, and then has the number of a later change.
+            honoured.append(max(made for made in self.requests if made <= number))
+            assert self.requests[honoured[-1]] == commit
+        assert len(honoured) == len(set(honoured))
+
+    @invariant()
+    def training_goes_backwards_only_if_somebody_asked(self) -> None:
+        steps = [commit.step for commit in self.world.volume.commits]
+        falls = sum(later <= earlier for earlier, later in itertools.pairwise(steps))
+        assert falls <= len(self.world.volume.went_back)
 
     @invariant()
     def no_restart_goes_past_a_budget(self) -> None:
@@ -319,6 +377,14 @@ class OperatorMachine(RuleBasedStateMachine):
             check_counters(ended, self.world.statuses[-1].restarts, self.rules)
 
     @invariant()
+    def all_time_is_accounted_for(self) -> None:
+        statuses = self.world.statuses
+        for index in range(self.checked, len(statuses)):
+            check_time(statuses[index], self.world.written_at[index], self.world.volume.trained)
+            check_past(statuses[index - 1] if index else JobStatus(), statuses[index])
+        self.checked = len(statuses)
+
+    @invariant()
     def the_end_is_final(self) -> None:
         ends = [s for s in self.world.statuses if s.phase.final]
         if not ends:
@@ -328,6 +394,36 @@ class OperatorMachine(RuleBasedStateMachine):
             assert status.phase is ends[0].phase
             assert status.completion_time == ends[0].completion_time
             assert status.attempt is None
+
+    @invariant()
+    def status_never_goes_backwards(self) -> None:
+        for before, after in itertools.pairwise(self.world.statuses):
+            grown = zip(counters(before), counters(after), strict=True)
+            assert all(old <= new for old, new in grown), (before, after)
+            assert before.start_time in (None, after.start_time)
+            trained = before.attempt and before.attempt.running_time
+            if trained and number(before) == number(after) and before.position:
+                assert after.position
+                assert before.position.step <= after.position.step
+
+    @invariant()
+    def the_position_is_never_before_the_newest_commit(self) -> None:
+        for status in self.world.statuses[-1:]:
+            if status.position and status.last_commit:
+                assert status.position.step >= status.last_commit.step, status
+
+    @invariant()
+    def a_job_at_rest_has_a_deadline_or_a_reason(self) -> None:
+        if not self.world.statuses or self.world.statuses[-1].phase.final:
+            return
+        running = find(self.world.statuses[-1].conditions, Condition.RUNNING)
+        assert running
+        assert running.message
+        assert running.status == "False" or self.world.due is not None
+
+    @invariant()
+    def nobody_healthy_was_ended(self) -> None:
+        assert self.world.wrongly_ended == []
 
     @invariant()
     def whoever_hung_was_asked_where(self) -> None:
@@ -378,6 +474,18 @@ class OperatorMachine(RuleBasedStateMachine):
 
     def _trainers(self) -> list[Trainer]:
         return list(self.world.trainers.values())
+
+
+def number(status: JobStatus) -> int | None:
+    """Return that of the attempt under way."""
+    return status.attempt.number if status.attempt else None
+
+
+def counters(status: JobStatus) -> list[int]:
+    """Return the numbers of a status that only grow."""
+    restarts = status.restarts
+    counts = [restarts.preempted, restarts.user_error, restarts.hung, restarts.ignored]
+    return [*counts, restarts.total, status.observed_generation]
 
 
 TestOperator = OperatorMachine.TestCase

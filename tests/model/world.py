@@ -19,18 +19,23 @@ from rtj_api.heartbeat import (
     StackDump,
     TrainerPhase,
 )
+from rtj_api.launch import TrainerConfig
 from rtj_api.names import (
     ANNOTATION_DUMP_STACKS,
     ANNOTATION_HEARTBEAT,
+    CONFIG_ENV,
     LABEL_ATTEMPT,
+    Cause,
     ExitCode,
     Reason,
 )
+from rtj_api.restore import RestoreAnswer, RestoreRequest
 from rtj_api.status import JobStatus
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
 from rtj_operator.core.observed import Settings
 from rtj_operator.memory import Memory
 from rtj_operator.reconcile import Reconciler
+from rtj_trainer.stopwatch import Stopwatch
 
 from tests.model.memory_cluster import MemoryCluster, OperatorKilledError
 
@@ -53,10 +58,18 @@ class Trainer:
     step: int
     started_from: CommitRef | None
     commit: CommitRef | None
+    watch: Stopwatch
+    started_at: str
+    """By the clock of its node."""
+    answer: RestoreAnswer | None = None
     hung: bool = False
     stuck: bool = False
     """Hung so badly that no thread of it runs: it neither beats nor answers."""
     stacks: StackDump | None = None
+    restored: bool = True
+    """Whether it has read its commit; before that it says nothing of any position."""
+    moved_at: float = 0.0
+    """When it last took a step, or started."""
 
 
 @dataclass
@@ -65,7 +78,28 @@ class Volume:
 
     fences: set[int] = field(default_factory=set)
     commits: list[CommitRef] = field(default_factory=list)
+    trained: dict[int, float] = field(default_factory=dict)
+    """By attempt, the seconds of training that are in its newest commit."""
+    """All that were ever made; none is deleted."""
+    newest: CommitRef | None = None
+    """Of the lineage: what an attempt goes on from that is not told otherwise."""
+    answers: list[RestoreAnswer] = field(default_factory=list)
+    """What the start records say, oldest first: to each request to go back one answer."""
+    went_back: list[tuple[int, str]] = field(default_factory=list)
+    """Request and commit of each attempt that went back."""
     completed: bool = False
+
+    def answer(self, request: RestoreRequest) -> RestoreAnswer:
+        """Answer as the trainer does: once, whoever asks and however often."""
+        if self.answers and self.answers[-1].request >= request.request:
+            return self.answers[-1]
+        chosen = next((found for found in self.commits if found.id == request.commit), None)
+        reason = Reason.RESTORED if chosen else Reason.COMMIT_NOT_FOUND
+        self.answers.append(RestoreAnswer(request=request.request, reason=reason))
+        if chosen:
+            self.newest = chosen
+            self.went_back.append((request.request, request.commit))
+        return self.answers[-1]
 
 
 class World:
@@ -81,13 +115,25 @@ class World:
         self.api = MemoryCluster()
         self.api.changed = self._on_change
         self.live_nodes = set(NODE_NAMES)
+        self.live_since = dict.fromkeys(NODE_NAMES, 0.0)
+        """Since when a live node has been so without a break."""
+        self.slow_start = False
+        """Whether trainers restore only after they were heard for the first time."""
+        self.wrongly_ended: list[str] = []
+        """Attempts that were ended though nothing was wrong with them."""
         self.trainers: dict[str, Trainer] = {}
         self.volume = Volume()
         self.statuses: list[JobStatus] = []
+        self.written_at: list[datetime] = []
+        """When each of them was written."""
         self.asked: set[int] = set()
         """Attempts that were asked for their stacks."""
         self.clock_skew = dict.fromkeys(NODE_NAMES, 0.0)
         """By how much the clock of a node is ahead of the true time."""
+        self.beat_seconds = 1
+        """How often a trainer renews its Lease; the real one's every 5 s."""
+        self.node_seconds = 1
+        """How often a kubelet renews its node's; a real one every 10 s."""
         self.undecided_pods: list[str] = []
         """Pods that were created though status did not name them as wanted."""
         self.due: float | None = 0.0
@@ -116,7 +162,7 @@ class World:
             self.api,
             self._memory,
             Settings(),
-            now=lambda: START + timedelta(seconds=self.time),
+            now=self.now,
         )
         self.due = self.time
 
@@ -144,7 +190,11 @@ class World:
 
     def _on_change(self, verb: str, manifest: dict[str, Any]) -> None:
         if manifest["metadata"]["name"] == JOB and "status" in manifest:
-            self.statuses.append(JobStatus.model_validate(manifest["status"]))
+            status = JobStatus.model_validate(manifest["status"])
+            same = bool(self.statuses) and status == self.statuses[-1]
+            self.written_at.append(self.written_at[-1] if same else self.now())
+            self.statuses.append(status)
+            self._judge_the_judge()
         self._note_question(manifest)
         if verb == "create" and "containers" in manifest.get("spec", {}):
             attempt = self.status().attempt
@@ -152,12 +202,39 @@ class World:
                 self.undecided_pods.append(manifest["metadata"]["name"])
         self.due = self.time
 
+    def _judge_the_judge(self) -> None:
+        """Note an attempt that was ended though its node lives and its trainer moves."""
+        ended = self.statuses[-1].attempts
+        if not ended or ended[-1].end_time != START + timedelta(seconds=self.time):
+            return
+        for trainer in self.trainers.values():
+            if trainer.attempt != ended[-1].number or trainer.node not in self.live_nodes:
+                continue
+            heard = self.time - self.live_since[trainer.node]
+            moved = self.time - trainer.moved_at
+            lost = ended[-1].reason is Reason.NODE_LOST and heard > Settings.node_silence
+            hung = ended[-1].cause is Cause.HUNG and moved < HANG_SECONDS
+            if lost or hung:
+                self.wrongly_ended.append(f"{ended[-1]}: heard for {heard}, moved {moved} ago")
+
     def _note_question(self, manifest: dict[str, Any]) -> None:
         text = manifest["metadata"].get("annotations", {}).get(ANNOTATION_DUMP_STACKS)
         if text:
             self.asked.add(int(text.split("-")[0]))
 
+    def uninterrupted(self) -> float:
+        """Return for how long the operator has heard the API server without a gap."""
+        return self._memory.silences.uninterrupted()
+
     # Time, and what happens in it by itself.
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.time)
+
+    def now_on(self, node: str) -> str:
+        """Return what a node's clock shows, as its kubelet writes it."""
+        time = self.now() + timedelta(seconds=self.clock_skew[node])
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def advance(self, seconds: float) -> None:
         """Let time pass; live nodes and trainers are heard, and the operator works when due."""
@@ -165,12 +242,18 @@ class World:
         while self.time < end:
             self.time = min(self.time + 1.0, end)
             self._memory.silences.contact()
+            self._live()
+            self.work()
+
+    def _live(self) -> None:
+        """Let this second's heartbeats be heard."""
+        if not int(self.time) % self.node_seconds:
             for node in self.live_nodes:
                 self._renew_node(node)
+        if not int(self.time) % self.beat_seconds:
             for trainer in list(self.trainers.values()):
                 if trainer.node in self.live_nodes:
                     self.beat(trainer)
-            self.work()
 
     def _renew_node(self, node: str) -> None:
         spec = self.api.objects[(LEASES.kind, NODE_LEASES, node)]["spec"]
@@ -201,12 +284,15 @@ class World:
             if not waits or node not in self.live_nodes or "deletionTimestamp" in pod["metadata"]:
                 continue
             attempt = int(pod["metadata"]["labels"][LABEL_ATTEMPT])
-            self._set_state(pod, "Running", {"running": {}})
+            started_at = self.now_on(node)
+            self._set_state(pod, "Running", {"running": {"startedAt": started_at}})
             if any(fence >= attempt for fence in self.volume.fences):
                 self._exit(pod, ExitCode.SUPERSEDED)
                 continue
             self.volume.fences.add(attempt)
-            newest = self.volume.commits[-1] if self.volume.commits else None
+            request = _config(pod).restore
+            answer = self.volume.answer(request) if request else None
+            newest = self.volume.newest
             trainer = Trainer(
                 name,
                 pod["metadata"]["uid"],
@@ -215,7 +301,14 @@ class World:
                 newest.step if newest else 0,
                 newest,
                 newest,
+                watch=Stopwatch(clock=lambda: self.time),
+                started_at=started_at,
+                answer=answer,
+                restored=not self.slow_start,
+                moved_at=self.time,
             )
+            if trainer.restored:
+                trainer.watch.enter_phase(TrainerPhase.TRAINING)
             self.trainers[trainer.uid] = trainer
             self.beat(trainer)
 
@@ -252,7 +345,9 @@ class World:
 
     def revive_node(self, node: str) -> None:
         """Bring a node back; its kubelet reports pods that it no longer has as lost."""
-        self.live_nodes.add(node)
+        if node not in self.live_nodes:
+            self.live_nodes.add(node)
+            self.live_since[node] = self.time
         self._renew_node(node)
         for pod in self.pods():
             running = pod.get("status", {}).get("phase") == "Running"
@@ -276,12 +371,16 @@ class World:
     def train(self, trainer: Trainer, steps: int = 5) -> None:
         """Take some steps, unless it hangs."""
         if not trainer.hung:
+            trainer.restored = True
+            trainer.watch.enter_phase(TrainerPhase.TRAINING)
+            if trainer.step < TOTAL_STEPS:
+                trainer.moved_at = self.time
             trainer.step = min(trainer.step + steps, TOTAL_STEPS)
             self.beat(trainer)
 
     def commit(self, trainer: Trainer) -> None:
         """Commit, unless a newer attempt has fenced this one off."""
-        if trainer.hung:
+        if trainer.hung or not trainer.restored:
             return
         if max(self.volume.fences) > trainer.attempt:
             self.end(trainer, ExitCode.SUPERSEDED, Reason.SUPERSEDED)
@@ -290,6 +389,10 @@ class World:
             name = f"{trainer.step:012d}-{trainer.attempt:06d}"
             trainer.commit = CommitRef(id=name, step=trainer.step, time=START)
             self.volume.commits.append(trainer.commit)
+            trainer.watch.taken()
+            trainer.watch.committed()
+            self.volume.trained[trainer.attempt] = trainer.watch.read().committed
+            self.volume.newest = trainer.commit
             self.beat(trainer)
 
     def complete(self, trainer: Trainer) -> None:
@@ -302,7 +405,10 @@ class World:
 
     def end(self, trainer: Trainer, code: int, reason: Reason, oom: bool = False) -> None:
         """Exit, and say so in heartbeat and termination message as far as anybody listens."""
-        final = None if oom else FinalRecord(exit_code=code, reason=reason, message=f"{reason}")
+        final = None
+        if not oom:
+            spent = trainer.watch.read()
+            final = FinalRecord(exit_code=code, reason=reason, message=f"{reason}", spent=spent)
         self.trainers.pop(trainer.uid, None)
         if trainer.node not in self.live_nodes:
             return
@@ -310,7 +416,7 @@ class World:
             self.beat(trainer, final)
         for pod in self.pods():
             if pod["metadata"]["uid"] == trainer.uid:
-                self._exit(pod, code, final, "OOMKilled" if oom else "Error")
+                self._exit(pod, code, final, "OOMKilled" if oom else "Error", trainer.started_at)
 
     def beat(self, trainer: Trainer, final: FinalRecord | None = None) -> None:
         """Renew the Lease, unless it is a newer attempt's or out of reach."""
@@ -320,14 +426,19 @@ class World:
         lease = self.api.objects[place]
         if lease["spec"].get("leaseTransitions", 0) > trainer.attempt:
             return
+        restored = trainer.restored
+        phase = TrainerPhase.TRAINING if restored else TrainerPhase.STARTING
         beat = Heartbeat(
             attempt=trainer.attempt,
-            phase=TrainerPhase.FINISHED if final else TrainerPhase.TRAINING,
-            position=Position(step=trainer.step, total_steps=TOTAL_STEPS),
-            commit=trainer.commit,
-            started_from=trainer.started_from,
+            phase=TrainerPhase.FINISHED if final else phase,
+            position=Position(step=trainer.step if restored else 0, total_steps=TOTAL_STEPS),
+            commit=trainer.commit if restored else None,
+            started_from=trainer.started_from if restored else None,
+            commits=[found.id for found in reversed(self.volume.commits[-10:])] if restored else [],
+            restore=trainer.answer if restored else None,
             stacks=trainer.stacks,
             watchdog_path=f"{self.uid}/stacks/{trainer.attempt:06d}-stuck.txt",
+            spent=trainer.watch.read(),
             final=final,
         )
         annotations = lease["metadata"].setdefault("annotations", {})
@@ -347,7 +458,7 @@ class World:
             o["spec"] = spec
             o["metadata"]["annotations"][ANNOTATION_HEARTBEAT] = text
 
-        if text == old:
+        if old and _news(Heartbeat.model_validate_json(old)) == _news(beat):
             write(lease)
             self._memory.silences.seconds(
                 ("heartbeat", self.uid), (trainer.attempt, spec["renewTime"])
@@ -361,9 +472,11 @@ class World:
         code: int,
         final: FinalRecord | None = None,
         reason: str = "Error",
+        started_at: str | None = None,
     ) -> None:
         message = final.model_dump_json(by_alias=True) if final else ""
         state = {"exitCode": int(code), "reason": reason, "message": message}
+        state["startedAt"] = started_at
         self._set_state(pod, "Succeeded" if code == 0 else "Failed", {"terminated": state})
 
     def _set_state(self, pod: dict[str, Any], phase: str, state: dict[str, Any]) -> None:
@@ -373,9 +486,33 @@ class World:
     def _update_pod(self, pod: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> None:
         self.api.update(PODS.kind, NAMESPACE, pod["metadata"]["name"], change)
 
+    def go_back(self, commit: str | None) -> int:
+        """Set spec.restore, or take it out; return the number of the request."""
+
+        def change(job: dict[str, Any]) -> None:
+            job["spec"].pop("restore", None)
+            if commit:
+                job["spec"]["restore"] = {"fromCommit": commit}
+
+        generation: int = self.api.update(JOBS.kind, NAMESPACE, JOB, change)["metadata"][
+            "generation"
+        ]
+        return generation
+
     def set_run_policy(self, **fields: Any) -> None:
         """Change spec.runPolicy, as a user does."""
         self.api.update(JOBS.kind, NAMESPACE, JOB, lambda o: o["spec"]["runPolicy"].update(fields))
+
+
+def _news(beat: Heartbeat) -> Heartbeat:
+    """Return what the operator is woken up for: time goes on in every beat."""
+    return beat.model_copy(update={"spent": None})
+
+
+def _config(pod: dict[str, Any]) -> TrainerConfig:
+    env = pod["spec"]["containers"][0]["env"]
+    text = next(found["value"] for found in env if found["name"] == CONFIG_ENV)
+    return TrainerConfig.model_validate_json(text.replace("$$", "$"))
 
 
 def _config_map() -> dict[str, Any]:
@@ -390,6 +527,9 @@ def _job(run_policy: dict[str, Any], failure_policy: dict[str, Any]) -> dict[str
         "trainer": {"image": "trainer", "gracePeriodSeconds": 30},
         "runPolicy": run_policy,
         "failurePolicy": failure_policy,
-        "hangPolicy": {"trainingTimeoutSeconds": HANG_SECONDS},
+        "hangPolicy": {
+            "startingTimeoutSeconds": HANG_SECONDS,
+            "trainingTimeoutSeconds": HANG_SECONDS,
+        },
     }
     return json.loads(json.dumps({"metadata": {"name": JOB}, "spec": spec}))

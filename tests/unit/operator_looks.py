@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, Position, TrainerPhase
 from rtj_api.names import Condition, ExitCode, Phase, Reason
@@ -77,6 +77,21 @@ def exited(
     return pod(phase="Failed" if code else "Succeeded", exit=end, **fields)
 
 
+def held(
+    kind: Condition, status: Literal["True", "False", "Unknown"], reason: Reason, message: str
+) -> ConditionStatus:
+    """Return a condition that has been as it is since the trainer was seen alive."""
+    since = NOW - timedelta(seconds=90)
+    return ConditionStatus(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message,
+        last_transition_time=since,
+        observed_generation=1,
+    )
+
+
 def running(attempt: int = 1, **fields: Any) -> JobStatus:
     """Return the status of a job whose attempt trains."""
     return JobStatus(
@@ -95,14 +110,20 @@ def running(attempt: int = 1, **fields: Any) -> JobStatus:
                 last_step=5,
             ),
             "conditions": [
-                ConditionStatus(
-                    type=Condition.RUNNING,
-                    status="True",
-                    reason=Reason.TRAINING,
-                    message=f"Attempt {attempt} trains on node {NODE}.",
-                    last_transition_time=NOW - timedelta(seconds=90),
-                    observed_generation=1,
-                )
+                held(
+                    Condition.RUNNING,
+                    "True",
+                    Reason.TRAINING,
+                    f"Attempt {attempt} trains on node {NODE}.",
+                ),
+                held(Condition.PROGRESSING, "True", Reason.TRAINING, f"Attempt {attempt} goes on."),
+                held(
+                    Condition.CHECKPOINT_FRESH,
+                    "Unknown",
+                    Reason.NOT_MEASURED,
+                    "The trainer image does not tell how long it has trained since its newest "
+                    "commit.",
+                ),
             ],
             **fields,
         }

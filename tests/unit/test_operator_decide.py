@@ -186,11 +186,19 @@ class TestRunning:
         assert decision.status == observed.job.status
         assert decision.requeue_after == 6
 
-    def test_a_new_commit_is_mirrored_at_once(self) -> None:
-        observed = look(
-            pod(), status=running(), heartbeat=beat(42, commit=commit(40)), since_mirrored=4
-        )
-        assert decided(observed).status.last_commit == commit(40)
+    def test_a_new_commit_is_no_reason_to_write_more_often(self) -> None:
+        beats = beat(42, commit=commit(40))
+        decision = decided(look(pod(), status=running(), heartbeat=beats, since_mirrored=4))
+        assert decision.status.last_commit is None
+        assert decision.requeue_after == 6
+        later = decided(look(pod(), status=running(), heartbeat=beats, since_mirrored=10))
+        assert later.status.last_commit == commit(40)
+
+    def test_an_attempt_that_ends_leaves_its_newest_commit_in_status(self) -> None:
+        beats = beat(42, commit=commit(40))
+        ended = exited(137, attempt=1)
+        decision = decided(look(ended, status=running(), heartbeat=beats, since_mirrored=1))
+        assert decision.status.last_commit == commit(40)
 
     def test_the_beat_of_an_older_attempt_says_nothing(self) -> None:
         old = beat(90, attempt=1, final=DONE)

@@ -103,6 +103,17 @@ class TestActions:
         decision = after_end(crashed(words), rules(rule("Ignore", ON_ONE, name="n" * 63)))
         assert decision.status.attempts[0].message.endswith(f"rules[0] ({'n' * 63}): Ignore.")
 
+    def test_the_conditions_of_a_pod_that_is_gone_by_now_are_those_it_was_last_seen_with(
+        self,
+    ) -> None:
+        going = pod(deleting=True, disruption=DRAINED, conditions=DISRUPTED)
+        policy = rules(rule("Fail", ON_DISRUPTION))
+        assert failed_for(decided(look(status=running(), spec=policy))) is None
+        seen = look(status=running(), spec=policy, gone=going)
+        assert failed_for(decided(seen)) is Reason.FAILED_BY_RULE
+        older = look(status=running(attempt=2), spec=policy, gone=going)
+        assert failed_for(decided(older)) is None
+
     def test_ignore_goes_on_where_every_budget_is_used_up(self) -> None:
         used = Restarts(user_error=3, preempted=9, no_progress=2, total=12)
         policy = rules(rule("Ignore", ON_ONE), maxDisruptionRestarts=9)

@@ -1,12 +1,20 @@
 """The real loop over an API server in memory: what only shows over several turns."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 from rtj_api.names import Condition, ExitCode, Phase, Reason
-from rtj_operator.cluster import LEASES, PODS
+from rtj_api.status import ConditionStatus
+from rtj_operator.cluster import LEASES, NODE_LEASES, PODS
+from rtj_operator.core.observed import Settings
+from rtj_operator.handlers import Handlers
+from rtj_operator.health import Pulse
+from rtj_operator.memory import Memory
+from rtj_operator.queue import WorkQueue
+from rtj_operator.reconcile import Reconciler
 
-from tests.model.world import JOB, NAMESPACE, World
+from tests.model.world import JOB, KEY, NAMESPACE, World
 
 pytestmark = pytest.mark.unit
 
@@ -86,7 +94,8 @@ def test_a_healthy_job_costs_few_calls(world: World) -> None:
     turns, writes = world.turns, len(world.api.writes)
     world.advance(50)
     assert world.turns - turns <= 50 / 7
-    assert len(world.api.writes) - writes <= 2  # Its position does not move.
+    # Where it stands, and then, once and with an Event, that it stands still.
+    assert len(world.api.writes) - writes <= 3
 
 
 def test_a_lease_that_became_a_strangers_does_not_make_the_operator_spin(world: World) -> None:
@@ -118,6 +127,44 @@ def test_a_drain_is_answered_with_the_last_commit_and_six_writes(world: World) -
     assert len(mine) + len(pods) == 6
 
 
+def test_a_pod_that_vanishes_while_it_goes_keeps_the_reason_that_it_had(world: World) -> None:
+    (pod,) = world.pods()
+    world.evict(pod)
+    world.work()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    (ended,) = world.status().attempts
+    assert (ended.reason, ended.node_name) == (Reason.EVICTED, "node-a")
+    assert "EvictionByEvictionAPI" in ended.message
+
+
+def test_of_a_pod_that_was_never_seen_to_go_it_is_known_that_it_is_gone(world: World) -> None:
+    (pod,) = world.pods()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    (ended,) = world.status().attempts
+    assert (ended.reason, ended.message) == (Reason.POD_DELETED, "The pod is gone.")
+
+
+def test_who_waited_to_lead_knows_how_long_a_pod_without_a_heartbeat_was_silent() -> None:
+    world = World()
+    world.work()
+    world.schedule()
+    world.work()
+    (pod,) = world.pods()
+    memory = Memory(clock=lambda: world.time)
+    waiting = Handlers(WorkQueue(), memory, Pulse(memory.silences))
+    waiting.pod("MODIFIED", pod)
+    waiting.lease(None, world.api.read(LEASES.kind, NODE_LEASES, pod["spec"]["nodeName"]))
+    for _ in range(13):  # The leader and the node have died: it hears nothing but the API server.
+        world.time += 1
+        memory.silences.contact()
+    asyncio.run(Reconciler(world.api, memory, Settings())(KEY))
+    (ended,) = world.status().attempts
+    assert ended.reason is Reason.NODE_LOST
+    world.close()
+
+
 def test_a_restart_says_where_it_goes_on_from(world: World) -> None:
     train(world, 5)
     (trainer,) = world.trainers.values()
@@ -128,3 +175,32 @@ def test_a_restart_says_where_it_goes_on_from(world: World) -> None:
     assert status.attempt.number == 2
     restarting = next(c for c in status.conditions if c.type is Condition.RESTARTING)
     assert "from the commit of step 5" in restarting.message
+
+
+def test_an_api_server_that_keeps_failing_to_make_the_pod_is_shown_until_it_does(
+    world: World,
+) -> None:
+    (trainer,) = world.trainers.values()
+    world.api.fail_pods = True
+    world.end(trainer, ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+    world.advance(5)
+    assert running(world).reason is Reason.WAITING_FOR_PODS, "it may be over in a moment"
+    world.advance(30)
+    assert running(world).reason is Reason.POD_REJECTED
+    assert "failed calling webhook" in running(world).message
+    world.api.fail_pods = False
+    world.advance(60)
+    start_next(world)
+    assert (world.status().phase, running(world).status) == (Phase.RUNNING, "True")
+
+
+def test_a_webhook_that_fails_for_one_job_makes_nobody_deaf_to_dead_nodes(world: World) -> None:
+    (trainer,) = world.trainers.values()
+    world.api.fail_pods = True
+    world.end(trainer, ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+    world.advance(60)
+    assert world.uninterrupted() >= 60
+
+
+def running(world: World) -> ConditionStatus:
+    return next(c for c in world.status().conditions if c.type is Condition.RUNNING)

@@ -1,6 +1,8 @@
 """The operator's small parts: its queue, its clocks of silence, its budgets, its reading."""
 
 import asyncio
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from rtj_api.names import Cause, Reason
@@ -104,6 +106,29 @@ class TestQueue:
         tasks = await self.run(queue, worker)
         queue.add(KEY)
         await asyncio.wait_for(second.wait(), 5)
+        for task in tasks:
+            task.cancel()
+
+    async def test_nothing_shortens_the_pause_that_the_api_server_asked_for(self) -> None:
+        queue, turns, loop = WorkQueue(), list[float](), asyncio.get_running_loop()
+        again = asyncio.Event()
+
+        async def worker(key: Key) -> None:
+            turns.append(loop.time())
+            if len(turns) == 1:
+                queue.add(KEY)  # Something happens during the turn, and after it.
+                raise UnavailableError("too many requests", retry_after=0.3)
+            again.set()
+
+        tasks = await self.run(queue, worker)
+        queue.add(KEY)
+        await asyncio.sleep(0.01)
+        queue.add(KEY)
+        await asyncio.wait_for(again.wait(), 5)
+        assert turns[1] - turns[0] >= 0.3
+        queue.add(KEY)
+        await asyncio.sleep(0.01)
+        assert len(turns) == 3
         for task in tasks:
             task.cancel()
 
@@ -287,6 +312,21 @@ def test_the_exits_of_all_containers_are_read() -> None:
         },
     }
     assert parse_pod(raw).exits == (("fetch", 0), ("trainer", 1))
+
+
+@pytest.mark.parametrize("state", ["running", "terminated"])
+def test_the_times_of_a_pod_are_read(state: str) -> None:
+    bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-05-01T12:00:02Z"}
+    started = {"name": "trainer", "state": {state: {"startedAt": "2026-05-01T12:00:09Z"}}}
+    raw: dict[str, Any] = {
+        "metadata": {"name": "p", "uid": "u", "creationTimestamp": "2026-05-01T12:00:00Z"},
+        "status": {"conditions": [bound], "containerStatuses": [started]},
+    }
+    pod = parse_pod(raw)
+    times = [pod.created_time, pod.scheduled_time, pod.started_time]
+    assert times == [NOW, NOW + timedelta(seconds=2), NOW + timedelta(seconds=9)]
+    raw["metadata"]["creationTimestamp"] = "now"
+    assert parse_pod(raw).created_time is None
 
 
 def test_the_configuration_names_the_variable_that_is_wrong() -> None:

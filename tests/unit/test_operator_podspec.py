@@ -12,7 +12,7 @@ from rtj_api.spec import JobSpec
 from rtj_api.status import EndedAttempt, JobStatus
 from rtj_operator.core.decision import CreatePod
 from rtj_operator.core.observed import Job, Settings
-from rtj_operator.core.podspec import pod_manifest
+from rtj_operator.core.podspec import Places, pod_manifest
 
 from tests.unit.operator_looks import NOW, commit, decided, look, spec
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.unit
 
 def manifest(job_spec: JobSpec, avoid: Sequence[str] = (), **status: Any) -> dict[str, Any]:
     job = Job("ns", "job", "uid", 1, JobStatus(**status), job_spec)
-    return pod_manifest(job, job_spec, 3, Settings(), avoid)
+    return pod_manifest(job, job_spec, 3, Settings(), Places(avoid))
 
 
 def trainer(pod: dict[str, Any]) -> dict[str, Any]:

@@ -112,6 +112,8 @@ def _make_heart(config: TrainerConfig, pod_uid: str) -> Heart:
 
 def _announce(final: FinalRecord, heart: Heart | None) -> None:
     log.info("exit %d %s: %s", final.exit_code, final.reason, final.message)
+    if heart:
+        final = final.model_copy(update={"spent": heart.spent()})
     path = Path(os.environ.get(TERMINATION_LOG_ENV, TERMINATION_LOG))
     try:
         if path.exists():

@@ -7,9 +7,10 @@ from typing import Any
 from rtj_api.heartbeat import CommitRef, FinalRecord, TrainerPhase
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import ExitCode, Reason
+from rtj_api.restore import MAX_COMMITS_SHOWN
 
 from rtj_trainer import builder, fingerprint
-from rtj_trainer.commits import attempts, lineage, retention
+from rtj_trainer.commits import attempts, retention
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, JobDirectory
 from rtj_trainer.commits.lineage import Choice
 from rtj_trainer.committer import Committer, explain
@@ -17,6 +18,7 @@ from rtj_trainer.environment import prepare_tensorflow
 from rtj_trainer.errors import PermanentError, UserError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import EMPTY_HASH, LedgerWriter
+from rtj_trainer.origin import Start, find_start
 from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
 from rtj_trainer.stacks import StackFolder, Watchdog
@@ -47,11 +49,17 @@ def run_attempt(config: TrainerConfig, pod_uid: str, heart: Heart, stop: StopReq
 
 def _run_fenced(config: TrainerConfig, job: JobDirectory, heart: Heart, stop: StopRequest) -> str:
     heart.check_superseded()
-    choice = lineage.choose(job, config.attempt, config.expected_step)
-    _report_choice(config, choice, heart)
+    if config.fork_from:
+        heart.report(phase=TrainerPhase.RESTORING)
+    start = find_start(config, job)
+    choice = start.choice
+    _report_choice(config, start, heart)
+    heart.report(commits=job.newest_commits(MAX_COMMITS_SHOWN))
     if _is_complete(config, choice):
+        if choice.imported:
+            _record_start(job, start)
         return f"was complete at step {_step(choice)} already"
-    return _train(config, job, choice, heart, stop)
+    return _train(config, job, start, heart, stop)
 
 
 def _step(choice: Choice) -> int:
@@ -67,7 +75,8 @@ def _is_complete(config: TrainerConfig, choice: Choice) -> bool:
     return manifest is not None and manifest.complete and manifest.target == _target(config)
 
 
-def _report_choice(config: TrainerConfig, choice: Choice, heart: Heart) -> None:
+def _report_choice(config: TrainerConfig, start: Start, heart: Heart) -> None:
+    choice = start.choice
     for rejected in choice.rejected:
         log.warning("commit %s was rejected: %s", rejected.commit_id, rejected.why)
     if choice.commit_id is None or choice.manifest is None:
@@ -85,24 +94,24 @@ def _report_choice(config: TrainerConfig, choice: Choice, heart: Heart) -> None:
         started_from=commit,
         commit=commit,
     )
-    if choice.manifest.step < config.expected_step:
+    if choice.manifest.step < config.expected_step and not start.went_back:
         message = (
             f"going on from step {choice.manifest.step}, although step {config.expected_step} was "
             "committed: " + "; ".join(f"{item.commit_id}: {item.why}" for item in choice.rejected)
         )
-        log.warning(message)
-        heart.report(
-            warning=FinalRecord(
-                exit_code=ExitCode.COMPLETED,
-                reason=Reason.POSITION_REGRESSED,
-                message=message[:2048],
-            )
-        )
+        _warn(heart, Reason.POSITION_REGRESSED, message)
+
+
+def _warn(heart: Heart, reason: Reason, message: str) -> None:
+    log.warning(message)
+    warning = FinalRecord(exit_code=ExitCode.COMPLETED, reason=reason, message=message[:2048])
+    heart.report(warning=warning)
 
 
 def _train(
-    config: TrainerConfig, job: JobDirectory, choice: Choice, heart: Heart, stop: StopRequest
+    config: TrainerConfig, job: JobDirectory, start: Start, heart: Heart, stop: StopRequest
 ) -> str:
+    choice = start.choice
     environment = prepare_tensorflow(choice.manifest.environment if choice.manifest else {})
     # These import TensorFlow, so they wait until its threads are set.
     from rtj_trainer.loop import TrainingLoop
@@ -133,11 +142,11 @@ def _train(
     pipeline.position.start(_step(choice))
     ledger_hash = _restore(job, choice, state, pipeline.position, progress, identity)
     heart.follow(progress)
-    try:
-        record = attempts.StartRecord(config.attempt, choice.commit_id)
-        attempts.write_start_record(job, record)
-    except OSError as error:
-        raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
+    _record_start(job, start)
+    if answer := start.record.answer:
+        heart.report(restore=answer)
+        if start.answers and not start.went_back:
+            _warn(heart, answer.reason, answer.message)
     ledger = LedgerWriter(job.ledger_segment(config.attempt), ledger_hash)
     constant = {
         "strategy": pipeline.strategy.name,
@@ -154,12 +163,20 @@ def _train(
         ledger,
         constant,
         choice.commit_id,
-        tell=lambda commit: heart.report(commit=commit, warning=None),
+        stop,
+        heart,
     )
     TrainingLoop(
         model, step_function, pipeline.position, progress, ledger, committer, heart, stop
     ).run()
     return f"complete at step {progress.step} after {progress.samples} examples"
+
+
+def _record_start(job: JobDirectory, start: Start) -> None:
+    try:
+        attempts.write_start_record(job, start.record)
+    except OSError as error:
+        raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
 
 
 def _total_steps(config: TrainerConfig, steps_per_epoch: int | None) -> int | None:
@@ -171,8 +188,14 @@ def _total_steps(config: TrainerConfig, steps_per_epoch: int | None) -> int | No
 
 
 def _check_extension(choice: Choice, progress: Progress) -> None:
-    """Refuse to lengthen a complete job whose saved iterator is at its end."""
-    manifest = choice.manifest
+    """Refuse an end that a saved iterator, of a dataset of unknown length, cannot get to."""
+    manifest, epochs = choice.manifest, progress.epochs
+    if manifest and epochs and progress.total_steps is None and manifest.epoch >= epochs:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"spec.epochs is {epochs}, but the commit at step {manifest.step} is in epoch "
+            f"{manifest.epoch + 1} already; go back with spec.restore, or create another job",
+        )
     if manifest and manifest.complete and progress.total_steps is None:
         raise PermanentError(
             Reason.INVALID_SPEC,

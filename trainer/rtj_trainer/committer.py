@@ -11,7 +11,6 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rtj_api.heartbeat import CommitRef
-from rtj_api.spec import CheckpointPolicy
+from rtj_api.restore import MAX_COMMITS_SHOWN
+from rtj_api.spec import DEFAULT_EVERY_SECONDS, CheckpointPolicy
 
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, CommitId, JobDirectory
 from rtj_trainer.commits.manifest import Manifest
@@ -28,8 +28,7 @@ from rtj_trainer.commits.writer import write_commit
 from rtj_trainer.ledger import LedgerWriter
 from rtj_trainer.position import Position
 from rtj_trainer.progress import Progress
-
-DEFAULT_EVERY_SECONDS = 60
+from rtj_trainer.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +59,21 @@ class State(Protocol):
         """Return all variables as they are now."""
 
 
+class Listener(Protocol):
+    """Who is told of commits, as `rtj_trainer.heartbeat.Heart` is."""
+
+    def taken(self) -> None:
+        """Note that the commit that is now begun holds all training until now."""
+
+    def committed(self, commit: CommitRef, commits: list[str]) -> None:
+        """Note that it is durable, in the thread that wrote it.
+
+        Args:
+            commit: The commit.
+            commits: Names of the newest commits that are there, newest first.
+        """
+
+
 @dataclass
 class Committer:
     """Makes the commits of one attempt."""
@@ -77,10 +91,13 @@ class Committer:
     """The manifest's fields that no step changes."""
     last: CommitId | None
     """Newest durable commit; at first the one that the attempt started from."""
-    tell: Callable[[CommitRef], None]
-    """Told of each commit once it is durable, by the thread that wrote it."""
+    stop: StopRequest
+    """Once it is made, no commit is deleted that was there before."""
+    listener: Listener
     _tried_step: int = field(init=False)
     _tried_time: float = field(init=False)
+    _spared: int = field(init=False, default=0)
+    """How many commits became durable since the stop was asked for."""
     _writing: "Future[None] | None" = field(init=False, default=None)
     _writer: ThreadPoolExecutor = field(
         init=False, default_factory=lambda: ThreadPoolExecutor(1, "commit")
@@ -151,6 +168,7 @@ class Committer:
             shutil.rmtree(position, ignore_errors=True)
             raise CommitFailedError(progress.step, error) from error
         snapshot = self.state.capture()
+        self.listener.taken()
         self._writing = self._writer.submit(self._write, commit_id, manifest, snapshot, position)
 
     def settle(self, wait: bool = False) -> None:
@@ -195,18 +213,28 @@ class Committer:
         finally:
             shutil.rmtree(position, ignore_errors=True)
         self.last = commit_id
-        self.tell(CommitRef(id=str(commit_id), step=commit_id.step, time=manifest.time))
         size = sum(record.size for record in manifest.files.values())
         log.info("committed %s: %.1f MB in %.2f s", commit_id, size / 1e6, time.monotonic() - began)
-        self._delete_old()
+        commit = CommitRef(id=str(commit_id), step=commit_id.step, time=manifest.time)
+        self.listener.committed(commit, self._prune())
 
-    def _delete_old(self) -> None:
+    def _prune(self) -> list[str]:
+        """Delete what is too old, after a commit; return the names of the newest that are there.
+
+        A trainer may be stopped because a user wants to go back to the oldest commit of which
+        status tells. So once it is asked to stop, no commit takes the place of another: neither
+        the one that the stop makes nor the one that was being written then.
+        """
+        self._spared += self.stop.requested
+        keep = self.policy.keep + self._spared
         try:
-            keep, every_steps = self.policy.keep, self.policy.keep_every_steps
-            for commit_id in delete_old_commits(self.job, self.attempt, keep, every_steps):
+            for commit_id in delete_old_commits(
+                self.job, self.attempt, keep, self.policy.keep_every_steps
+            ):
                 log.debug("deleted commit %s", commit_id)
         except OSError as error:
             log.warning("old commits could not be deleted: %s", error)
+        return self.job.newest_commits(MAX_COMMITS_SHOWN)
 
 
 def explain(error: OSError) -> str:

@@ -8,15 +8,18 @@ trainers apart is the fence on the volume.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from rtj_api.heartbeat import FinalRecord, Heartbeat, StackDump, TrainerPhase
+from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, StackDump, TrainerPhase
+from rtj_api.time_spent import TrainerSeconds
 
 from rtj_trainer.errors import SupersededError
 from rtj_trainer.lease import ApiError, Lease
 from rtj_trainer.progress import Progress
 from rtj_trainer.stacks import dump_to_log
+from rtj_trainer.stopwatch import Speed, Spending, Stopwatch
 
 _LAST_BEAT_TRIES = 3
 
@@ -40,7 +43,8 @@ class Heart:
         self._interval = interval_seconds
         self._dump: Callable[[str], str | None] = dump_to_log
         self._progress: Progress | None = None
-        self._speed_from: tuple[float, int] | None = None
+        self._stopwatch = Stopwatch()
+        self._speed: Speed | None = None
         self._superseded: SupersededError | None = None
         self._reachable = True
         self._changed = threading.Event()
@@ -54,14 +58,40 @@ class Heart:
             self._thread.start()
 
     def report(self, **changes: Any) -> None:
-        """Change fields of the heartbeat, and send it at once."""
+        """Change fields of the heartbeat, and send it at once.
+
+        The phase says what time is spent on from now on.
+        """
+        if "phase" in changes:
+            self._stopwatch.enter_phase(changes["phase"])
         with self._lock:
             self._beat = self._beat.model_copy(update=changes)
         self._changed.set()
 
+    def taken(self) -> None:
+        """Note that the commit that is now begun holds all training until now."""
+        self._stopwatch.taken()
+
+    def committed(self, commit: CommitRef, commits: list[str]) -> None:
+        """Tell that it is durable, and the names of the newest commits that are there."""
+        self._stopwatch.committed()
+        self.report(commit=commit, commits=commits, warning=None)
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Tell that the data is read again up to the position; training begins after it."""
+        self._stopwatch.enter(Spending.REPLAYING)
+        yield
+        self.report(phase=TrainerPhase.TRAINING)
+
+    def spent(self) -> TrainerSeconds:
+        """Return where the time of this attempt went until now."""
+        return self._stopwatch.read()
+
     def follow(self, progress: Progress) -> None:
         """Read the position from here at each beat from now on."""
         self._progress = progress
+        self._speed = Speed(self._interval, progress.step)
 
     def dump_with(self, dump: Callable[[str], str | None]) -> None:
         """Write stacks with this from now on; it is given a standstill, and returns the path."""
@@ -124,25 +154,10 @@ class Heart:
     def _current(self) -> Heartbeat:
         with self._lock:
             beat = self._beat
-        if self._progress is None:
-            return beat
-        changes: dict[str, Any] = {"position": self._progress.wire()}
-        if beat.final is None:
-            changes["steps_per_second"] = self._speed(self._progress.step)
+        changes: dict[str, Any] = {"spent": self._stopwatch.read()}
+        if self._progress:
+            changes["position"] = self._progress.wire()
+        if self._progress and self._speed and beat.final is None:
+            speed = self._speed.at(time.monotonic(), self._progress.step)
+            changes["steps_per_second"] = speed
         return beat.model_copy(update=changes)
-
-    def _speed(self, step: int) -> float | None:
-        """Return the steps per second since the last beat that was at least an interval ago."""
-        now = time.monotonic()
-        before = self._speed_from
-        if before is None:
-            self._speed_from = (now, step)
-            return self._beat.steps_per_second
-        elapsed = now - before[0]
-        if elapsed < self._interval / 2:
-            return self._beat.steps_per_second
-        self._speed_from = (now, step)
-        speed = round((step - before[1]) / elapsed, 3)
-        with self._lock:
-            self._beat = self._beat.model_copy(update={"steps_per_second": speed})
-        return speed

@@ -11,11 +11,12 @@ their last hashes are. `python -m rtj_trainer ledger check` reads it.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,29 +121,46 @@ def committed_trajectory(job_dir: Path) -> list[Entry]:
         OSError: a segment cannot be read.
     """
     job = JobDirectory(job_dir)
-    newest, _ = head(job)
-    entries: list[Entry] = []
+    newest, manifest = head(job)
+    return list(trajectory(job, newest, manifest.ledger_hash))
+
+
+def trajectory(job: JobDirectory, newest: CommitId, expected: str) -> Iterator[Entry]:
+    """Yield the steps that are in a commit, in order, and check them at each commit on the way.
+
+    Args:
+        job: Folder of the job.
+        newest: The commit.
+        expected: The hash of the ledger that it recorded.
+
+    Raises:
+        ValueError: a line is missing or damaged, or the lines do not have the hash that a commit
+            recorded.
+        OSError: a segment cannot be read.
+    """
+    parts: list[tuple[Path, int, int]] = []
+    recorded = {newest.step: (newest, expected)}
     limit: CommitId | None = newest
     while limit:
         record = attempts.read_start_record(job, limit.attempt)
         if record is None:
             raise ValueError(f"attempt {limit.attempt} committed but has no start record")
         first = record.starts_from.step if record.starts_from else 0
-        entries[:0] = _segment(job.ledger_segment(limit.attempt), first, limit.step)
+        parts.append((job.ledger_segment(limit.attempt), first, limit.step))
+        recorded = _recorded_hashes(job, limit) | recorded
         limit = record.starts_from
-    recorded = _recorded_hashes(job, newest)
     actual, agreed = EMPTY_HASH, 0
-    for entry in entries:
+    for entry in itertools.chain.from_iterable(_segment(*part) for part in reversed(parts)):
         actual = roll(actual, entry.line())
-        commit_id, expected = recorded.get(entry.step, (newest, actual))
-        if actual != expected:
+        commit_id, known = recorded.get(entry.step, (newest, actual))
+        if actual != known:
             raise ValueError(
                 f"among steps {agreed + 1} to {entry.step} a line is not what was trained on: the "
-                f"ledger has hash {actual}, but commit {commit_id} recorded {expected}"
+                f"ledger has hash {actual}, but commit {commit_id} recorded {known}"
             )
         if entry.step in recorded:
             agreed = entry.step
-    return entries
+        yield entry
 
 
 def head(job: JobDirectory) -> tuple[CommitId, Manifest]:
@@ -158,30 +176,29 @@ def head(job: JobDirectory) -> tuple[CommitId, Manifest]:
 
 
 def _recorded_hashes(job: JobDirectory, newest: CommitId) -> dict[int, tuple[CommitId, str]]:
-    """Return what each readable commit of the lineage up to one recorded, by its step."""
+    """Return what each readable commit of one attempt recorded, up to one of them, by its step."""
     recorded: dict[int, tuple[CommitId, str]] = {}
-    line = lineage.candidates(job, before=max(job.fenced_attempts(), default=0) + 1)
-    for commit_id in line[line.index(newest) :]:
-        with contextlib.suppress(CommitDamagedError):
-            manifest = read_manifest(job.commit(commit_id))
-            recorded.setdefault(commit_id.step, (commit_id, manifest.ledger_hash))
+    for commit_id in job.commit_ids():
+        if commit_id.attempt == newest.attempt and commit_id <= newest:
+            with contextlib.suppress(CommitDamagedError):
+                manifest = read_manifest(job.commit(commit_id))
+                recorded[commit_id.step] = (commit_id, manifest.ledger_hash)
     return recorded
 
 
-def _segment(path: Path, after: int, until: int) -> list[Entry]:
-    wanted = range(after + 1, until + 1)
-    found: list[Entry] = []
-    with path.open("rb") as lines:
-        for line in lines:
-            if len(found) == len(wanted):
-                break
-            entry = _parse(path, wanted[len(found)], line)
-            if entry.step != wanted[len(found)]:
-                raise ValueError(f"{path} has step {entry.step} instead of {wanted[len(found)]}")
-            found.append(entry)
-    if len(found) != len(wanted):
-        raise ValueError(f"{path} ends at step {after + len(found)} instead of {until}")
-    return found
+def _segment(path: Path, after: int, until: int) -> Iterator[Entry]:
+    step = after
+    if step < until:
+        with path.open("rb") as lines:
+            for line in lines:
+                entry = _parse(path, step + 1, line)
+                if entry.step != step + 1:
+                    raise ValueError(f"{path} has step {entry.step} instead of {step + 1}")
+                step += 1
+                yield entry
+                if step == until:
+                    return
+        raise ValueError(f"{path} ends at step {step} instead of {until}")
 
 
 def _parse(path: Path, step: int, line: bytes) -> Entry:

@@ -15,7 +15,7 @@ from rtj_trainer.committer import CommitFailedError, Committer
 from rtj_trainer.errors import PreemptedError, SupersededError, UserError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import Entry, LedgerWriter
-from rtj_trainer.position import Position
+from rtj_trainer.position import Batch, Position
 from rtj_trainer.preflight.strategy import refuse_empty
 from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
@@ -47,7 +47,8 @@ class TrainingLoop:
             UserError: the final commit cannot be written.
         """
         with self.stop.deferred():
-            self.heart.report(phase=TrainerPhase.TRAINING)
+            if not self.position.replays:
+                self.heart.report(phase=TrainerPhase.TRAINING)
             try:
                 self._train()
             except SupersededError:
@@ -62,7 +63,7 @@ class TrainingLoop:
     def _train(self) -> None:
         while not self._at_total():
             self._check_stop()
-            batch = self.position.next()
+            batch = self._next_batch()
             if batch is None:
                 break
             self._step(batch.index, batch.element)
@@ -72,6 +73,12 @@ class TrainingLoop:
     def _at_total(self) -> bool:
         total = self.progress.total_steps
         return total is not None and self.progress.step >= total
+
+    def _next_batch(self) -> Batch | None:
+        if not self.position.replays:
+            return self.position.next()
+        with self.heart.replaying():
+            return self.position.next()
 
     def _step(self, index: int, element: Any) -> None:
         progress = self.progress

@@ -53,7 +53,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, list, watch, delete]
 - apiGroups: [resumable.training]
   resources: [resumabletrainingjobs/status]
-  verbs: [get, update]
+  verbs: [update]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, create, delete]
@@ -73,5 +73,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, list, watch, create, update, patch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  # list: why a volume is not attached, of pods that wait for a claim that one node can have.
+  verbs: [create, list]
 {{- end }}

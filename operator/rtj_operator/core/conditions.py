@@ -2,29 +2,38 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from rtj_api.names import Condition, Reason
 from rtj_api.status import ConditionStatus
 
 MESSAGE_LENGTH = 4096
+_STATUSES: dict[bool | None, Literal["True", "False", "Unknown"]] = {
+    True: "True",
+    False: "False",
+    None: "Unknown",
+}
 
 
 def with_condition(
     conditions: Sequence[ConditionStatus],
     type_: Condition,
-    value: bool,
+    value: bool | None,
     reason: Reason,
     message: str,
     *,
     now: datetime,
     generation: int,
 ) -> list[ConditionStatus]:
-    """Return the list with one condition set; order and the others' content are kept."""
+    """Return the list with one condition set; order and the others' content are kept.
+
+    A value of None means Unknown.
+    """
     old = find(conditions, type_)
-    status = "True" if value else "False"
+    status = _STATUSES[value]
     new = ConditionStatus(
         type=type_,
-        status="True" if value else "False",
+        status=status,
         reason=reason,
         message=message[:MESSAGE_LENGTH],
         last_transition_time=old.last_transition_time if old and old.status == status else now,
@@ -38,3 +47,9 @@ def with_condition(
 def find(conditions: Sequence[ConditionStatus], type_: Condition) -> ConditionStatus | None:
     """Return the condition of this type, if it was ever set."""
     return next((c for c in conditions if c.type is type_), None)
+
+
+def is_true(conditions: Sequence[ConditionStatus], type_: Condition) -> bool:
+    """Whether the condition is True."""
+    condition = find(conditions, type_)
+    return condition is not None and condition.status == "True"

@@ -11,11 +11,12 @@ from rtj_api.failure import RuleAction
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.spec import JobSpec
 
-from rtj_operator.core import show
+from rtj_operator.core import restore, show, spec_changes
 from rtj_operator.core.budget import Charge, charge
 from rtj_operator.core.classify import Ending
 from rtj_operator.core.decision import AskForStacks, Decision, DeleteJob, DeletePod, EnsureObjects
 from rtj_operator.core.failure_rules import ruling_on
+from rtj_operator.core.freshness import show_freshness
 from rtj_operator.core.judge import Stand, Verdict, judge
 from rtj_operator.core.launch import create_pod, launch
 from rtj_operator.core.limits import until_deadline, until_removal
@@ -23,6 +24,7 @@ from rtj_operator.core.objects import supporting_objects
 from rtj_operator.core.observed import Observed
 from rtj_operator.core.plan import Plan
 from rtj_operator.core.progress import identified, mirror_due, mirrored_fields, progressed
+from rtj_operator.core.progressing import show_progressing
 
 ROOM_BEFORE_RULE = 1800
 """Characters of an ending's message that leave room for the rule that decided about it."""
@@ -41,7 +43,9 @@ def decide(observed: Observed, now: datetime) -> Decision:
         return Decision(observed.job.status)
     if not plan.status.phase.final:
         _advance(plan)
+        show_progressing(plan)
     if plan.status.phase.final:
+        restore.too_late(plan)
         _expire(plan)
     _sweep(plan)
     return plan.decision()
@@ -53,6 +57,7 @@ def _advance(plan: Plan) -> None:
         plan.finish(Phase.FAILED, Reason.INVALID_SPEC, observed.job.spec_error)
         return
     verdict = judge(observed, spec) if plan.status.attempt else None
+    restore.note(plan, spec)
     _mirror(plan, spec, last_chance=verdict is not None and verdict.ending is not None)
     if verdict and verdict.ending:
         _settle(plan, spec, verdict.ending)
@@ -60,9 +65,20 @@ def _advance(plan: Plan) -> None:
     if plan.status.phase.final or _out_of_time(plan, spec):
         return
     if spec.run_policy.suspend:
-        _suspend(plan, verdict)
+        if _stopped(plan, verdict, Reason.SUSPENDED_BY_USER):
+            show.suspended(plan)
         return
+    if stop := spec_changes.why_stopped(plan, spec):
+        if not _stopped(plan, verdict, stop[0]):
+            return
+        verdict = None
     _resume(plan)
+    _go_on(plan, spec, verdict)
+
+
+def _go_on(plan: Plan, spec: JobSpec, verdict: Verdict | None) -> None:
+    """Launch the next attempt, or show how the current one stands."""
+    observed = plan.observed
     if verdict is None:
         launch(plan, spec)
     elif verdict.stand is Stand.ABSENT:
@@ -86,6 +102,7 @@ def _mirror(plan: Plan, spec: JobSpec, *, last_chance: bool) -> None:
         return
     if last_chance or mirror_due(observed):
         plan.update(**mirrored_fields(beat, plan.status, spec.total_steps, plan.now))
+        show_freshness(plan, spec.checkpoint)
         plan.mirrored = True
     else:
         plan.wake(observed.settings.mirror_interval - observed.since_mirrored)
@@ -93,16 +110,18 @@ def _mirror(plan: Plan, spec: JobSpec, *, last_chance: bool) -> None:
 
 def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     """Record what ended the attempt, charge it, and end the job if nothing is left to try."""
-    if spec.run_policy.suspend and ending.cause is Cause.PREEMPTED:
-        ending = Ending(Cause.SUSPENDED, Reason.SUSPENDED_BY_USER, ending.message, ending.exit_code)
-    ruling = ruling_on(ending, plan.observed.pod, spec)
+    ending = _as_wished(plan, spec, ending)
+    ruling = ruling_on(ending, plan.observed.last_pod, spec)
     if ruling and ruling.action is not RuleAction.FAIL:
         told = f"{ending.message[:ROOM_BEFORE_RULE].rstrip(' .')}. {ruling.where}: {ruling.action}."
         ending = replace(ending, message=told)
     before = plan.status.attempts[-1].committed_step if plan.status.attempts else None
     moved = progressed(plan.observed.beat, before)
-    number = plan.newest_number
+    number, attempt = plan.newest_number, plan.status.attempt
     plan.close_attempt(ending)
+    if ending.cause is Cause.COMPLETED and attempt and spec_changes.target_moved(attempt, spec):
+        show.goes_on(plan, attempt, spec_changes.target(spec))
+        return
     if ending.cause is Cause.COMPLETED:
         plan.finish(Phase.COMPLETED, Reason.COMPLETED, ending.message)
         return
@@ -122,6 +141,20 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     show.ended(plan, number, ending)
 
 
+def _as_wished(plan: Plan, spec: JobSpec, ending: Ending) -> Ending:
+    """Return the ending, unless the user wanted the attempt to make room: that costs nothing."""
+    if ending.cause is not Cause.PREEMPTED:
+        return ending
+    if spec.run_policy.suspend:
+        return replace(ending, cause=Cause.SUSPENDED, reason=Reason.SUSPENDED_BY_USER)
+    if stop := spec_changes.why_stopped(plan, spec):
+        reason, why = stop
+        return replace(
+            ending, cause=Cause.SUSPENDED, reason=reason, message=f"{why} {ending.message}"
+        )
+    return ending
+
+
 def _out_of_time(plan: Plan, spec: JobSpec) -> bool:
     left = until_deadline(spec.run_policy, plan.status, plan.now)
     if left is not None and left <= 0:
@@ -133,19 +166,17 @@ def _out_of_time(plan: Plan, spec: JobSpec) -> bool:
     return False
 
 
-def _suspend(plan: Plan, verdict: Verdict | None) -> None:
-    """Ask the pod to commit and go; the job is suspended once it has gone."""
+def _stopped(plan: Plan, verdict: Verdict | None, reason: Reason) -> bool:
+    """Ask the pod to commit and go; return whether it has gone."""
     pod = plan.observed.pod
     if verdict is None or verdict.stand is Stand.ABSENT:
         if verdict:
-            plan.close_attempt(
-                Ending(Cause.SUSPENDED, Reason.SUSPENDED_BY_USER, "Never started.", started=False)
-            )
-        show.suspended(plan)
-        return
+            plan.close_attempt(Ending(Cause.SUSPENDED, reason, "Never started.", started=False))
+        return True
     if pod and not pod.deleting:
         plan.act(DeletePod(pod.name, pod.uid))
     plan.wake(verdict.recheck)
+    return False
 
 
 def _resume(plan: Plan) -> None:

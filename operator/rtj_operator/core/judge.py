@@ -48,7 +48,7 @@ def judge(observed: Observed, spec: JobSpec) -> Verdict:
     final = beat.final if beat else None
     if pod is None:
         if attempt and (attempt.pod_uid or beat):
-            return Verdict(Stand.ENDED, classify(None, final))
+            return Verdict(Stand.ENDED, classify(observed.last_pod, final))
         return Verdict(Stand.ABSENT)
     if pod.ended:
         return Verdict(Stand.ENDED, classify(pod, final))
@@ -79,7 +79,7 @@ def _alive(observed: Observed, pod: Pod, spec: JobSpec, recheck: float) -> Verdi
     recheck = min(recheck, patience, giving_up or patience)
     if beat and is_training(beat):
         return Verdict(Stand.TRAINING, recheck=recheck, question=question)
-    reason, message = _waits_for(pod, spec)
+    reason, message = _waits_for(observed, pod, spec)
     return Verdict(Stand.STARTING, None, reason, message, recheck if pod.node else None, question)
 
 
@@ -98,8 +98,10 @@ def starting_message(pod: str) -> str:
     return f"Pod {pod} is starting."
 
 
-def _waits_for(pod: Pod, spec: JobSpec) -> tuple[Reason, str]:
+def _waits_for(observed: Observed, pod: Pod, spec: JobSpec) -> tuple[Reason, str]:
     waiting = pod.waiting
+    if observed.attach:
+        return observed.attach.reason, observed.attach.message
     if unstartable.cannot_start(pod):
         return unstartable.waits_for(pod, spec)
     if waiting and waiting.reason not in ORDINARY_WAITING:

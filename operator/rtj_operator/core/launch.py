@@ -1,16 +1,20 @@
 """The next attempt: when it may start, what must be there first, and its pod."""
 
+from dataclasses import replace
+
 from rtj_api.names import Cause, Condition, Phase, Reason
+from rtj_api.restore import ForkStatus
 from rtj_api.spec import JobSpec
 from rtj_api.status import CurrentAttempt
+from rtj_api.time_spent import TimeSpent
 
-from rtj_operator.core import show
+from rtj_operator.core import show, spec_changes
 from rtj_operator.core.conditions import find
 from rtj_operator.core.decision import CreatePod, EnsureObjects
 from rtj_operator.core.judge import starting_message
 from rtj_operator.core.objects import supporting_objects
 from rtj_operator.core.plan import Plan
-from rtj_operator.core.podspec import pod_manifest, pod_name
+from rtj_operator.core.podspec import Places, pod_manifest, pod_name
 
 AVOID_SECONDS = 600
 """How long a node is held against itself."""
@@ -27,20 +31,41 @@ def launch(plan: Plan, spec: JobSpec) -> None:
     if plan.observed.problems:
         show.blocked(plan)
         return
+    if spec.fork_from and not _fork(plan, spec):
+        return
     number = next_number(plan)
+    plan.account()
     restart = bool(status.attempts) and status.attempts[-1].cause is not Cause.SUSPENDED
     plan.update(
         attempt=CurrentAttempt(
-            number=number, pod_name=pod_name(plan.observed.job.name, number), decided_time=now
+            number=number,
+            pod_name=pod_name(plan.observed.job.name, number),
+            decided_time=now,
+            time=TimeSpent(),
         ),
         phase=Phase.RESTARTING if restart else Phase.STARTING,
         start_time=status.start_time or now,
+        time=plan.status.time or TimeSpent(),
         next_attempt_time=None,
     )
     if not (restart and status.attempts[-1].end_time == now):
         # The Event of an ending that is answered at once has said it already.
         plan.say(Reason.ATTEMPT_LAUNCHED, f"Attempt {number} starts from {show.origin(plan)}.")
-    create_pod(plan, spec)
+    create_pod(plan, spec, proven=_account_works(plan))
+
+
+def _account_works(plan: Plan) -> bool:
+    """Whether the last attempt's trainer wrote to the Lease: then all that it needs is there.
+
+    So a relaunch need not look. Should something have gone since, that attempt says nothing any
+    more, or its pod is refused, and the next look makes it again.
+    """
+    beat = plan.observed.heartbeat
+    return (
+        beat is not None
+        and bool(plan.status.attempts)
+        and (beat.attempt == plan.status.attempts[-1].number)
+    )
 
 
 def next_number(plan: Plan) -> int:
@@ -50,24 +75,52 @@ def next_number(plan: Plan) -> int:
     return max(seen) + 1
 
 
-def create_pod(plan: Plan, spec: JobSpec) -> None:
-    """Create the pod of the attempt that status names, and what it needs."""
+def create_pod(plan: Plan, spec: JobSpec, *, proven: bool = False) -> None:
+    """Create the pod of the attempt that status names, and what it needs unless that is proven."""
     observed, attempt = plan.observed, plan.status.attempt
     if attempt is None:
         return
     if observed.problems:
         show.blocked(plan)
         return
+    attempt = attempt.model_copy(update=spec_changes.fields_at_launch(plan, spec))
+    plan.update(attempt=attempt)
     running = find(plan.status.conditions, Condition.RUNNING)
     if running is None or running.reason not in REJECTIONS:
         # A rejection stays in sight until a pod is really there.
         message = starting_message(attempt.pod_name)
         plan.condition(Condition.RUNNING, False, Reason.WAITING_FOR_PODS, message)
-    manifest = pod_manifest(
-        observed.job, spec, attempt.number, observed.settings, nodes_to_avoid(plan)
-    )
-    plan.act(EnsureObjects(supporting_objects(observed.job)))
+    job = replace(observed.job, status=plan.status)
+    manifest = pod_manifest(job, spec, attempt.number, observed.settings, places(plan))
+    if not proven:
+        plan.act(EnsureObjects(supporting_objects(observed.job)))
     plan.act(CreatePod(manifest))
+
+
+def _fork(plan: Plan, spec: JobSpec) -> bool:
+    """Write down which job a fork starts from, by uid, so that it is decided once."""
+    wanted, uid = spec.fork_from, plan.observed.fork_uid
+    if wanted is None or plan.status.forked_from:
+        return True
+    if uid is None:
+        plan.wake(plan.observed.settings.recheck_interval)
+        return False
+    origin = ForkStatus(job_name=wanted.job_name, job_uid=uid, commit=wanted.commit)
+    plan.update(forked_from=origin)
+    return True
+
+
+def places(plan: Plan) -> Places:
+    """Return which nodes the next pod should avoid, and which it should prefer.
+
+    A volume that only one node can have is on the last one, or on its way from there: going on
+    there saves detaching it. That is a wish only, since a node that is full or cordoned must not
+    keep the job waiting.
+    """
+    avoid = nodes_to_avoid(plan)
+    last = plan.status.attempts[-1] if plan.status.attempts else None
+    stays = plan.observed.exclusive_claim and last is not None and last.node_name not in avoid
+    return Places(avoid, last.node_name if last and stays else None)
 
 
 def nodes_to_avoid(plan: Plan) -> list[str]:

@@ -1,7 +1,9 @@
-"""What an ended attempt cost: the training that the next one must repeat."""
+"""Which attempt ended, and what it lost where its trainer did not measure it."""
+
+from datetime import datetime
 
 from rtj_api.names import Cause
-from rtj_api.status import EndedAttempt, JobStatus
+from rtj_api.status import CurrentAttempt, EndedAttempt, JobStatus
 
 
 def ended_between(before: JobStatus, after: JobStatus) -> EndedAttempt | None:
@@ -13,19 +15,20 @@ def ended_between(before: JobStatus, after: JobStatus) -> EndedAttempt | None:
     return last if last.number > known else None
 
 
-def seconds_lost(before: JobStatus, after: JobStatus) -> float:
-    """Return the seconds from the ended attempt's newest commit to its end.
+def lost_by_clock(
+    attempt: CurrentAttempt, committed: datetime | None, cause: Cause, now: datetime
+) -> float:
+    """Return the seconds from an attempt's newest commit to its end, for want of a measurement.
 
     Without a commit of its own, all since its trainer was first seen alive; 0 if it never was.
-    Commits carry the clock of the trainer's node, so the answer is kept within the attempt.
+    `committed`, the time of the job's newest commit, is on the clock of the trainer's node, so the
+    answer is kept within the attempt.
     """
-    ended, commit = ended_between(before, after), after.last_commit
-    if ended is None or ended.cause is Cause.COMPLETED:
+    if cause is Cause.COMPLETED:
         return 0.0
-    if commit and commit.time > ended.start_time:
-        since = commit.time
-    elif before.attempt and before.attempt.running_time:
-        since = before.attempt.running_time
-    else:
+    since = attempt.running_time
+    if committed and committed > attempt.decided_time:
+        since = committed
+    if since is None:
         return 0.0
-    return max((ended.end_time - max(since, ended.start_time)).total_seconds(), 0.0)
+    return max((now - max(since, attempt.decided_time)).total_seconds(), 0.0)

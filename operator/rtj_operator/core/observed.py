@@ -5,6 +5,7 @@ observing process on its own monotonic clock, so no two machines' clocks are eve
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from rtj_api.heartbeat import FinalRecord, Heartbeat
 from rtj_api.names import Reason
@@ -74,6 +75,11 @@ class Pod:
     """Name and exit code of each container, init containers included, that has ended."""
     conditions: frozenset[tuple[str, str]] = frozenset()
     """Type and status of each of its conditions."""
+    created_time: datetime | None = None
+    scheduled_time: datetime | None = None
+    """When it got its node."""
+    started_time: datetime | None = None
+    """When the trainer container started, on its node's clock."""
 
     @property
     def ended(self) -> bool:
@@ -127,6 +133,8 @@ class Observed:
 
     job: Job
     pods: tuple[Pod, ...] = ()
+    gone: Pod | None = None
+    """The current attempt's pod as it was last seen, being taken away, if its object is gone."""
     heartbeat: Heartbeat | None = None
     """Of whichever attempt wrote last."""
     lease_found: bool = False
@@ -134,6 +142,12 @@ class Observed:
     """The standstill that the Lease asks the trainer about."""
     silence: Silence = Silence()
     problems: tuple[Problem, ...] = ()
+    fork_uid: str | None = None
+    """Uid of the job that spec.forkFrom names; looked for before the first attempt only."""
+    exclusive_claim: bool = False
+    """Whether only one node at a time can mount the claim; looked for before a launch only."""
+    attach: Problem | None = None
+    """Why the pod's volume is not attached to its node yet, if that is what it waits for."""
     since_mirrored: float = float("inf")
     """Seconds since this process last wrote the job's position to status."""
     settings: Settings = field(default_factory=Settings)
@@ -149,10 +163,17 @@ class Observed:
     @property
     def pod(self) -> Pod | None:
         """The pod of the current attempt, if it is the one that was recorded."""
+        return next((pod for pod in self.pods if self._is_current(pod)), None)
+
+    @property
+    def last_pod(self) -> Pod | None:
+        """The same, or as it was last seen."""
+        return self.pod or (self.gone if self.gone and self._is_current(self.gone) else None)
+
+    def _is_current(self, pod: Pod) -> bool:
         attempt = self.job.status.attempt
-        if attempt is None:
-            return None
-        for pod in self.pods:
-            if pod.name == attempt.pod_name and attempt.pod_uid in (None, pod.uid):
-                return pod
-        return None
+        return (
+            attempt is not None
+            and pod.name == attempt.pod_name
+            and attempt.pod_uid in (None, pod.uid)
+        )

@@ -7,9 +7,11 @@ from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.status import MAX_ATTEMPTS_KEPT, EndedAttempt, JobStatus
 
 from rtj_operator.core.classify import MESSAGE_LENGTH, Ending
-from rtj_operator.core.conditions import find, with_condition
+from rtj_operator.core.conditions import find, is_true, with_condition
 from rtj_operator.core.decision import Action, Decision, Notice
+from rtj_operator.core.eta import estimated_completion
 from rtj_operator.core.observed import Observed
+from rtj_operator.core.timekeeping import accounted
 
 LONGEST_SLEEP_SECONDS = 3600.0
 
@@ -32,7 +34,7 @@ class Plan:
         """Set fields of the status."""
         self.status = self.status.model_copy(update=fields)
 
-    def condition(self, type_: Condition, value: bool, reason: Reason, message: str) -> None:
+    def condition(self, type_: Condition, value: bool | None, reason: Reason, message: str) -> None:
         """Set one condition."""
         self.update(
             conditions=with_condition(
@@ -48,8 +50,7 @@ class Plan:
 
     def is_true(self, type_: Condition) -> bool:
         """Whether the condition is True as things stand."""
-        condition = find(self.status.conditions, type_)
-        return condition is not None and condition.status == "True"
+        return is_true(self.status.conditions, type_)
 
     def act(self, action: Action) -> None:
         """Do this after the status was written."""
@@ -74,11 +75,16 @@ class Plan:
         ended = self.status.attempts[-1].number if self.status.attempts else 0
         return max(ended, self.status.attempt.number if self.status.attempt else 0)
 
+    def account(self, ending: Ending | None = None) -> None:
+        """Tell where the time until now went; before an attempt begins, and as it ends."""
+        self.update(**accounted(self.status, self.observed, self.now, ending))
+
     def close_attempt(self, ending: Ending) -> None:
         """Move the current attempt to the ended ones."""
-        attempt = self.status.attempt
-        if attempt is None:
+        if self.status.attempt is None:
             return
+        self.account(ending)
+        attempt = self.status.attempt
         pod, commit = self.observed.pod, self.status.last_commit
         ended = EndedAttempt(
             number=attempt.number,
@@ -92,6 +98,7 @@ class Plan:
             committed_step=commit.step if commit else None,
             start_time=attempt.decided_time,
             end_time=self.now,
+            time=attempt.time,
         )
         attempts = [*self.status.attempts, ended][-MAX_ATTEMPTS_KEPT:]
         self.update(attempt=None, attempts=attempts)
@@ -111,7 +118,12 @@ class Plan:
         self.say(reason, message, "Normal" if done else "Warning")
 
     def decision(self) -> Decision:
-        """Return the whole."""
+        """Return the whole. What follows from the clock alone is told along, and costs no write."""
+        before = self.observed.job.status
+        if self.status != before and not before.phase.final:
+            self.account()
+            eta = estimated_completion(self.observed, self.status, self.now)
+            self.update(estimated_completion_time=eta)
         return Decision(
             self.status, tuple(self._actions), tuple(self._notices), self._wake, self.mirrored
         )

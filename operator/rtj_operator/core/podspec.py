@@ -5,10 +5,9 @@ what the contract or the Pod Security Standard `restricted` needs.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from rtj_api.launch import BuilderConfig, LeaseConfig, TrainerConfig
 from rtj_api.names import (
     BUILDER_MOUNT_PATH,
     CONFIG_ENV,
@@ -23,13 +22,28 @@ from rtj_operator.core.decision import Manifest
 from rtj_operator.core.merge import by_name, laid_over
 from rtj_operator.core.objects import account_name, labels, owner_reference
 from rtj_operator.core.observed import Job, Settings
+from rtj_operator.core.trainer_config import trainer_config
 
 USER_ID = 65532
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 UNREACHABLE_TOLERATION_SECONDS = 10
 """The default of 300 s would keep a dead node's pod, and its GPU, on the books."""
+PREFERENCE_FOR_ATTACHED = 50
+"""Weight of the node that has the volume: half of what keeps a pod away from a bad node."""
 
 Fields = dict[str, Any]
+
+RESTRICTED: Fields = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+"""What the Pod Security Standard wants of a pod, and of a container that says otherwise."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Which nodes a pod should rather not, and rather, run on."""
+
+    avoid: Sequence[str] = ()
+    """The worst first."""
+    prefer: str | None = None
 
 
 def pod_name(job_name: str, attempt: int) -> str:
@@ -37,37 +51,10 @@ def pod_name(job_name: str, attempt: int) -> str:
     return f"{job_name}-{attempt}-0"
 
 
-def trainer_config(job: Job, spec: JobSpec, attempt: int, settings: Settings) -> TrainerConfig:
-    """Return what the trainer of this attempt must know."""
-    builder = spec.builder
-    commit = job.status.last_commit
-    return TrainerConfig(
-        job_name=job.name,
-        job_uid=job.uid,
-        attempt=attempt,
-        builder=BuilderConfig(
-            path=Path(BUILDER_MOUNT_PATH) if builder.config_map or builder.claim else None,
-            module=builder.module,
-            dataset_function=builder.dataset_function,
-            dataset_params=builder.dataset_params,
-            model_function=builder.model_function,
-            model_params=builder.model_params,
-        ),
-        seed=spec.seed,
-        epochs=spec.epochs,
-        total_steps=spec.total_steps,
-        checkpoint=spec.checkpoint,
-        expected_step=commit.step if commit else 0,
-        lease=LeaseConfig(
-            namespace=job.namespace, name=job.name, interval_seconds=settings.lease_interval
-        ),
-    )
-
-
 def pod_manifest(
-    job: Job, spec: JobSpec, attempt: int, settings: Settings, avoid: Sequence[str]
+    job: Job, spec: JobSpec, attempt: int, settings: Settings, places: Places
 ) -> Manifest:
-    """Return the pod of an attempt; it prefers any node to those in `avoid`, the worst first."""
+    """Return the pod of an attempt."""
     template = spec.trainer.pod_template
     under: Fields = template.get("metadata") or {}
     metadata = {
@@ -82,11 +69,11 @@ def pod_manifest(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
-        "spec": _pod_spec(job, spec, config, template.get("spec") or {}, avoid),
+        "spec": _pod_spec(job, spec, config, template.get("spec") or {}, places),
     }
 
 
-def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, avoid: Sequence[str]) -> Fields:
+def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, places: Places) -> Fields:
     containers = list(under.get("containers") or [])
     theirs: Fields = next((c for c in containers if c.get("name") == TRAINER_CONTAINER), {})
     others = [c for c in containers if c.get("name") != TRAINER_CONTAINER]
@@ -99,7 +86,7 @@ def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, avoid: Sequen
         "terminationGracePeriodSeconds": spec.trainer.grace_period_seconds,
         "securityContext": _pod_security(under.get("securityContext") or {}),
         "tolerations": _tolerations(under.get("tolerations") or []),
-        "affinity": _affinity(under.get("affinity") or {}, avoid),
+        "affinity": _affinity(under.get("affinity") or {}, places),
         "containers": [_container(spec, config, theirs), *others],
         "volumes": by_name(under.get("volumes") or [], _volumes(spec)),
     }
@@ -120,15 +107,7 @@ def _container(spec: JobSpec, config: str, under: Fields) -> Fields:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": by_name(under.get("env") or [], env),
         "volumeMounts": by_name(under.get("volumeMounts") or [], _mounts(spec), key="mountPath"),
-        "securityContext": laid_over(
-            under.get("securityContext") or {},
-            {
-                "allowPrivilegeEscalation": False,
-                "privileged": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
-        ),
+        "securityContext": _container_security(under.get("securityContext") or {}),
     }
     if trainer.resources:
         ours["resources"] = trainer.resources
@@ -142,8 +121,20 @@ def _pod_security(under: Fields) -> Fields:
         "fsGroup": USER_ID,
         "fsGroupChangePolicy": "OnRootMismatch",
     }
-    required = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    return {**ours_by_default, **under, **required}
+    return {**ours_by_default, **under, **RESTRICTED}
+
+
+def _container_security(under: Fields) -> Fields:
+    """What a container says of itself wins over its pod, so both must be told."""
+    required = {
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+        **RESTRICTED,
+    }
+    # Not merged: the name of a profile makes no sense beside another type of profile.
+    return laid_over({**under, "seccompProfile": {}}, required)
 
 
 def _tolerations(under: list[Fields]) -> list[Fields]:
@@ -163,22 +154,24 @@ def _tolerations(under: list[Fields]) -> list[Fields]:
     ]
 
 
-def _affinity(under: Fields, avoid: Sequence[str]) -> Fields:
-    if not avoid:
+def _affinity(under: Fields, places: Places) -> Fields:
+    if not places.avoid and places.prefer is None:
         return under
     node = under.get("nodeAffinity") or {}
     preferred = "preferredDuringSchedulingIgnoredDuringExecution"
-    elsewhere = [
-        {
-            "weight": max(100 // place, 1),
-            "preference": {
-                "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [name]}]
-            },
-        }
-        for place, name in enumerate(avoid, start=1)
+    wishes = [
+        _wish(max(100 // place, 1), "NotIn", name)
+        for place, name in enumerate(places.avoid, start=1)
     ]
-    terms = [*(node.get(preferred) or []), *elsewhere]
+    if places.prefer:
+        wishes.append(_wish(PREFERENCE_FOR_ATTACHED, "In", places.prefer))
+    terms = [*(node.get(preferred) or []), *wishes]
     return {**under, "nodeAffinity": {**node, preferred: terms}}
+
+
+def _wish(weight: int, operator: str, node: str) -> Fields:
+    fields = [{"key": "metadata.name", "operator": operator, "values": [node]}]
+    return {"weight": weight, "preference": {"matchFields": fields}}
 
 
 def _volumes(spec: JobSpec) -> list[Fields]:

@@ -19,15 +19,18 @@ def share_done(position: Position, total_steps: int | None) -> str | None:
 
 
 def mirror_due(observed: Observed) -> bool:
-    """Whether the heartbeat says something that status must carry now."""
+    """Whether the heartbeat says something that status must carry now.
+
+    A new commit is no reason: a trainer may commit every second, and nothing is lost meanwhile,
+    since an end takes the last heartbeat along.
+    """
     beat, status = observed.beat, observed.job.status
     if beat is None or status.attempt is None:
         return False
     if observed.since_mirrored >= observed.settings.mirror_interval:
         return True
     newly_training = is_training(beat) and status.attempt.running_time is None
-    new_commit = beat.commit is not None and beat.commit != status.last_commit
-    return newly_training or new_commit or beat.final is not None
+    return newly_training or beat.final is not None
 
 
 def mirrored_fields(
@@ -43,6 +46,8 @@ def mirrored_fields(
     fields: dict[str, Any] = {"strategy": beat.strategy or status.strategy}
     if beat.commit:
         fields["last_commit"] = beat.commit
+    if beat.commits:
+        fields["commits"] = beat.commits
     if not is_training(beat):
         return fields
     fields["position"] = beat.position

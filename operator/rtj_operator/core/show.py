@@ -1,7 +1,9 @@
 """What people see of a decision: phase, conditions and Events."""
 
 from rtj_api.names import Cause, Condition, Phase, Reason
+from rtj_api.status import CurrentAttempt
 
+from rtj_operator.core import restore, spec_changes
 from rtj_operator.core.classify import Ending
 from rtj_operator.core.conditions import find
 from rtj_operator.core.judge import Stand, Verdict
@@ -33,6 +35,7 @@ def _training(plan: Plan) -> None:
     if attempt is None or beat is None:
         return
     message = f"Attempt {attempt.number} trains on node {attempt.node_name}."
+    message += _change_that_waits(plan)
     if beat.warning:
         message += f" {beat.warning.reason}: {beat.warning.message}"
     old = find(plan.status.conditions, Condition.RUNNING)
@@ -48,9 +51,35 @@ def _training(plan: Plan) -> None:
         plan.say(beat.warning.reason, beat.warning.message, "Warning")
 
 
+def _change_that_waits(plan: Plan) -> str:
+    """Say that the spec changed in what the attempt was launched with; empty if it did not."""
+    spec, attempt = plan.observed.job.spec, plan.status.attempt
+    if spec is None or attempt is None or not spec_changes.waits(attempt, spec):
+        return ""
+    text = (
+        f"The spec has changed since (generation {attempt.generation}) in something that takes "
+        f"effect with the next attempt; to have that now, delete pod {attempt.pod_name}, whose "
+        "trainer commits first."
+    )
+    old = find(plan.status.conditions, Condition.RUNNING)
+    if old is None or text not in old.message:
+        plan.say(Reason.SPEC_CHANGED, text)
+    return f" {text}"
+
+
+def goes_on(plan: Plan, attempt: CurrentAttempt, target: str) -> None:
+    """Show that an attempt reached its end, but that the training has another one by now."""
+    text = f"Attempt {attempt.number} reached {attempt.target}; the spec says {target} now."
+    plan.say(Reason.SPEC_CHANGED, f"{text} Attempt {attempt.number + 1} goes on from there.")
+
+
 def origin(plan: Plan) -> str:
     """Say where the next attempt starts from."""
-    commit = plan.status.last_commit
+    commit, fork = plan.status.last_commit, plan.status.forked_from
+    if request := restore.pending(plan):
+        return f"commit {request.from_commit}, as spec.restore says"
+    if fork and commit is None:
+        return f"commit {fork.commit} of job {fork.job_name or fork.job_uid}"
     return f"the commit of step {commit.step}" if commit else "step 0, since there is no commit"
 
 

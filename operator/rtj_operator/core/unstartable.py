@@ -66,8 +66,7 @@ def given_up(observed: Observed, pod: Pod, spec: JobSpec) -> Ending:
 def waits_for(pod: Pod, spec: JobSpec) -> tuple[Reason, str]:
     """Say what is wrong, what mends it, and when the job fails of it."""
     reason, what, mend = _told(pod, spec)
-    bad_name = pod.waiting is not None and pod.waiting.reason == "InvalidImageName"
-    then = f"then delete pod {pod.name}" if bad_name else "the pod then goes on by itself"
+    then = "the job then goes on by itself"
     timeout = spec.failure_policy.cannot_start_timeout_seconds
     limit = f"{timeout} s of this (spec.failurePolicy.cannotStartTimeoutSeconds)"
     return reason, f"{what}. {mend}; {then}. The job fails after {limit}."

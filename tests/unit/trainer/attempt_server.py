@@ -32,6 +32,7 @@ MOMENTS = {
     "fsync-directory": ("rtj_trainer.files", "fsync_directory"),
     "write-file": ("rtj_trainer.files", "write_file"),
     "rename": ("rtj_trainer.files", "rename_directory"),
+    "fork-ledger": ("rtj_trainer.fork", "_copy_ledger"),
     "last-word": ("rtj_trainer.heartbeat", "Heart.finish"),
     "retention": ("rtj_trainer.committer", "delete_old_commits"),
 }

@@ -3,6 +3,7 @@
 Most jobs here hold the writing of a commit back until the steps after it were taken.
 """
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rtj_api.heartbeat import CommitRef, Heartbeat, TrainerPhase
 from rtj_api.names import ExitCode
 from rtj_api.spec import CheckpointPolicy
 from rtj_trainer.commits import attempts
@@ -17,9 +19,12 @@ from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.manifest import read_manifest
 from rtj_trainer.committer import CommitFailedError, Committer
+from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import LedgerWriter
 from rtj_trainer.position.streams import IndexPosition
 from rtj_trainer.progress import Progress
+from rtj_trainer.signals import StopRequest
+from rtj_trainer.stopwatch import Stopwatch
 
 from tests.unit.trainer.support import Job, Kill, MakeJob
 
@@ -128,7 +133,7 @@ def test_a_slow_volume_delays_commits_by_seconds_and_not_training(make_job: Make
     hold(job, {4: 20}, clock)
     job.run_to_end()
     assert "commit at step 8 was put off: that of step 4 is still being written" in job.log
-    assert job.log.count("was put off") == 1
+    assert job.log.count("that of step 4 is still being written") == 1
     steps = steps_of(job)
     assert steps[0] == 4
     assert steps[1] >= 20
@@ -205,6 +210,19 @@ class TakenWeights:
         (folder / "state").write_text(json.dumps(self._value))
 
 
+class Told:
+    """What a listener was told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def taken(self) -> None:
+        self.told.append("taken")
+
+    def committed(self, commit: CommitRef, commits: list[str]) -> None:
+        self.told.append((commit.id, commits))
+
+
 @pytest.fixture
 def committer(tmp_path: Path) -> Iterator[Committer]:
     job = JobDirectory(tmp_path / "uid")
@@ -220,7 +238,8 @@ def committer(tmp_path: Path) -> Iterator[Committer]:
         ledger=LedgerWriter(job.ledger_segment(1)),
         constant={"strategy": "index", "fingerprint": {}, "environment": {}, "target": {}},
         last=None,
-        tell=lambda commit: None,
+        stop=StopRequest(),
+        listener=Told(),
     )
     yield made
     made.state.allowed.set()
@@ -228,16 +247,62 @@ def committer(tmp_path: Path) -> Iterator[Committer]:
 
 
 def test_a_commit_is_told_of_once_it_is_durable(committer: Committer) -> None:
-    told: list[tuple[str, list[CommitId]]] = []
-    committer.tell = lambda commit: told.append((commit.id, committer.job.commit_ids()))
     committer.begin(Progress(step=5, epoch=0))
     committer.settle()
-    assert told == []
+    assert committer.listener.told == ["taken"]
     assert not committer.covers(5)
     committer.state.allowed.set()
     committer.settle(wait=True)
-    assert told == [("000000000005-000001", [CommitId(5, 1)])]
+    assert committer.listener.told == ["taken", ("000000000005-000001", ["000000000005-000001"])]
+    assert committer.job.commit_ids() == [CommitId(5, 1)]
     assert committer.covers(5)
+
+
+def test_status_is_told_what_a_commit_left_on_the_volume(committer: Committer) -> None:
+    committer.state.allowed.set()
+    for step in (5, 10, 15, 20):
+        committer.commit(Progress(step=step, epoch=0))
+    assert committer.listener.told[-1] == (
+        "000000000020-000001",
+        [f"{step:012d}-000001" for step in (20, 15, 10)],
+    )
+
+
+def test_once_asked_to_stop_no_commit_takes_the_place_of_another(committer: Committer) -> None:
+    committer.state.allowed.set()
+    for step in (5, 10, 15):
+        committer.commit(Progress(step=step, epoch=0))
+    committer.state.allowed.clear()
+    committer.begin(Progress(step=20, epoch=0))
+    committer.stop.requested = True
+    committer.state.allowed.set()
+    committer.settle(wait=True)
+    committer.commit(Progress(step=22, epoch=0))
+    assert [found.step for found in committer.job.commit_ids()] == [5, 10, 15, 20, 22]
+
+
+def test_training_while_a_commit_is_written_is_not_counted_as_committed(
+    committer: Committer,
+) -> None:
+    now = [0.0]
+    heart = Heart(Heartbeat(attempt=1, phase=TrainerPhase.TRAINING))
+    heart._stopwatch = Stopwatch(lambda: now[0])
+    committer.listener = heart
+    heart.report(phase=TrainerPhase.TRAINING)
+    full = OSError(28, "No space left on device")
+    for step, error, committed in [(5, None, 4), (10, full, 4), (15, None, 18)]:
+        now[0] += 4
+        heart.report(phase=TrainerPhase.SAVING)
+        now[0] += 1
+        committer.state.allowed.clear()
+        committer.state.error = error
+        committer.begin(Progress(step=step, epoch=0))
+        heart.report(phase=TrainerPhase.TRAINING)
+        now[0] += 3
+        committer.state.allowed.set()
+        with contextlib.suppress(CommitFailedError):
+            committer.settle(wait=True)
+        assert heart.spent().committed == committed
 
 
 def test_a_commit_holds_the_state_that_it_was_begun_with(committer: Committer) -> None:

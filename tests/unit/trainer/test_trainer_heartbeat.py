@@ -4,11 +4,13 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from rtj_api.heartbeat import FinalRecord, Heartbeat, StackDump, TrainerPhase
+from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, StackDump, TrainerPhase
 from rtj_api.names import ANNOTATION_DUMP_STACKS, ExitCode, Reason
+from rtj_api.time_spent import TrainerSeconds
 from rtj_trainer.errors import SupersededError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.lease import ApiError, ApiServer, Lease
@@ -133,6 +135,31 @@ def test_the_position_and_the_speed_are_told_at_each_beat(
     position = server.beat.position if server.beat else None
     assert position
     assert (position.epoch, position.samples, position.total_steps) == (2, 200, 100)
+
+
+def test_every_beat_tells_where_the_time_went_and_what_a_commit_made_safe(
+    server: LeaseServer, lease: Lease
+) -> None:
+    def spent() -> TrainerSeconds:
+        assert server.beat
+        assert server.beat.spent
+        return server.beat.spent
+
+    heart = heart_with(lease, interval=0.02)
+    heart.start()
+    server.wait_for(lambda: server.beat and spent().starting > 0)
+    with heart.replaying():
+        server.wait_for(lambda: spent().replaying > 0)
+    server.wait_for(lambda: spent().training > 0.05)
+    assert spent().committed == 0
+    heart.report(phase=TrainerPhase.SAVING)
+    server.wait_for(lambda: spent().saving > 0)
+    heart.taken()
+    heart.report(phase=TrainerPhase.TRAINING)
+    heart.committed(CommitRef(id="c", step=1, time=datetime.now(UTC)), ["c"])
+    server.wait_for(lambda: spent().committed > 0.05)
+    heart.finish(FinalRecord(exit_code=ExitCode.PREEMPTED, reason=Reason.EVICTED, message=""))
+    assert spent().committed <= spent().training
 
 
 def test_training_goes_on_without_the_api_server(server: LeaseServer, lease: Lease) -> None:

@@ -15,6 +15,7 @@ from rtj_trainer.ledger import (
     LedgerWriter,
     check_each_id_once_per_epoch,
     committed_trajectory,
+    trajectory,
 )
 
 pytestmark = pytest.mark.unit
@@ -72,6 +73,13 @@ def _hash_of(steps: range) -> str:
 
 def test_the_trajectory_leaves_out_what_was_trained_and_lost(job: JobDirectory) -> None:
     assert committed_trajectory(job.root) == [entry(step) for step in range(1, 7)]
+
+
+def test_a_commit_outside_of_the_lineage_has_one_too(job: JobDirectory) -> None:
+    attempt(job, 3, CommitId(3, 1), range(4, 6), commits={5})
+    for step, number in [(6, 2), (5, 3)]:
+        steps = trajectory(job, CommitId(step, number), _hash_of(range(1, step + 1)))
+        assert list(steps) == [entry(found) for found in range(1, step + 1)]
 
 
 def test_a_torn_last_line_is_no_matter(job: JobDirectory) -> None:

@@ -8,7 +8,8 @@ complete state, and exactly one history may exist.
 The layout, below `<volume>/<job uid>/`:
 
     attempts/000003.json         the fence: attempt 3 exists
-    attempts/000003.start.json   the start record: the commit that attempt 3 goes on from
+    attempts/000003.start.json   the start record: the commit that attempt 3 goes on from, and what
+                                 became of a request to go back that it was given
     commits/000000000120-000003/ a commit: state after step 120, written by attempt 3
     commits/…-final/             the commit at the end of the job
     commits/tmp-…/               a commit or a position being written, or one being deleted; never
@@ -36,8 +37,18 @@ writer's commit is outside of that, unless the stale writer's attempt is itself 
 start record, and then it was not stale. The next attempt restores the first commit of its lineage
 whose manifest verifies, records that choice, and only then trains.
 
+Going back. A request to restore an older commit has a number, and is answered in a start record:
+the attempt starts from the chosen commit, which makes that the lineage, or says why it cannot.
+Whoever finds the answer there does not go back again. Nothing else is needed: what was trained
+after the chosen commit is no longer reachable.
+
+Forking. The first attempt of a fork copies the other job's commit, under its own number, and the
+ledger up to it to the head of its own segment. From then on the fork needs the other job no more.
+Killed before its start record, it is as if it had not been, and the next attempt copies again.
+
 Deleting (`retention`). A commit is deleted only once `keep` newer ones are in the lineage and the
 newest of them was read back and verified, and never if it is the first at or after a multiple of
-`keepEverySteps`. It is renamed to `tmp-…` first, so that a half-deleted
-commit is never mistaken for a whole one.
+`keepEverySteps`. The commit of a trainer that is asked to stop deletes none, nor does the one that
+was being written then: a user may want to go back to the oldest of which status tells. A commit is
+renamed to `tmp-…` first, so that a half-deleted commit is never mistaken for a whole one.
 """

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from rtj_api.restore import RestoreAnswer
+
 from rtj_trainer import files
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.sealed import seal, unseal
@@ -15,6 +17,8 @@ class StartRecord:
 
     attempt: int
     starts_from: CommitId | None
+    answer: RestoreAnswer | None = None
+    """To the newest request to go back that this attempt, or one before it, was given."""
 
 
 def create_fence(job: JobDirectory, attempt: int, pod_uid: str) -> None:
@@ -55,7 +59,10 @@ def write_start_record(job: JobDirectory, record: StartRecord) -> None:
     """
     check_fence(job, record.attempt)
     starts_from = str(record.starts_from) if record.starts_from else None
-    files.create_exclusively(job.start_record(record.attempt), seal({"startsFrom": starts_from}))
+    answer = record.answer.model_dump(mode="json", by_alias=True) if record.answer else None
+    files.create_exclusively(
+        job.start_record(record.attempt), seal({"startsFrom": starts_from, "answer": answer})
+    )
 
 
 def read_start_record(job: JobDirectory, attempt: int) -> StartRecord | None:
@@ -66,17 +73,19 @@ def read_start_record(job: JobDirectory, attempt: int) -> StartRecord | None:
     """
     path = job.start_record(attempt)
     try:
-        value = unseal(path.read_bytes())["startsFrom"]
+        document = unseal(path.read_bytes())
+        value, answer = document["startsFrom"], document["answer"]
+        answered = RestoreAnswer.model_validate(answer) if answer else None
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if value is None:
-        return StartRecord(attempt, None)
+        return StartRecord(attempt, None, answered)
     commit_id = CommitId.parse(str(value))
     if commit_id is None:
         raise ValueError(f"{path} is damaged: startsFrom is {value!r}, not a commit id")
-    return StartRecord(attempt, commit_id)
+    return StartRecord(attempt, commit_id, answered)
 
 
 def newest_start_record(job: JobDirectory, before: int) -> StartRecord | None:

@@ -97,6 +97,11 @@ class JobDirectory:
         ids = (CommitId.parse(path.name) for path in self.commits.iterdir())
         return sorted(found for found in ids if found)
 
+    def newest_commits(self, count: int) -> list[str]:
+        """Return the names of at most `count` commits, those of the newest attempt first."""
+        ids = sorted(self.commit_ids(), key=lambda found: (found.attempt, found), reverse=True)
+        return [str(found) for found in ids[:count]]
+
     def temporary_folders(self) -> list[Path]:
         """Return what killed writers and killed deletions left behind."""
         return sorted(self.commits.glob(f"{TEMPORARY_PREFIX}*"))

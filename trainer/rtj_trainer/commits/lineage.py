@@ -7,7 +7,7 @@ from rtj_api.names import Reason
 
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.layout import CommitId, JobDirectory
-from rtj_trainer.commits.manifest import CommitDamagedError, Manifest, verify_commit
+from rtj_trainer.commits.manifest import CommitDamagedError, Manifest, read_manifest, verify_commit
 from rtj_trainer.errors import PermanentError
 
 
@@ -26,6 +26,8 @@ class Choice:
     commit_id: CommitId | None
     manifest: Manifest | None
     rejected: tuple[Rejected, ...] = ()
+    imported: bool = False
+    """Whether it was just copied from another job, so that the lineage begins with it."""
 
 
 def candidates(job: JobDirectory, before: int) -> list[CommitId]:
@@ -97,8 +99,16 @@ def choose(job: JobDirectory, attempt: int, expected_step: int) -> Choice:
 
 
 def _is_orphan(job: JobDirectory, commit_id: CommitId) -> bool:
-    """Return whether a commit's attempt has no start record, without which it never commits."""
-    return attempts.read_start_record(job, commit_id.attempt) is None
+    """Return whether a commit's attempt has no start record, without which it never commits.
+
+    The copy that a fork begins with is older than its start record, so it may lack one.
+    """
+    if attempts.read_start_record(job, commit_id.attempt) is not None:
+        return False
+    try:
+        return read_manifest(job.commit(commit_id)).origin is None
+    except CommitDamagedError:
+        return True
 
 
 def _lost(job: JobDirectory, what: str) -> PermanentError:

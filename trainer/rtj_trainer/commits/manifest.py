@@ -23,6 +23,13 @@ class FileRecord(WireModel):
     sha256: str
 
 
+class Origin(WireModel):
+    """The commit of another job that a fork began with."""
+
+    job_uid: str
+    commit: str
+
+
 class Manifest(WireModel):
     """Everything about a commit that can be known without TensorFlow."""
 
@@ -35,6 +42,8 @@ class Manifest(WireModel):
     attempt: int = Field(ge=1)
     parent: str | None
     """The commit before this one in the lineage; None for the first of a job."""
+    origin: Origin | None = None
+    """Where the first commit of a fork was copied from."""
     time: datetime
     strategy: str
     fingerprint: dict[str, Any]

@@ -26,6 +26,8 @@ class Position(Protocol):
     """A place in the stream of batches over all epochs."""
 
     strategy: str
+    replays: bool
+    """Whether `next` first reads again all that came before the position: it takes long, once."""
 
     def start(self, step: int) -> None:
         """Go to where `step` batches have been taken; `restore` follows if there is a commit."""

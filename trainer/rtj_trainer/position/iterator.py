@@ -47,6 +47,7 @@ class IteratorPosition:
         self._ahead: deque[Any] = deque()
         self._step = 0
         self._never_whole = False
+        self.replays = False
 
     def start(self, step: int) -> None:
         """Begin at the beginning; `restore` goes to `step`.
@@ -57,6 +58,7 @@ class IteratorPosition:
 
     def next(self) -> Batch | None:
         """Return the next batch, or None at the end of the last epoch."""
+        self.replays = False
         numbered = self._ahead.popleft() if self._ahead else next(self._source(), None)
         if numbered is None:
             return None
@@ -87,7 +89,7 @@ class IteratorPosition:
             tf.errors.OpError: the iterator does not fit its saved state.
         """
         if not any(folder.glob(f"{_PREFIX}.*")):
-            self._never_whole = True
+            self._never_whole = self.replays = True
             self._iterator = iter(self._dataset.skip(self._step))
             return
         self._checkpoint().read(str(folder / _PREFIX)).assert_consumed()

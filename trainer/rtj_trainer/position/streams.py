@@ -8,6 +8,8 @@ from rtj_trainer.position import Batch
 
 
 class _Counted:
+    replays = False
+
     def save(self, folder: Path) -> None:
         """Do nothing: the step is in the manifest."""
 
@@ -27,9 +29,11 @@ class ReplayPosition(_Counted):
     def start(self, step: int) -> None:
         """Read and drop `step` batches."""
         self._iterator = iter(self._dataset.skip(step))
+        self.replays = step > 0
 
     def next(self) -> Batch | None:
         """Return the next batch, or None at the end of the last epoch."""
+        self.replays = False
         numbered = next(self._iterator, None)
         if numbered is None:
             return None

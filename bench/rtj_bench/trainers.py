@@ -1,0 +1,116 @@
+"""Plays all the trainers: `python -m rtj_bench.trainers <server> <pki folder> [--still]`.
+
+Fake pods run nothing, so nobody would beat their Leases. This process beats each as a real trainer
+does, from the moment when its pod runs: every five seconds, with a step that moves on and, at the
+attempt's start, a commit that is newer than the one before. It is a process of its own, so that its
+work does not delay the measuring.
+
+With `--still` the step stands: then nothing is mirrored into status, and every write of the
+operator is due to a preemption.
+"""
+
+import asyncio
+import json
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rtj_api.heartbeat import CommitRef, Heartbeat, Position, TrainerPhase
+from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_ATTEMPT, LABEL_JOB
+
+from rtj_bench.api import MERGE_PATCH, Api, ApiError, Manifest
+
+BEAT_SECONDS = 5.0
+STEPS_PER_BEAT = 50
+STEPS_PER_ATTEMPT = 1000
+
+
+@dataclass
+class Trainer:
+    """One pod that runs."""
+
+    namespace: str
+    job: str
+    uid: str
+    attempt: int
+    step: int = 0
+
+
+class Trainers:
+    """Beats for every pod of ours that runs."""
+
+    def __init__(self, api: Api, *, still: bool) -> None:
+        self._api = api
+        self._still = still
+        self._beating: dict[str, asyncio.Task[None]] = {}
+
+    async def play(self) -> None:
+        """Play for ever."""
+        pods, version = await self._api.list("/api/v1/pods")
+        # Those that run already do not all begin in the same moment.
+        for number, pod in enumerate(pods):
+            self._see("ADDED", pod, delay=BEAT_SECONDS * number / len(pods))
+        async for kind, pod in self._api.watch("/api/v1/pods", version):
+            self._see(kind, pod, delay=0.0)
+
+    def _see(self, kind: str, pod: Manifest, delay: float) -> None:
+        meta, status = pod["metadata"], pod.get("status", {})
+        labels = meta.get("labels", {})
+        if LABEL_JOB not in labels:
+            return
+        uid, runs = meta["uid"], status.get("phase") == "Running" and kind != "DELETED"
+        if runs and uid not in self._beating:
+            attempt = int(labels[LABEL_ATTEMPT])
+            trainer = Trainer(meta["namespace"], labels[LABEL_JOB], uid, attempt)
+            self._beating[uid] = asyncio.create_task(self._train(trainer, delay))
+        elif not runs and (task := self._beating.get(uid)):
+            task.cancel()
+            if kind == "DELETED":
+                del self._beating[uid]
+
+    async def _train(self, trainer: Trainer, delay: float) -> None:
+        await asyncio.sleep(delay)
+        base = f"/apis/coordination.k8s.io/v1/namespaces/{trainer.namespace}/leases/{trainer.job}"
+        began = datetime.now(UTC)
+        while True:
+            # A pod that goes while its beat is on its way is nothing to stop for.
+            with suppress(ApiError, OSError):
+                await self._api.request("PATCH", base, self._beat(trainer, began), MERGE_PATCH)
+            await asyncio.sleep(BEAT_SECONDS)
+            if not self._still:
+                trainer.step += STEPS_PER_BEAT
+
+    @staticmethod
+    def _beat(trainer: Trainer, began: datetime) -> Manifest:
+        base = trainer.attempt * STEPS_PER_ATTEMPT
+        step = base + min(trainer.step, STEPS_PER_ATTEMPT - 1)
+        beat = Heartbeat(
+            attempt=trainer.attempt,
+            phase=TrainerPhase.TRAINING,
+            position=Position(step=step, samples=32 * step, total_steps=1_000_000),
+            commit=CommitRef(id=f"{base:012}-{trainer.attempt:06}", step=base, time=began),
+            strategy="index",
+            steps_per_second=STEPS_PER_BEAT / BEAT_SECONDS,
+        )
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        text = beat.model_dump_json(by_alias=True, exclude_none=True)
+        return {
+            "metadata": {"annotations": {ANNOTATION_HEARTBEAT: text}},
+            "spec": {
+                "holderIdentity": trainer.uid,
+                "leaseTransitions": trainer.attempt,
+                "renewTime": now,
+            },
+        }
+
+
+async def _main(server: str, pki: str, *options: str) -> None:
+    async with Api(server, Path(pki)) as api:
+        await Trainers(api, still="--still" in options).play()
+
+
+if __name__ == "__main__":
+    sys.stderr.write(json.dumps(sys.argv) + "\n")
+    asyncio.run(_main(*sys.argv[1:]))

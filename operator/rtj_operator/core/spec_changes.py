@@ -1,0 +1,68 @@
+"""Changes of the spec of a live job: what an attempt was launched with, and what waits.
+
+`rtj_api.changes` says of each field when a change takes effect. Status keeps a digest of all that
+an attempt takes from the spec when it is launched, so that a user learns that a change waits.
+"""
+
+import hashlib
+from typing import Any
+
+from rtj_api.names import Reason
+from rtj_api.spec import JobSpec
+from rtj_api.status import CurrentAttempt
+
+from rtj_operator.core import restore
+from rtj_operator.core.plan import Plan
+
+
+def launched_with(spec: JobSpec) -> str:
+    """Return a digest of what an attempt is launched with.
+
+    Defaults are left out, so that one that only a newer operator knows changes nothing.
+    """
+    taken = spec.model_dump_json(
+        include={"epochs", "total_steps", "checkpoint", "trainer"}, exclude_defaults=True
+    )
+    return hashlib.sha256(taken.encode()).hexdigest()[:16]
+
+
+def target(spec: JobSpec) -> str:
+    """Return where the training ends, in words."""
+    return f"{spec.epochs} epochs" if spec.epochs else f"{spec.total_steps} steps"
+
+
+def fields_at_launch(plan: Plan, spec: JobSpec) -> dict[str, Any]:
+    """Return the fields of `status.attempt` that say what it is launched with."""
+    return {
+        "generation": plan.observed.job.generation,
+        "target": target(spec),
+        "launched_with": launched_with(spec),
+    }
+
+
+def waits(attempt: CurrentAttempt, spec: JobSpec) -> bool:
+    """Whether the spec has changed in something that the attempt was launched with."""
+    return attempt.launched_with not in (None, launched_with(spec))
+
+
+def target_moved(attempt: CurrentAttempt, spec: JobSpec) -> bool:
+    """Whether the training has another end now than the attempt knows of."""
+    return attempt.target not in (None, target(spec))
+
+
+def why_stopped(plan: Plan, spec: JobSpec) -> tuple[Reason, str] | None:
+    """Return why the current attempt must make room for the next, if the user wants that."""
+    request, attempt = plan.status.restore, plan.status.attempt
+    if request and restore.must_make_room(plan):
+        return Reason.RESTORE_REQUESTED, f"Stopped to go back to commit {request.from_commit}."
+    if attempt and _waits_idly(plan, attempt) and waits(attempt, spec):
+        return Reason.SPEC_CHANGED, "Stopped before its trainer ran, since the spec changed."
+    return None
+
+
+def _waits_idly(plan: Plan, attempt: CurrentAttempt) -> bool:
+    """Whether the attempt has, or had, a pod whose trainer never ran: nothing is lost with it."""
+    pod, beat = plan.observed.pod, plan.observed.beat
+    known = pod is not None or attempt.pod_uid is not None
+    ran = beat is not None or attempt.running_time is not None or (pod is not None and pod.started)
+    return known and not ran

@@ -1,0 +1,122 @@
+"""How little the operator's process writes, counted where its requests pass."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from kubernetes.aio import client
+from rtj_operator.cluster import JOBS
+from rtj_operator.core.observed import Settings
+
+from tests.integration.api_proxy import ApiProxy
+from tests.integration.crd_install import install_crd
+from tests.integration.operator_killer import Operator
+from tests.integration.operator_trial import free_port
+from tests.integration.operator_world import (
+    PlayedNode,
+    connect,
+    create_inputs,
+    job_manifest,
+    load_configuration,
+)
+
+pytestmark = pytest.mark.integration
+
+INTERVAL = Settings.mirror_interval
+SLACK = 0.5
+STEPS_BEFORE_PREEMPTION = 240
+"""At ten a second they take longer than two intervals."""
+STEPS = STEPS_BEFORE_PREEMPTION + 100
+MOST_WRITES_PER_PREEMPTION = 6
+
+
+@dataclass(frozen=True)
+class Write:
+    """One request that changed something."""
+
+    at: float
+    what: str
+    phase: str = ""
+    """Of the job, in a write of its status."""
+    attempt: int | None = None
+
+
+class CountingProxy(ApiProxy):
+    """Notes every write about a job; leader election is about none."""
+
+    def __init__(self, upstream: client.Configuration) -> None:
+        super().__init__(upstream)
+        self.writes: list[Write] = []
+
+    async def answered(self, request: web.Request, status: int) -> web.Response | None:
+        """Note it, whether it succeeded or not."""
+        if request.method == "GET" or request.path.endswith("/leases/rtj-operator"):
+            return None
+        words = {}
+        if request.path.endswith("/status"):
+            told = (await request.json())["status"]
+            words = {"phase": told["phase"], "attempt": (told.get("attempt") or {}).get("number")}
+        what = f"{request.method} {request.path} {status}"
+        self.writes.append(Write(time.monotonic(), what, **words))
+        return None
+
+    async def until(self, holds: Callable[[Write], bool]) -> int:
+        """Wait for a write; return its index."""
+        while True:
+            for index, write in enumerate(self.writes):
+                if holds(write):
+                    return index
+            await asyncio.sleep(0.1)
+
+
+async def test_progress_costs_a_write_in_ten_seconds_and_a_preemption_six(
+    kube_apiserver: Path, namespace: str, tmp_path: Path
+) -> None:
+    """The trainer beats ten times a second, and each beat tells of a step and a commit."""
+    install_crd(kube_apiserver)
+    environment = {
+        "KUBECONFIG": str(tmp_path / "kubeconfig"),
+        "RTJ_NAMESPACES": namespace,
+        "RTJ_OPERATOR_NAMESPACE": namespace,
+        "RTJ_HEALTH_PORT": str(free_port()),
+    }
+    operator = Operator(environment, tmp_path / "operator.log")
+    async with (
+        await connect(kube_apiserver) as cluster,
+        CountingProxy(await load_configuration(kube_apiserver)) as proxy,
+    ):
+        proxy.write_kubeconfig(tmp_path / "kubeconfig")
+        await create_inputs(cluster, namespace)
+        await cluster.create(JOBS, namespace, job_manifest("job", totalSteps=STEPS))
+        preempted_at = {1: STEPS_BEFORE_PREEMPTION}
+        node = PlayedNode(cluster, namespace, preempted_at, total_steps=STEPS, commits=True)
+        background = [
+            asyncio.create_task(operator.keep_alive()),
+            asyncio.create_task(node.live()),
+        ]
+        try:
+            async with asyncio.timeout(180):
+                trains = await proxy.until(lambda w: w.phase == "Running")
+                ended = await proxy.until(lambda w: w.phase == "Restarting")
+                again = await proxy.until(lambda w: (w.phase, w.attempt) == ("Running", 2))
+                await asyncio.sleep(1)  # Its Event follows.
+        finally:
+            for task in background:
+                task.cancel()
+            operator.kill()
+
+    progress = [w for w in proxy.writes[trains:ended] if w.phase]
+    pauses = [after.at - before.at for before, after in itertools.pairwise(progress)]
+    assert len(progress) >= 3, proxy.writes[trains:ended]
+    assert min(pauses) >= INTERVAL - SLACK, pauses
+    assert len(proxy.writes[trains:ended]) == len(progress) + 1, "one Event, Training"
+
+    last = proxy.writes[again].at + 1
+    preemption = [w.what for w in proxy.writes[ended:] if w.at <= last]
+    assert len(preemption) <= MOST_WRITES_PER_PREEMPTION, preemption
+    assert len([w for w in preemption if w.startswith("POST") and "/pods " in w]) == 1
