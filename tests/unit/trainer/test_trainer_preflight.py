@@ -12,11 +12,13 @@ import tensorflow as tf
 from rtj_api.names import Reason
 from rtj_trainer.data import IndexedContext, indexed, indexed_context
 from rtj_trainer.errors import PermanentError
-from rtj_trainer.preflight.graph import read_graph
+from rtj_trainer.preflight import rules
+from rtj_trainer.preflight.graph import PipelineGraph, read_graph
 from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.probe import probe
 from rtj_trainer.preflight.strategy import Strategy, choose_strategy
 from rtj_trainer.seeding import seed_everything
+from tensorflow.core.framework import graph_pb2
 
 pytestmark = pytest.mark.unit
 
@@ -99,6 +101,11 @@ def random_map(n: Any) -> Any:
     return tf.random.uniform([]) + tf.cast(n, tf.float32)
 
 
+def sampled(n: Any) -> Any:
+    true = tf.reshape(n, [1, 1])
+    return tf.random.log_uniform_candidate_sampler(true, 1, 2, True, range_max=9)[0]
+
+
 def variable_map() -> Any:
     variable = tf.Variable(1, dtype=tf.int64)
     return data.range(9).map(lambda n: n + variable)
@@ -140,8 +147,13 @@ REFUSED: list[Any] = [
     ),
     pytest.param(
         lambda: data.range(9).map(lambda n: tf.map_fn(random_map, tf.fill([2], n), tf.float32)),
-        ["within a loop", "RandomUniform"],
+        ["elsewhere than directly in map or filter", "RandomUniform"],
         id="random-inside-a-loop",
+    ),
+    pytest.param(
+        lambda: data.range(9).map(lambda n: (random_map(n), sampled(n))),
+        ["beside tf.random.*", "LogUniformCandidateSampler", "use stateless operations"],
+        id="random-beside-other-state",
     ),
     pytest.param(
         lambda: indexed(9, 2).map(lambda i: random_map(i[0])),
@@ -214,6 +226,12 @@ def test_a_pipeline_that_cannot_be_resumed_is_refused_with_what_to_write(
     assert caught.value.reason == Reason.PIPELINE_NOT_RESUMABLE
     for word in words:
         assert word in caught.value.message
+
+
+def test_a_graph_that_tensorflow_does_not_show_is_refused() -> None:
+    """Of one above 2 GB it gives nothing at all, without an error."""
+    unseen = PipelineGraph(graph_pb2.GraphDef(), stateful=None)
+    assert ["above the 2 GB" in found.what for found in rules.problems(unseen)] == [True]
 
 
 def test_every_reason_is_named_at_once(tmp_path: Path) -> None:

@@ -74,13 +74,13 @@ def read_graph(dataset: Any, lines: BuilderLines | None = None) -> PipelineGraph
     """Return the graph of a dataset, and where its operations were made if that was recorded."""
     stateful = None
     try:
-        _serialize(dataset, _FAIL)
+        content = _serialize(dataset, _FAIL)
     except tf.errors.OpError as error:
         stateful = complaint(error)
-    try:
-        content = _serialize(dataset, _IGNORE)
-    except tf.errors.OpError:
-        content = b""  # there is no graph at all; the complaint says why
+        try:
+            content = _serialize(dataset, _IGNORE)
+        except tf.errors.OpError:
+            content = b""  # there is no graph at all; the complaint says why
     definition = graph_pb2.GraphDef.FromString(content)
     return PipelineGraph(definition, stateful, lines or BuilderLines())
 

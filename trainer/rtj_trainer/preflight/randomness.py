@@ -10,6 +10,8 @@ loops and within the datasets of interleave() nobody promises the order of the c
 from collections.abc import Iterator
 from typing import Any
 
+from tensorflow.python.framework import op_def_registry
+
 from rtj_trainer.preflight.graph import PipelineGraph
 
 # Their state is inside of the kernel: it can be neither read nor saved.
@@ -28,6 +30,8 @@ RANDOM_OPERATIONS = (
     "SampleDistortedBoundingBoxV2",
 )
 
+_NO_STATE = ("Assert", "Print", "PrintV2", "LookupTableFindV2", "LookupTableSizeV2", "While")
+"""TensorFlow calls them stateful and lets them pass, or names what they call."""
 _IN_ORDER = ("MapDataset", "ParallelMapDatasetV2", "FilterDataset")
 _CALLS = (
     "PartitionedCall",
@@ -63,6 +67,21 @@ def comes_again(graph: PipelineGraph) -> bool:
             outermost = number == 0 and node.op in _IN_ORDER
             (in_order if outermost else otherwise).update(_reached(functions, node))
     return random <= in_order - otherwise
+
+
+def other_state(graph: PipelineGraph) -> list[str]:
+    """Return the other stateful operations in functions: TensorFlow complains of the first only."""
+    names = {
+        node.op for function in graph.definition.library.function for node in function.node_def
+    }
+    names -= {found.signature.name for found in graph.definition.library.function}
+    known = {*RANDOM_OPERATIONS, *_CALLS, *_NO_STATE}
+    return sorted(name for name in names - known if "Dataset" not in name and _is_stateful(name))
+
+
+def _is_stateful(name: str) -> bool:
+    definition = op_def_registry.get(name)
+    return definition is None or bool(definition.is_stateful)
 
 
 def _seeds(node: Any) -> tuple[int, int]:

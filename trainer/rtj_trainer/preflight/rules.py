@@ -113,6 +113,12 @@ def problems(graph: PipelineGraph) -> Iterator[Problem]:
         yield from check(graph)
     if graph.stateful and not known:
         yield _stateful(graph.stateful)
+    elif not graph.definition.node:
+        yield Problem(
+            "its graph is above the 2 GB that TensorFlow can show, as with large arrays in "
+            "from_tensor_slices",
+            "write the examples to files, such as TFRecord, and read those",
+        )
 
 
 def _stateful(complaint: str) -> Problem:
@@ -135,9 +141,15 @@ def _stateful(complaint: str) -> Problem:
 
 
 def _random(graph: PipelineGraph) -> Iterator[Problem]:
-    if randomness.draws(graph) and not randomness.comes_again(graph):
-        yield random_problem(
-            graph, "within a loop or a dataset within interleave or flat_map, or without a seed"
+    if not randomness.draws(graph):
+        return
+    if not randomness.comes_again(graph):
+        yield random_problem(graph, "elsewhere than directly in map or filter, or without a seed")
+    elif others := randomness.other_state(graph):
+        yield Problem(
+            "it uses operations whose state cannot be saved beside tf.random.*",
+            "use stateless operations instead",
+            tuple(others),
         )
 
 
