@@ -16,7 +16,7 @@ from rtj_api.heartbeat import FinalRecord, Heartbeat, TrainerPhase
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import CONFIG_ENV, POD_UID_ENV, ExitCode, Reason
 
-from rtj_trainer import inspection
+from rtj_trainer import inspection, verify
 from rtj_trainer.attempt import run_attempt
 from rtj_trainer.errors import PermanentError, StopError
 from rtj_trainer.heartbeat import Heart
@@ -56,6 +56,7 @@ def run_command(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m rtj_trainer")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inspection.add_parsers(commands)
+    verify.add_parser(commands)
     chosen = parser.parse_args(arguments)
     return int(chosen.run(chosen))
 

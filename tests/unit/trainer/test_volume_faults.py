@@ -295,12 +295,16 @@ def test_a_volume_that_becomes_read_only_costs_commits_and_nothing_else(
     job = make_job(datasetFunction="shuffled")
     root = job.directory.root
     remount = (
-        "import subprocess\n"
+        "import subprocess, time\n"
         "def mount(*options):\n"
         f"    subprocess.run(['mount', *options, {str(root)!r}], check=True)\n"
         "def read_only():\n"
         f"    mount('--bind', {str(root)!r})\n"
-        "    mount('-o', 'remount,bind,ro')\n"
+        "    while True:  # busy while a commit is being written\n"
+        "        try:\n"
+        "            return mount('-o', 'remount,bind,ro')\n"
+        "        except subprocess.CalledProcessError:\n"
+        "            time.sleep(0.05)\n"
         f"def normal():\n    subprocess.run(['umount', '-l', {str(root)!r}], check=True)\n"
         "ACTIONS = {8: read_only, 22: normal}\n"
     )

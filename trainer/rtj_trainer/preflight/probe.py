@@ -8,6 +8,7 @@ import tensorflow as tf
 from rtj_api.names import Reason
 
 from rtj_trainer.errors import UserError
+from rtj_trainer.preflight.graph import complaint
 from rtj_trainer.preflight.strategy import refuse, refuse_empty
 
 
@@ -32,10 +33,9 @@ def probe(dataset: Any, strategy: str, folder: Path) -> None:
         folder.mkdir()
         tf.train.Checkpoint(iterator=iterator).write(str(folder / "probe"))
     except (tf.errors.UnimplementedError, tf.errors.FailedPreconditionError) as error:
-        line = error.message.splitlines()[0]
-        refuse([f"TensorFlow cannot save its iterator: {line}; replace that operation"])
+        refuse([f"TensorFlow cannot save its iterator: {complaint(error)}; replace that operation"])
     except NotImplementedError as error:
-        refuse([f"TensorFlow cannot save its iterator: {error}"])
+        refuse([f"TensorFlow cannot save its iterator: {error}; replace that operation"])
     except (OSError, tf.errors.ResourceExhaustedError) as error:
         raise UserError(Reason.VOLUME_UNUSABLE, f"{folder} cannot be written: {error}") from error
     finally:
