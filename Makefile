@@ -46,6 +46,10 @@ lock: setup ## Write the hashed requirement files again from pyproject.toml.
 generate: setup ## Write the CRD and the field reference again from the models.
 	$(BIN)/python crds/generate.py
 
+.PHONY: pipelines
+pipelines: setup ## Prove the table of pipelines, and write docs/pipelines.md again.
+	$(BIN)/python -m tests.pipelines.table
+
 .PHONY: lint
 lint: setup ## Linters, types, import contracts.
 	$(BIN)/ruff check .
@@ -77,8 +81,9 @@ test-without-cluster:
 	$(MAKE) test-integration
 
 .PHONY: test-nightly
-test-nightly: setup ## The model of the operator, with ten thousand histories.
+test-nightly: setup ## The model of the operator, with ten thousand histories; pipelines at every batch.
 	$(BIN)/pytest tests/model --hypothesis-profile=nightly
+	RTJ_EVERY_BATCH=1 $(BIN)/pytest tests/pipelines $(PARALLEL)
 
 .PHONY: bench-operator
 bench-operator: setup ## How fast the operator is, beside batch/v1 Jobs; twenty minutes on a quiet machine.

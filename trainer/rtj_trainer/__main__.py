@@ -1,9 +1,10 @@
 """`python -m rtj_trainer`: run one attempt as the environment says, and end with a code that tells.
 
 Nothing is read but `RTJ_CONFIG` and `RTJ_POD_UID`; without a Lease in the configuration it runs
-anywhere.
+anywhere. With arguments it is a tool instead: `python -m rtj_trainer --help`.
 """
 
+import argparse
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from rtj_api.heartbeat import FinalRecord, Heartbeat, TrainerPhase
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import CONFIG_ENV, POD_UID_ENV, ExitCode, Reason
 
+from rtj_trainer import verify
 from rtj_trainer.attempt import run_attempt
 from rtj_trainer.errors import PermanentError, StopError
 from rtj_trainer.heartbeat import Heart
@@ -47,6 +49,15 @@ def read_config() -> TrainerConfig:
         raise PermanentError(
             Reason.INVALID_SPEC, f"{CONFIG_ENV}: {where}: {first['msg']} (got {first['input']!r})"
         ) from error
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one of the commands that need no cluster; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m rtj_trainer")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    verify.add_parser(commands)
+    chosen = parser.parse_args(arguments)
+    return int(chosen.run(chosen))
 
 
 def main() -> ExitCode:
@@ -114,6 +125,8 @@ def _announce(final: FinalRecord, heart: Heart | None) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        sys.exit(run_command(sys.argv[1:]))
     code = main()
     logging.shutdown()
     sys.stdout.flush()

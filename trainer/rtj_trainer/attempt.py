@@ -116,6 +116,7 @@ def _train(
     # These import TensorFlow, so they wait until its threads are set.
     from rtj_trainer.loop import TrainingLoop
     from rtj_trainer.pipeline import Factory
+    from rtj_trainer.preflight.doubt import settle
     from rtj_trainer.state import TrainingState
     from rtj_trainer.step import compile_step
 
@@ -136,6 +137,9 @@ def _train(
         "variables": state.describe(),
         **pipeline.identity,
     }
+    if choice.commit_id is None:
+        depends_on = {**identity, "environment": environment}
+        settle(config, pipeline.unproven, depends_on, job.root / "preflight")
     progress = Progress(steps_per_epoch=pipeline.strategy.batches_per_epoch, epochs=config.epochs)
     progress.total_steps = _total_steps(config, progress.steps_per_epoch)
     _check_extension(choice, progress)

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from rtj_api.launch import TrainerConfig
+from rtj_api.launch import BuilderConfig, TrainerConfig
 from rtj_api.names import Reason
 
 from rtj_trainer import builder
@@ -20,7 +20,9 @@ from rtj_trainer.position.iterator import IteratorPosition
 from rtj_trainer.position.streams import IndexPosition, ReplayPosition
 from rtj_trainer.preflight.graph import PipelineGraph, read_graph
 from rtj_trainer.preflight.identity import pipeline_sha256
+from rtj_trainer.preflight.lines import recorded_lines
 from rtj_trainer.preflight.probe import probe
+from rtj_trainer.preflight.proven import unproven
 from rtj_trainer.preflight.reshuffling import places
 from rtj_trainer.preflight.strategy import Strategy, choose_strategy, refuse
 from rtj_trainer.seeding import seed_everything
@@ -40,19 +42,35 @@ class Pipeline:
     element_spec: Any
     """Structure of what the model is trained on."""
     identity: dict[str, Any]
+    unproven: list[str]
+    """Dataset operations that no test has proven (`rtj_trainer.preflight.doubt`)."""
 
 
-class Factory:
-    """Calls the builder's functions, each time in the same random state."""
+class PipelineFactory:
+    """Calls the builder's dataset function, each time in the same random state.
 
-    def __init__(self, config: TrainerConfig, module: ModuleType) -> None:
-        spec = config.builder
-        self._config = config
+    Args:
+        spec: Where the function is, and its parameters.
+        module: The builder.
+        seed: The job's.
+        epochs: The job's; None for as many as total_steps need.
+        total_steps: The job's; None for all of its epochs.
+    """
+
+    def __init__(
+        self,
+        spec: BuilderConfig,
+        module: ModuleType,
+        seed: int,
+        epochs: int | None,
+        total_steps: int | None,
+    ) -> None:
+        self._seed = seed
+        self._epochs = epochs
+        self._total_steps = total_steps
+        self._dataset_params = spec.dataset_params
         self._dataset_function = builder.get_function(
             module, spec.dataset_function, "spec.builder.datasetFunction"
-        )
-        self._model_function = builder.get_function(
-            module, spec.model_function, "spec.builder.modelFunction"
         )
 
     def dataset(self, context: IndexedContext) -> Any:
@@ -61,26 +79,12 @@ class Factory:
         Raises:
             StopError: the builder is wrong, or failed.
         """
-        seed_everything(self._config.seed)
+        seed_everything(self._seed)
         with indexed_context(context):
             dataset = builder.call(
-                self._dataset_function,
-                self._config.builder.dataset_params,
-                "spec.builder.datasetParams",
+                self._dataset_function, self._dataset_params, "spec.builder.datasetParams"
             )
         return _expect(dataset, tf.data.Dataset, "datasetFunction", "a tf.data.Dataset")
-
-    def model(self) -> Any:
-        """Build the model.
-
-        Raises:
-            StopError: the builder is wrong, or failed.
-        """
-        seed_everything(self._config.seed)
-        model = builder.call(
-            self._model_function, self._config.builder.model_params, "spec.builder.modelParams"
-        )
-        return _expect(model, keras.Model, "modelFunction", "a compiled keras.Model")
 
     def pipeline(self, first_start: bool, scratch: Path) -> Pipeline:
         """Build the dataset, choose a strategy, and check what can be checked before training.
@@ -92,16 +96,17 @@ class Factory:
         Raises:
             StopError: the builder is wrong, or its pipeline cannot be resumed exactly.
         """
-        context = IndexedContext(self._config.seed)
-        dataset = self.dataset(context)
-        graph = read_graph(dataset)
-        strategy = choose_strategy(dataset, graph, context, self._config.epochs)
+        context = IndexedContext(self._seed)
+        with recorded_lines() as lines:
+            dataset = self.dataset(context)
+        graph = read_graph(dataset, lines)
+        strategy = choose_strategy(dataset, graph, context, self._epochs)
         identity = _identity(dataset, graph, strategy)
         if first_start:
             probe(dataset, strategy.name, scratch)
         if first_start or strategy.name == "index":
             # The probe moved the shuffles' state; also, two builds must be alike.
-            dataset = self.dataset(IndexedContext(self._config.seed))
+            dataset = self.dataset(IndexedContext(self._seed))
             again = _identity(dataset, read_graph(dataset), strategy)
             if again != identity:
                 refuse([_BUILDS_DIFFER])
@@ -110,6 +115,7 @@ class Factory:
             strategy,
             training_data(dataset.element_spec),
             identity,
+            unproven(graph.operations(), strategy.name),
         )
 
     def _position(self, dataset: Any, strategy: Strategy, generators: int) -> Position:
@@ -118,22 +124,44 @@ class Factory:
             if batches is None:
                 raise AssertionError("an indexed source has a length")
             return IndexPosition(self._from_step(batches), batches)
-        epochs = self._config.epochs
+        epochs = self._epochs
         if strategy.name == "replay":
             return ReplayPosition(_deterministic(dataset), epochs)
         known = strategy.batches_per_epoch is not None
         return IteratorPosition(_deterministic(dataset), None if known else epochs, generators)
 
     def _from_step(self, batches_per_epoch: int) -> Callable[[int], Any]:
-        stop = self._config.total_steps
-        if self._config.epochs is not None:
-            stop = min(stop or 2**62, self._config.epochs * batches_per_epoch)
+        stop = self._total_steps
+        if self._epochs is not None:
+            stop = min(stop or 2**62, self._epochs * batches_per_epoch)
 
         def build(step: int) -> Any:
-            context = IndexedContext(self._config.seed, start=step, stop=stop)
+            context = IndexedContext(self._seed, start=step, stop=stop)
             return _deterministic(self.dataset(context))
 
         return build
+
+
+class Factory(PipelineFactory):
+    """Calls both of a job's builder functions."""
+
+    def __init__(self, config: TrainerConfig, module: ModuleType) -> None:
+        spec = config.builder
+        super().__init__(spec, module, config.seed, config.epochs, config.total_steps)
+        self._model_params = spec.model_params
+        self._model_function = builder.get_function(
+            module, spec.model_function, "spec.builder.modelFunction"
+        )
+
+    def model(self) -> Any:
+        """Build the model.
+
+        Raises:
+            StopError: the builder is wrong, or failed.
+        """
+        seed_everything(self._seed)
+        model = builder.call(self._model_function, self._model_params, "spec.builder.modelParams")
+        return _expect(model, keras.Model, "modelFunction", "a compiled keras.Model")
 
 
 def _deterministic(dataset: Any) -> Any:

@@ -7,7 +7,8 @@ from rtj_api.names import Reason
 
 from rtj_trainer.errors import PermanentError, UserError
 from rtj_trainer.preflight.graph import PipelineGraph
-from rtj_trainer.preflight.rules import PYTHON_OPERATIONS, RANDOM_OPERATIONS
+from rtj_trainer.preflight.randomness import RANDOM_OPERATIONS
+from rtj_trainer.preflight.rules import PYTHON_OPERATIONS
 
 
 def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:

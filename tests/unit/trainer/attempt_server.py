@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -87,6 +88,8 @@ def main() -> None:
         if pid == 0:
             try:
                 _child(json.loads(line))
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(99)
         _, status = os.waitpid(pid, 0)

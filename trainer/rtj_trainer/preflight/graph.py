@@ -1,12 +1,15 @@
 """Sees a tf.data pipeline as TensorFlow does: as a graph of operations, without running it."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
+
+from rtj_trainer.preflight.lines import BuilderLines
 
 _IGNORE, _FAIL = 1, 2  # values of tf.data's ExternalStatePolicy
 
@@ -18,6 +21,8 @@ class PipelineGraph:
     definition: Any
     stateful: str | None
     """TensorFlow's own complaint about the first operation whose state it cannot save."""
+    lines: BuilderLines = field(default_factory=BuilderLines)
+    """Where the builder made each operation, as far as that is known."""
 
     def scopes(self) -> Iterator[list[Any]]:
         """Yield the nodes of the pipeline itself, then those of each function."""
@@ -65,14 +70,25 @@ class FoundNode:
         return None
 
 
-def read_graph(dataset: Any) -> PipelineGraph:
-    """Return the graph of a dataset."""
+def read_graph(dataset: Any, lines: BuilderLines | None = None) -> PipelineGraph:
+    """Return the graph of a dataset, and where its operations were made if that was recorded."""
     stateful = None
     try:
-        _serialize(dataset, _FAIL)
+        content = _serialize(dataset, _FAIL)
     except tf.errors.OpError as error:
-        stateful = error.message.splitlines()[0]
-    return PipelineGraph(graph_pb2.GraphDef.FromString(_serialize(dataset, _IGNORE)), stateful)
+        stateful = complaint(error)
+        try:
+            content = _serialize(dataset, _IGNORE)
+        except tf.errors.OpError:
+            content = b""  # there is no graph at all; the complaint says why
+    definition = graph_pb2.GraphDef.FromString(content)
+    return PipelineGraph(definition, stateful, lines or BuilderLines())
+
+
+def complaint(error: tf.errors.OpError) -> str:
+    """Return the sentence in TensorFlow's message that names the operation."""
+    line = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", error.message.splitlines()[0])
+    return line.removeprefix("Failed to serialize the input pipeline graph: ").rstrip(". ")
 
 
 def _serialize(dataset: Any, policy: int) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rtj_trainer.preflight.graph import complaint
 from rtj_trainer.preflight.strategy import refuse, refuse_empty
 
 
@@ -29,9 +30,8 @@ def probe(dataset: Any, strategy: str, folder: Path) -> None:
     try:
         tf.train.Checkpoint(iterator=iterator).write(str(folder / "probe"))
     except (tf.errors.UnimplementedError, tf.errors.FailedPreconditionError) as error:
-        line = error.message.splitlines()[0]
-        refuse([f"TensorFlow cannot save its iterator: {line}; replace that operation"])
+        refuse([f"TensorFlow cannot save its iterator: {complaint(error)}; replace that operation"])
     except NotImplementedError as error:
-        refuse([f"TensorFlow cannot save its iterator: {error}"])
+        refuse([f"TensorFlow cannot save its iterator: {error}; replace that operation"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -23,9 +23,11 @@ _DRAWING = {
 _HOLDING = {
     "AssertCardinalityDataset",
     "BatchDatasetV2",
+    "DenseToSparseBatchDataset",
     "FilterDataset",
     "FlatMapDataset",
     "GroupByWindowDataset",
+    "IgnoreErrorsDataset",
     "InterleaveDataset",
     "MapAndBatchDataset",
     "MapDataset",
@@ -74,7 +76,12 @@ def _drawing(graph: PipelineGraph) -> Iterator[Any]:
 
 def _moves(graph: PipelineGraph) -> bool:
     """Return whether any generator goes on from one epoch to the next."""
-    return any(node.attr[_DRAWING[node.op]].b for node in _drawing(graph))
+    # Asking a node for an attribute that it lacks would give it one.
+    return any(
+        name in node.attr and node.attr[name].b
+        for node in _drawing(graph)
+        for name in [_DRAWING[node.op]]
+    )
 
 
 def _lets_go(graph: PipelineGraph, node: Any) -> str | None:

@@ -7,7 +7,7 @@ from rtj_api.names import Reason
 
 from rtj_trainer.data import IndexedContext
 from rtj_trainer.errors import PermanentError
-from rtj_trainer.preflight import rules
+from rtj_trainer.preflight import randomness, rules
 from rtj_trainer.preflight.graph import PipelineGraph
 
 _INFINITE = -1
@@ -44,7 +44,7 @@ def choose_strategy(
         PermanentError: `PipelineNotResumable` with every reason found; `BuilderInvalid` for an
             empty dataset; `InvalidSpec` for an endless one where epochs are to be counted.
     """
-    reasons = list(rules.problems(graph))
+    reasons = [problem.sentence(graph.lines) for problem in rules.problems(graph)]
     if dataset.options().deterministic is False:
         reasons.append(
             "its options have deterministic=False, so its order is chance; leave that out"
@@ -85,6 +85,9 @@ def refuse_empty() -> NoReturn:
 def _index(graph: PipelineGraph, context: IndexedContext, cardinality: int) -> Strategy:
     if len(context.sources) != 1:
         refuse([f"the builder calls indexed() {len(context.sources)} times; call it once"])
+    if randomness.draws(graph):
+        problem = rules.random_problem(graph, "after indexed(), so no batch could be made again")
+        refuse([problem.sentence(graph.lines)])
     expected = context.sources[0].batches_per_epoch
     others = ", ".join(rules.not_one_to_one(graph))
     if others:

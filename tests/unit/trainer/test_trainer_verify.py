@@ -1,0 +1,121 @@
+"""`python -m rtj_trainer verify`, as a user runs it: the last line and the exit code tell."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rtj_trainer import verify
+from rtj_trainer.__main__ import run_command
+from rtj_trainer.preflight.rehearsal import Verdict
+
+pytestmark = pytest.mark.unit
+
+BUILDER = """
+import os
+from pathlib import Path
+import tensorflow as tf
+
+def build_dataset(size: int = 40, batch_size: int = 4):
+    return tf.data.Dataset.range(size).shuffle(size).filter(lambda n: n % 3 > 0).batch(batch_size)
+
+def with_generator():
+    return tf.data.Dataset.from_generator(
+        lambda: iter(range(9)), output_signature=tf.TensorSpec([], tf.int64)
+    )
+
+def another_in_each_process():
+    path = Path(__file__).with_name("lines")
+    path.write_text("\\n".join(str(os.getpid() * n) for n in range(9)))
+    return tf.data.TextLineDataset(str(path))
+
+def missing_file():
+    return tf.data.TextLineDataset("/nowhere/at-all")
+
+def crashing():
+    os.abort()
+"""
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """Return exit code, last line of the output, and what was written to standard error."""
+    (folder / "builder.py").write_text(BUILDER)
+    done = subprocess.run(
+        [sys.executable, "-m", "rtj_trainer", "verify", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, (done.stdout.splitlines() or [""])[-1], done.stderr
+
+
+def test_an_exact_pipeline_is_compared_across_the_end_of_an_epoch(tmp_path: Path) -> None:
+    path = str(tmp_path / "builder.py")
+    code, verdict, _ = run(tmp_path, path, "--params", '{"size": 50, "batch_size": 2}')
+    assert code == 0
+    assert verdict.startswith("exact: position kept by iterator")
+    assert "resumed at step 1, 8," in verdict
+    assert verdict.endswith("across the end of an epoch")
+
+
+def test_a_refusal_names_operation_line_and_what_to_write(tmp_path: Path) -> None:
+    path = str(tmp_path / "builder.py")
+    code, verdict, _ = run(tmp_path, path, "--function", "with_generator")
+    assert code == 78
+    assert verdict.startswith("refused: ")
+    for words in ("from_generator", "(GeneratorDataset, builder.py:10)", "TFRecord files"):
+        assert words in verdict
+
+
+def test_what_no_rule_sees_is_found_by_the_fresh_process(tmp_path: Path) -> None:
+    path = str(tmp_path / "builder.py")
+    code, verdict, _ = run(tmp_path, path, "--function", "another_in_each_process")
+    assert code == 78
+    assert "begun anew in a fresh process: batch 1 was another than before" in verdict
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--function", "missing_file"], 1, ["failed: ", "/nowhere/at-all"]),
+        (["--function", "crashing"], 1, ["failed: ", "died with signal 6"]),
+        (["--function", "build_datset"], 78, ["no function 'build_datset'", "build_dataset"]),
+        (["--params", '{"sise": 3}'], 78, ["'sise'", "size: int = 40"]),
+    ],
+    ids=["data", "crash", "function", "parameter"],
+)
+def test_a_dataset_that_gives_nothing_to_compare(
+    arguments: list[str], code: int, words: list[str], tmp_path: Path
+) -> None:
+    found, verdict, _ = run(tmp_path, str(tmp_path / "builder.py"), *arguments)
+    assert found == code
+    for word in words:
+        assert word in verdict
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.py"], "there is no file nowhere.py"),
+        (["{builder}", "--params", "{size: 3}"], "'{size: 3}' is not JSON"),
+        (["{builder}", "--params", "[3]"], "'[3]' is not a JSON object"),
+        (["{builder}", "--time-budget-seconds", "soon"], "'soon' is not a number of seconds"),
+    ],
+    ids=["file", "json", "list", "seconds"],
+)
+def test_a_wrong_command_says_what_is_wrong(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    builder = str(tmp_path / "builder.py")
+    code, verdict, error = run(tmp_path, *(a.replace("{builder}", builder) for a in arguments))
+    assert (code, verdict) == (2, "")
+    assert words in error
+
+
+def test_what_could_not_be_compared_is_not_called_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "builder.py").write_text(BUILDER)
+    monkeypatch.setattr(verify, "rehearse", lambda *_: Verdict(0, "nothing read", proven=False))
+    assert run_command(["verify", str(tmp_path / "builder.py")]) == 3
+    assert capsys.readouterr().out.startswith("not proven: nothing read; give more")

@@ -1,0 +1,113 @@
+"""`python -m rtj_trainer verify builder.py`: will this dataset resume? Asked without a cluster.
+
+The verdict is on the last line, and in the exit code:
+
+0   exact
+1   the builder or its data failed
+2   the command is wrong: no such file, parameters that are no JSON object
+3   there was no time to compare anything; give more by --time-budget-seconds
+78  refused: it cannot be resumed exactly, or the builder does not fit its parameters
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rtj_api.launch import BuilderConfig
+from rtj_api.names import ExitCode
+
+from rtj_trainer.preflight.rehearsal import Plan, Verdict, rehearse
+
+NOT_PROVEN = 3
+_FUNCTION = "build_dataset"
+_SEED = 0
+_SECONDS = 60.0
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of `python -m rtj_trainer`."""
+    parser = commands.add_parser(
+        "verify",
+        help="tell whether a builder's dataset can be resumed exactly, without a cluster",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("builder", type=_file, metavar="builder.py")
+    parser.add_argument(
+        "--params",
+        type=_object,
+        default={},
+        metavar="JSON",
+        help='datasetParams, such as \'{"path": "data.csv"}\'',
+    )
+    parser.add_argument("--function", default=_FUNCTION, help=f"default: {_FUNCTION}")
+    parser.add_argument(
+        "--time-budget-seconds",
+        type=_positive,
+        default=_SECONDS,
+        metavar="SECONDS",
+        help=f"for reading and comparing; starting Python comes on top; default: {_SECONDS:.0f}",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify, print the verdict, return the exit code."""
+    plan = Plan(
+        builder=BuilderConfig(
+            path=arguments.builder.parent,
+            module=arguments.builder.stem,
+            dataset_function=arguments.function,
+            dataset_params=arguments.params,
+            model_function="",
+            model_params={},
+        ),
+        seed=_SEED,
+        seconds=arguments.time_budget_seconds,
+    )
+    with tempfile.TemporaryDirectory(prefix="rtj-verify-") as folder:
+        verdict = rehearse(plan, Path(folder))
+    code, text = _judge(verdict)
+    sys.stdout.write(" ".join(text.split()) + "\n")
+    return code
+
+
+def _judge(verdict: Verdict) -> tuple[int, str]:
+    if verdict.exit_code == ExitCode.COMPLETED:
+        if verdict.proven:
+            return 0, f"exact: {verdict.message}"
+        return NOT_PROVEN, f"not proven: {verdict.message}; give more --time-budget-seconds"
+    word = "refused" if verdict.exit_code == ExitCode.PERMANENT else "failed"
+    return verdict.exit_code, f"{word}: {verdict.message}"
+
+
+def _file(text: str) -> Path:
+    path = Path(text).absolute()
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise argparse.ArgumentTypeError(f"{path.name} is not the name of a Python module")
+    return path
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a JSON object, as {{"size": 10}} is')
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
