@@ -106,12 +106,16 @@ class TrainingLoop:
             warning = FinalRecord(
                 exit_code=ExitCode.COMPLETED, reason=Reason.COMMIT_SKIPPED, message=message[:2048]
             )
-            self.heart.report(phase=TrainerPhase.TRAINING, warning=warning)
+            self.heart.report(phase=self._after_commit(), warning=warning)
         else:
             commits = self.committer.prune(stopping=self.stop.requested)
             self.heart.report(
-                phase=TrainerPhase.TRAINING, commit=commit, commits=commits, warning=None
+                phase=self._after_commit(), commit=commit, commits=commits, warning=None
             )
+
+    def _after_commit(self) -> TrainerPhase:
+        """Return what follows: a trainer that was asked to stop trains no more."""
+        return TrainerPhase.SAVING if self.stop.requested else TrainerPhase.TRAINING
 
     def _check_length(self) -> None:
         step, total = self.progress.step, self.progress.total_steps
