@@ -156,6 +156,7 @@ async def test_a_fork_keeps_the_uid_of_the_job_that_it_began_with(
     assert "has no commit yet" in waits["message"]
     commit = {"id": COMMITS[0], "step": 30, "time": "2026-01-01T00:00:00Z"}
     await job.beat(1, 33, commit=commit)
+    job.time += Settings.mirror_interval
     await job.turn()
     uid = (await job.job())["metadata"]["uid"]
     assert (await played.turn())["forkedFrom"]["jobUid"] == uid
