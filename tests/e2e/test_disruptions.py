@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import yaml
 from rtj_demo.jobs import Job, load_example, submit
 from rtj_demo.kube import Kube, wait_for
 
@@ -122,6 +123,9 @@ SCENARIOS: dict[str, Scenario] = {**TAKEN_AWAY, "suspended": _suspended, "remove
 def played(operator: None, kube: Kube) -> Iterator[dict[str, Future[None]]]:
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     kube.run("create", "namespace", namespace)
+    # The jobs share these, and of two that apply a new object at once one is told that it exists.
+    shared = [o for o in load_example("iterator", "any") if o["kind"] != "ResumableTrainingJob"]
+    kube.run("apply", "-n", namespace, "-f", "-", stdin=yaml.safe_dump_all(shared))
     with ThreadPoolExecutor() as pool:
         yield {name: pool.submit(play, kube, namespace) for name, play in SCENARIOS.items()}
     kube.run("uncordon", "-l", "kubernetes.io/hostname")

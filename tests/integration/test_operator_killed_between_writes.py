@@ -67,6 +67,8 @@ async def test_a_job_lives_through_an_operator_that_is_killed_all_the_time(
             done, _ = await asyncio.wait(
                 {end, *background}, timeout=120, return_when=asyncio.FIRST_COMPLETED
             )
+            for task in done:
+                task.result()  # What ended the node or the operator's keeper, if that did end.
             assert end in done, (tmp_path / "operator.log").read_text()[-5000:]
         finally:
             for task in background:
