@@ -61,7 +61,7 @@ class Job:
     def heartbeat(self) -> dict[str, Any]:
         """Return the trainer's newest heartbeat, from the Lease; empty before the first."""
         try:
-            lease = self.kube.get("lease", self.name, self.namespace)
+            lease = self.kube.get("leases", self.name, self.namespace)
         except CommandFailedError:
             return {}
         text = lease["metadata"].get("annotations", {}).get("resumable.training/heartbeat", "{}")
@@ -109,7 +109,7 @@ class Job:
 
     def node_name(self) -> str:
         """Return the node of the current attempt's pod; empty before it is scheduled."""
-        pod = self.kube.get("pod", self.pod_name(), self.namespace)
+        pod = self.kube.get("pods", self.pod_name(), self.namespace)
         return str(pod["spec"].get("nodeName", ""))
 
 

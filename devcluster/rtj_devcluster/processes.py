@@ -22,6 +22,8 @@ from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.paths import write_atomically
 
 _GATE = 'read -r _ || exit 1; exec "$@" </dev/null'
+_OWNED_GATE = '[ "$PPID" = "$0" ] || exit 1; ' + _GATE
+"""An owner that died before the wish to die with it was made is not the parent any more."""
 _KILL_TIMEOUT_SECONDS = 15.0
 
 
@@ -77,9 +79,13 @@ def start(
     program = shutil.which(str(command[0]))
     if program is None:
         raise DevClusterError(f"{command[0]}: no such program")
-    prefix = ["setpriv", "--pdeathsig", "KILL"] if dies_with_caller else []
-    # The wish to die comes before the gate: between them is no moment without either.
-    arguments = [*prefix, "/bin/sh", "-c", _GATE, "sh", program, *map(str, command[1:])]
+    gate = ["/bin/sh", "-c", _GATE, "sh"]
+    if dies_with_caller:
+        # The wish to die comes before the gate, which looks for the caller: whenever that dies,
+        # one of the two notices.
+        wish = ["setpriv", "--pdeathsig", "KILL"]
+        gate = [*wish, "/bin/sh", "-c", _OWNED_GATE, str(os.getpid())]
+    arguments = [*gate, program, *map(str, command[1:])]
     log.parent.mkdir(parents=True, exist_ok=True)
     gate_out, gate_in = os.pipe()
     try:

@@ -41,6 +41,8 @@ class Ending:
     """None where it depends on who is faster."""
     restarts: dict[str, int] = field(default_factory=dict)
     """Counters of `status.restarts` that are not 0."""
+    seen_running: bool = True
+    """False where it may end before it was seen to run, which is then no lack of progress."""
     condition: str = "Completed"
     """Reason of the condition Complete or Failed at the end."""
     event: str = ""
@@ -174,7 +176,8 @@ OF_ITSELF: dict[str, Ending] = {
         "Preempted",
         "Evicted",
         ('EmptyDir volume "scratch" exceeds the limit',),
-        restarts=_ONCE,
+        restarts={"preempted": 1, "total": 1},
+        seen_running=False,
     ),
 }
 """Nobody has to do anything for these."""

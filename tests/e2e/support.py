@@ -19,7 +19,7 @@ from rtj_demo.kube import wait_for
 def job_folder(job: Job) -> Path:
     """Return the job's folder on its claim: on the dev cluster, a folder of this machine."""
     claim = job.fetch()["spec"]["checkpoint"]["claimName"]
-    volume = job.kube.get("pvc", claim, job.namespace)["spec"]["volumeName"]
+    volume = job.kube.get("persistentvolumeclaims", claim, job.namespace)["spec"]["volumeName"]
     host_path = json.loads(job.kube.run("get", "pv", volume, "-o", "json"))["spec"]["hostPath"]
     return Path(host_path["path"]) / job.uid()
 
@@ -54,7 +54,7 @@ def trainer_pids(pod_uid: str) -> list[int]:
 
 def sigkill_trainer(job: Job) -> None:
     """Kill the current attempt's trainer where it stands."""
-    pod = job.kube.get("pod", job.pod_name(), job.namespace)
+    pod = job.kube.get("pods", job.pod_name(), job.namespace)
     pids = wait_for("the trainer's process", lambda: trainer_pids(pod["metadata"]["uid"]), 30)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)

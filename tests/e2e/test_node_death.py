@@ -58,7 +58,7 @@ class Scene:
 
     def _bound(self, job: Job) -> bool:
         claim = job.fetch()["spec"]["checkpoint"]["claimName"]
-        return "volumeName" in job.kube.get("pvc", claim, job.namespace)["spec"]
+        return "volumeName" in job.kube.get("persistentvolumeclaims", claim, job.namespace)["spec"]
 
     def await_replaced(self, job: Job, attempt: int, node: str, how: str) -> None:
         """Wait for the attempt after this one; the cluster itself must not have noticed by then."""
@@ -120,7 +120,7 @@ def _write_for_a_minute(scene: Scene, name: str, nodes: list[str]) -> Minute:
     first, second, third = (Sight(job, folder, attempt) for attempt in (1, 2, 3))
     wait_for("a first commit", lambda: first.last_commit() > 0, 180)
     node = job.node_name()
-    stale = trainer_pids(job.kube.get("pod", job.pod_name(), job.namespace)["metadata"]["uid"])
+    stale = trainer_pids(job.kube.get("pods", job.pod_name(), job.namespace)["metadata"]["uid"])
     scene.cluster.partition(node)
     scene.await_replaced(job, 1, node, "by a cut cable")
 

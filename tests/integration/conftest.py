@@ -6,18 +6,23 @@
 ``audit_log``       the log of every request to that API server, one JSON line (metadata only) each.
 ``namespace``       name of a namespace made for this one test; its default service account is
                     there, so pods can be created at once.
+``cluster``         the operator's adapter with an administrator's rights; the CRD is installed.
 ``kubectl``         function ``kubectl(*arguments, text_input=None) -> str`` as an administrator.
 """
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from rtj_devcluster import kubectl as kubectl_module
 from rtj_devcluster.control_plane import ControlPlane, ControlPlaneOptions
 from rtj_devcluster.shell import wait_until
+from rtj_operator.kube import KubeCluster
+
+from tests.integration.crd_install import install_crd
+from tests.integration.operator_world import connect
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +60,10 @@ def namespace(kubectl: Callable[..., str]) -> str:
         timeout=30,
     )
     return name
+
+
+@pytest.fixture
+async def cluster(kube_apiserver: Path) -> AsyncIterator[KubeCluster]:
+    install_crd(kube_apiserver)
+    async with await connect(kube_apiserver) as cluster:
+        yield cluster

@@ -44,18 +44,20 @@ class Operator:
                 self.starts += 1
             await asyncio.sleep(0.02)
 
-    def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        if self._process and self._process.pid and self._process.is_alive():
-            os.kill(self._process.pid, signal.SIGKILL)
-            self._process.join()
+    def kill(self) -> bool:
+        """SIGKILL, and wait until it is gone; return whether it was alive."""
+        if not (self._process and self._process.pid and self._process.is_alive()):
+            return False
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.join()
+        return True
 
 
 class KillingProxy(ApiProxy):
     """After every n-th write took effect, kills and gives no answer."""
 
     def __init__(
-        self, upstream: client.Configuration, kill: Callable[[], None], every: int
+        self, upstream: client.Configuration, kill: Callable[[], bool], every: int
     ) -> None:
         super().__init__(upstream)
         self._kill = kill
@@ -74,8 +76,8 @@ class KillingProxy(ApiProxy):
         self.writes.append((request.method, request.path, status))
         if len(self.writes) % self._every:
             return False
-        self.kills += 1
-        self._kill()
+        # Several writes of one process may be under way, and it dies only once.
+        self.kills += self._kill()
         return True
 
     def created_pods(self) -> list[str]:

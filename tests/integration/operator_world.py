@@ -34,7 +34,6 @@ from rtj_operator.kube import KubeCluster
 
 TOTAL_STEPS = 30
 RENEW_SECONDS = 2.0
-CRD = Path(__file__).parents[2] / "crds" / f"{names.PLURAL}.{names.GROUP}.yaml"
 
 
 async def load_configuration(kubeconfig: Path) -> client.Configuration:

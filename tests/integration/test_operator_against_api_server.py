@@ -1,8 +1,7 @@
 """The operator's parts against a real API server: real conflicts, real owners, real refusals."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -36,22 +35,12 @@ from rtj_operator.parse import parse_job, parse_stacks_asked
 from rtj_operator.reconcile import Reconciler
 
 from tests.integration.operator_world import (
-    CRD,
     PlayedNode,
-    connect,
     create_inputs,
     job_manifest,
 )
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def cluster(kube_apiserver: Path, kubectl: Callable[..., str]) -> AsyncIterator[KubeCluster]:
-    kubectl("apply", "-f", str(CRD))
-    kubectl("wait", "--for=condition=Established", "-f", str(CRD), "--timeout=30s")
-    async with await connect(kube_apiserver) as cluster:
-        yield cluster
 
 
 class Operator:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rtj_operator.cluster import JOBS, PODS
 
+from tests.integration.crd_install import install_crd
 from tests.integration.operator_killer import KillingProxy, Operator
 from tests.integration.operator_world import (
-    CRD,
     PlayedNode,
     connect,
     create_inputs,
@@ -38,8 +38,7 @@ async def test_a_job_lives_through_an_operator_that_is_killed_all_the_time(
     namespace: str,
     tmp_path: Path,
 ) -> None:
-    kubectl("apply", "-f", str(CRD))
-    kubectl("wait", "--for=condition=Established", "-f", str(CRD), "--timeout=30s")
+    install_crd(kube_apiserver)
     kubeconfig = tmp_path / "kubeconfig"
     operator = Operator(
         {
@@ -68,6 +67,8 @@ async def test_a_job_lives_through_an_operator_that_is_killed_all_the_time(
             done, _ = await asyncio.wait(
                 {end, *background}, timeout=120, return_when=asyncio.FIRST_COMPLETED
             )
+            for task in done:
+                task.result()  # What ended the node or the operator's keeper, if that did end.
             assert end in done, (tmp_path / "operator.log").read_text()[-5000:]
         finally:
             for task in background:

@@ -13,7 +13,8 @@ import pytest
 from rtj_operator.cluster import LEASES, ConflictError
 from rtj_operator.leader import LEASE_NAME
 
-from tests.integration.operator_world import CRD, connect
+from tests.integration.crd_install import install_crd
+from tests.integration.operator_world import connect
 
 pytestmark = pytest.mark.integration
 
@@ -29,8 +30,7 @@ async def operator(
     kube_apiserver: Path, kubectl: Callable[..., str], namespace: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """`python -m rtj_operator` that leads."""
-    kubectl("apply", "-f", str(CRD))
-    kubectl("wait", "--for=condition=Established", "-f", str(CRD), "--timeout=30s")
+    install_crd(kube_apiserver)
     environment = {
         **os.environ,
         "KUBECONFIG": str(kube_apiserver),

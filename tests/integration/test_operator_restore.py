@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,19 +16,11 @@ from rtj_operator.kube import KubeCluster
 from rtj_operator.memory import Memory
 from rtj_operator.reconcile import Reconciler
 
-from tests.integration.operator_world import CRD, connect, create_inputs, job_manifest
+from tests.integration.operator_world import create_inputs, job_manifest
 
 pytestmark = pytest.mark.integration
 
 COMMITS = [f"{step:012d}-000001" for step in (30, 20, 10)]
-
-
-@pytest.fixture
-async def cluster(kube_apiserver: Path, kubectl: Callable[..., str]) -> AsyncIterator[KubeCluster]:
-    kubectl("apply", "-f", str(CRD))
-    kubectl("wait", "--for=condition=Established", "-f", str(CRD), "--timeout=30s")
-    async with await connect(kube_apiserver) as cluster:
-        yield cluster
 
 
 class Played:
@@ -156,6 +147,7 @@ async def test_a_fork_keeps_the_uid_of_the_job_that_it_began_with(
     assert "has no commit yet" in waits["message"]
     commit = {"id": COMMITS[0], "step": 30, "time": "2026-01-01T00:00:00Z"}
     await job.beat(1, 33, commit=commit)
+    job.time += Settings.mirror_interval
     await job.turn()
     uid = (await job.job())["metadata"]["uid"]
     assert (await played.turn())["forkedFrom"]["jobUid"] == uid

@@ -14,9 +14,7 @@ from rtj_operator.kube import KubeCluster
 from rtj_operator.memory import Memory
 from rtj_operator.reconcile import Reconciler
 
-from tests.integration.crd_install import install_crd
 from tests.integration.operator_world import (
-    connect,
     create_inputs,
     job_manifest,
     load_configuration,
@@ -72,13 +70,6 @@ FORBIDDEN = [
     ("PATCH", "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles/job-trainer"),
     ("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings"),
 ]
-
-
-@pytest.fixture
-async def cluster(kube_apiserver: Path) -> AsyncIterator[KubeCluster]:
-    install_crd(kube_apiserver)
-    async with await connect(kube_apiserver) as cluster:
-        yield cluster
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from rtj_devcluster import processes
@@ -71,8 +73,14 @@ def test_a_program_runs_only_after_it_was_recorded(
     assert not mark.exists()
 
 
-def test_an_owned_process_dies_with_its_owner(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slow", [False, True], ids=["later", "before it has begun"])
+def test_an_owned_process_dies_with_its_owner(tmp_path: Path, slow: bool) -> None:
     record = tmp_path / "record"
+    if slow:
+        late = tmp_path / "setpriv"
+        late.write_text(f'#!/bin/sh\nsleep 1\nexec {shutil.which("setpriv")} "$@"\n')
+        late.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     program = (
         "import sys, pathlib\n"
         "from rtj_devcluster import processes\n"
@@ -83,14 +91,14 @@ def test_an_owned_process_dies_with_its_owner(tmp_path: Path) -> None:
         "sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, env=env) as owner:
         assert owner.stdout is not None
         owner.stdout.readline()
         started = processes.recorded(record)
         assert started is not None
         owner.kill()
 
-    wait_until(lambda: not started.alive(), what="the child is dead", timeout=5)
+    wait_until(lambda: not started.alive(), what="the child is dead", timeout=60)
 
 
 def test_a_program_that_does_not_exist_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """When a job will be complete; and that no clock in status costs a write."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -90,17 +89,6 @@ def test_looks_that_find_nothing_new_write_nothing_however_late_they_come() -> N
             continue
         still = replace(again, silence=Silence(heartbeat=1, progress=later))
         assert decided(still, later).status == first.status
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    world.work()
-    world.schedule()
-    world.start_containers()
-    world.work()
-    yield world
-    world.close()
 
 
 def test_progress_is_written_at_most_once_in_ten_seconds_however_often_it_is_looked_at(

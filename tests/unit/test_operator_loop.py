@@ -1,7 +1,6 @@
 """The real loop over an API server in memory: what only shows over several turns."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from rtj_api.names import Condition, ExitCode, Phase, Reason
@@ -17,17 +16,6 @@ from rtj_operator.reconcile import Reconciler
 from tests.model.world import JOB, KEY, NAMESPACE, World
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    world.work()
-    world.schedule()
-    world.start_containers()
-    world.work()
-    yield world
-    world.close()
 
 
 def train(world: World, steps: int) -> None:

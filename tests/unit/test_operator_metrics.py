@@ -1,6 +1,5 @@
 """What the operator counts, and that it never counts twice."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -166,17 +165,6 @@ def test_the_goodput_of_a_job_is_shown_only_while_it_is_at_work_and_known() -> N
     jobs.saw(KEY, JobStatus(phase=Phase.RUNNING, time=time))
     jobs.saw(KEY, JobStatus(phase=Phase.COMPLETED, time=time))
     assert samples(jobs, name) == {}
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    world.work()
-    world.schedule()
-    world.start_containers()
-    world.work()
-    yield world
-    world.close()
 
 
 @pytest.mark.parametrize("trouble", ["none", "a conflict", "a new process"])

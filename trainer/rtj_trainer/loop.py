@@ -123,7 +123,9 @@ class TrainingLoop:
         self._settle(wait=True)
         with self._warned_of_failure():
             self.committer.begin(self.progress)
-        self.heart.report(phase=TrainerPhase.TRAINING)
+        # A trainer that was asked to stop trains no more.
+        if not self.stop.requested:
+            self.heart.report(phase=TrainerPhase.TRAINING)
 
     def _settle(self, wait: bool = False) -> None:
         with self._warned_of_failure():

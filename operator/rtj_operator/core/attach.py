@@ -11,6 +11,7 @@ from typing import Any
 from rtj_api.names import Reason
 from rtj_api.spec import JobSpec
 
+from rtj_operator.core.judge import ORDINARY_WAITING
 from rtj_operator.core.observed import Job, Pod, Problem
 
 SHARED = "ReadWriteMany"
@@ -38,9 +39,8 @@ def claim_names(spec: JobSpec) -> list[str]:
 def may_wait_for_volume(pod: Pod, seconds_on_node: float) -> bool:
     """Whether a pod has been on its node for longer than an attach mostly takes."""
     reason = pod.waiting.reason if pod.waiting else ""
-    creating = reason in ("", "ContainerCreating", "PodInitializing")
-    waits = pod.node is not None and not pod.started and not pod.deleting and creating
-    return waits and seconds_on_node >= ORDINARY_ATTACH_SECONDS
+    waits = pod.node is not None and not pod.started and not pod.deleting
+    return waits and reason in ORDINARY_WAITING and seconds_on_node >= ORDINARY_ATTACH_SECONDS
 
 
 def problem_of(job: Job, pod: Pod, claim: str, told: Iterable[str]) -> Problem | None:
