@@ -1,6 +1,7 @@
 """The jobs whose nodes die, what can be seen of them from outside, and the moments of death."""
 
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,12 +46,18 @@ class Sight:
         return self.job.step(self.attempt) >= 0
 
     def committing(self) -> bool:
-        return any(self.folder.glob(f"commits/tmp-*-{self.attempt:06d}*"))
+        # Before, it links the commit that it goes on from.
+        tmp = self.folder.glob(f"commits/tmp-*-{self.attempt:06d}*")
+        return self.chose_its_start() and any(tmp)
 
     def commits(self) -> dict[int, Path]:
-        """Return the folders of its commits, by step."""
+        """Return the folders of the commits that it trained, by step."""
+        if not self.chose_its_start():
+            return {}
+        origin = json.loads(self.start_record.read_text())["startsFrom"]
         found = self.folder.glob(f"commits/[0-9]*-{self.attempt:06d}*")
-        return {int(commit.name.split("-")[0]): commit for commit in found}
+        steps = {_step(commit.name): commit for commit in found}
+        return {step: steps[step] for step in steps if origin is None or step > _step(origin)}
 
     def last_commit(self) -> int:
         """Step of its newest commit, or -1."""
@@ -65,6 +72,10 @@ class Sight:
     def at_the_end_of_an_epoch(self) -> bool:
         step = self.last_commit()
         return step > 0 and step % EPOCH_STEPS == 0
+
+
+def _step(commit: str) -> int:
+    return int(commit.partition("-")[0])
 
 
 Moment = Callable[[Sight], bool]
@@ -142,5 +153,5 @@ def blind(name: str, nodes: list[str]) -> list[dict[str, Any]]:
         nodes,
         builder={"datasetParams": {"examples": 20, "batch_size": 10}},
         epochs=600,
-        checkpoint={"everySteps": 4, "keep": 1000},
+        checkpoint={"everySteps": 4, "keep": 3},
     )

@@ -56,8 +56,7 @@ def _run_fenced(config: TrainerConfig, job: JobDirectory, heart: Heart, stop: St
     _report_choice(config, start, heart)
     heart.report(commits=job.newest_commits(MAX_COMMITS_SHOWN))
     if _is_complete(config, choice):
-        if choice.imported:
-            _record_start(job, start)
+        _record_start(job, start)
         return f"was complete at step {_step(choice)} already"
     return _train(config, job, start, heart, stop)
 
@@ -82,7 +81,8 @@ def _report_choice(config: TrainerConfig, start: Start, heart: Heart) -> None:
     if choice.commit_id is None or choice.manifest is None:
         log.info("no commit to go on from: training starts at step 0")
         return
-    log.info("going on from commit %s, step %d", choice.commit_id, choice.manifest.step)
+    origin = choice.starts_from or choice.commit_id
+    log.info("going on from commit %s, step %d", origin, choice.manifest.step)
     commit = CommitRef(
         id=str(choice.commit_id), step=choice.manifest.step, time=choice.manifest.time
     )

@@ -122,7 +122,7 @@ def _copied(
         written = write_commit(job, own, manifest.model_copy(update=changes), copy_files)
     except OSError as error:
         raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
-    return Choice(own, written, imported=True)
+    return Choice(own, written)
 
 
 def _copy_ledger(

@@ -4,18 +4,20 @@ What was decided once is in a start record and is not decided again, whoever ask
 back that an earlier attempt has answered, and the beginning of a fork.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import Reason
 from rtj_api.restore import RestoreAnswer, RestoreRequest
 
 from rtj_trainer.commits import attempts, lineage
+from rtj_trainer.commits.adoption import adopt
 from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.lineage import Choice
-from rtj_trainer.commits.manifest import CommitDamagedError, verify_commit
-from rtj_trainer.errors import PermanentError
+from rtj_trainer.commits.manifest import CommitDamagedError, Manifest
+from rtj_trainer.committer import explain
+from rtj_trainer.errors import PermanentError, UserError
 from rtj_trainer.fork import import_commit
 
 _SHOWN = 10
@@ -38,7 +40,7 @@ class Start:
 
 
 def find_start(config: TrainerConfig, job: JobDirectory) -> Start:
-    """Decide what an attempt goes on from; of the volume only a fork's own folder is changed.
+    """Decide what an attempt goes on from, and hold it under the attempt's own number.
 
     Raises:
         StopError: there is nothing to go on from; see `lineage.choose` and `fork.import_commit`.
@@ -53,12 +55,12 @@ def find_start(config: TrainerConfig, job: JobDirectory) -> Start:
         return Start(choice, StartRecord(config.attempt, None))
     request = config.restore
     if request is None:
-        choice = lineage.choose(job, config.attempt, config.expected_step)
-        return Start(choice, StartRecord(config.attempt, choice.commit_id))
+        choice = _choose(config, job)
+        return Start(choice, StartRecord(config.attempt, choice.starts_from))
     answer = before.answer if before else None
     if answer and answer.request >= request.request:
-        choice = lineage.choose(job, config.attempt, config.expected_step)
-        return Start(choice, StartRecord(config.attempt, choice.commit_id, answer))
+        choice = _choose(config, job)
+        return Start(choice, StartRecord(config.attempt, choice.starts_from, answer))
     return _go_back(config, job, request, is_new=before is None)
 
 
@@ -71,14 +73,15 @@ def _go_back(
     reason, why = Reason.COMMIT_NOT_FOUND, "this job has no such commit"
     if commit_id is not None and commit_id in job.commit_ids():
         try:
-            manifest = verify_commit(job.commit(commit_id))
             _check_lineage(job, commit_id)
+            manifest = _hold(config, job, commit_id)
         except CommitDamagedError as error:
             reason, why = Reason.COMMIT_DAMAGED, f"this commit is damaged ({error})"
         else:
             answer = RestoreAnswer(request=request.request, reason=Reason.RESTORED)
             record = StartRecord(config.attempt, commit_id, answer)
-            return Start(Choice(commit_id, manifest), record, answers=True)
+            held = replace(commit_id, attempt=config.attempt)
+            return Start(Choice(held, manifest, starts_from=commit_id), record, answers=True)
     there = job.newest_commits(_SHOWN)
     if is_new and not there and config.expected_step == 0:
         raise PermanentError(
@@ -86,13 +89,27 @@ def _go_back(
             f"{field}: {why}, since it is new. To start from a commit of another job, create it "
             "again with spec.forkFrom instead.",
         )
-    choice = lineage.choose(job, config.attempt, config.expected_step)
+    choice = _choose(config, job)
     message = (
         f"{field}: {why}; there are: {', '.join(there) or 'none'}. Going on from "
-        f"{choice.commit_id or 'step 0'} instead, as if it had not been set."
+        f"{choice.starts_from or 'step 0'} instead, as if it had not been set."
     )
     answer = RestoreAnswer(request=request.request, reason=reason, message=message[:2048])
-    return Start(choice, StartRecord(config.attempt, choice.commit_id, answer), answers=True)
+    return Start(choice, StartRecord(config.attempt, choice.starts_from, answer), answers=True)
+
+
+def _choose(config: TrainerConfig, job: JobDirectory) -> Choice:
+    return lineage.choose(
+        job, config.attempt, config.expected_step, lambda found: _hold(config, job, found)
+    )
+
+
+def _hold(config: TrainerConfig, job: JobDirectory, commit_id: CommitId) -> Manifest:
+    """Make a commit this attempt's own. Raises CommitDamagedError, UserError."""
+    try:
+        return adopt(job, commit_id, config.attempt)
+    except OSError as error:
+        raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
 
 
 def _check_lineage(job: JobDirectory, commit_id: CommitId) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from rtj_api.names import Reason
 from rtj_trainer import files
-from rtj_trainer.commits import attempts, lineage, retention
+from rtj_trainer.commits import attempts, lineage, retention, writer
+from rtj_trainer.commits.adoption import adopt
 from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.manifest import CommitDamagedError, Manifest, verify_commit
@@ -40,9 +41,9 @@ def start(job: JobDirectory, attempt: int, expected_step: int = 0) -> CommitId |
     """Do what an attempt does before it trains; return the commit that it goes on from."""
     attempts.create_fence(job, attempt, f"pod-{attempt}")
     retention.remove_leftovers(job, attempt)
-    chosen = lineage.choose(job, attempt, expected_step).commit_id
-    attempts.write_start_record(job, StartRecord(attempt, chosen))
-    return chosen
+    choice = lineage.choose(job, attempt, expected_step, lambda found: adopt(job, found, attempt))
+    attempts.write_start_record(job, StartRecord(attempt, choice.starts_from))
+    return choice.starts_from
 
 
 def commit(job: JobDirectory, step: int, attempt: int, final: bool = False) -> CommitId:
@@ -121,13 +122,14 @@ def test_a_writer_killed_at_any_boundary_leaves_the_old_or_the_new_commit(
 def test_an_attempt_killed_while_it_starts_costs_no_position(
     boundary: str, before: bool, tmp_path: Path
 ) -> None:
-    for count in range(1, 10):
+    for count in range(1, 20):
         job = JobDirectory(tmp_path / f"{count}")
         job.create()
         start(job, 1)
         commit(job, 10, 1)
         killed = killed_at(boundary, count, before, lambda job=job: start(job, 2))
-        assert start(job, 3) == CommitId(10, 1)
+        assert start(job, 3) in (CommitId(10, 1), CommitId(10, 2))
+        assert not job.temporary_folders()
         if not killed:
             break
 
@@ -218,7 +220,7 @@ def test_attempts_that_never_committed_are_passed_through(job: JobDirectory) -> 
     commit(job, 10, 1)
     assert start(job, 2) == CommitId(10, 1)
     attempts.create_fence(job, 3, "pod-3")  # killed before it chose
-    assert start(job, 4) == CommitId(10, 1)
+    assert start(job, 4) == CommitId(10, 2)
 
 
 def test_lineage_goes_back_over_attempts(job: JobDirectory) -> None:
@@ -228,7 +230,12 @@ def test_lineage_goes_back_over_attempts(job: JobDirectory) -> None:
     shutil.rmtree(job.commit(CommitId(30, 1)))
     start(job, 2)
     commit(job, 25, 2)
-    assert lineage.candidates(job, 3) == [CommitId(25, 2), CommitId(20, 1), CommitId(10, 1)]
+    assert lineage.candidates(job, 3) == [
+        CommitId(25, 2),
+        CommitId(20, 2),
+        CommitId(20, 1),
+        CommitId(10, 1),
+    ]
 
 
 def damage_missing(folder: Path) -> None:
@@ -253,10 +260,6 @@ def damage_no_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
 
 
-def damage_all(folder: Path) -> None:
-    shutil.rmtree(folder)
-
-
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -265,7 +268,6 @@ def damage_all(folder: Path) -> None:
         (damage_bit, "state.data has another content"),
         (damage_manifest, "manifest.json is not valid"),
         (damage_no_manifest, "manifest.json cannot be read"),
-        (damage_all, "manifest.json cannot be read"),
     ],
 )
 def test_a_damaged_commit_is_passed_over_with_the_reason(
@@ -274,13 +276,26 @@ def test_a_damaged_commit_is_passed_over_with_the_reason(
     start(job, 1)
     commit(job, 10, 1)
     commit(job, 20, 1)
-    assert start(job, 2) == CommitId(20, 1)
+    assert lineage.choose(job, 2, expected_step=20).commit_id == CommitId(20, 1)
     damage(job.commit(CommitId(20, 1)))
     with pytest.raises(CommitDamagedError):
         verify_commit(job.commit(CommitId(20, 1)))
-    choice = lineage.choose(job, 3, expected_step=20)
+    choice = lineage.choose(job, 2, expected_step=20)
     assert choice.commit_id == CommitId(10, 1)
     assert words in choice.rejected[0].why
+
+
+def test_a_commit_that_was_gone_on_from_is_missed_when_it_is_gone(job: JobDirectory) -> None:
+    start(job, 1)
+    commit(job, 10, 1)
+    commit(job, 20, 1)
+    assert start(job, 2) == CommitId(20, 1)
+    for attempt in (1, 2):
+        shutil.rmtree(job.commit(CommitId(20, attempt)))
+    choice = lineage.choose(job, 3, expected_step=20)
+    assert choice.commit_id == CommitId(10, 1)
+    assert [item.commit_id for item in choice.rejected] == [CommitId(20, 1)]
+    assert "manifest.json cannot be read" in choice.rejected[0].why
 
 
 def test_a_position_is_lost_when_no_commit_verifies(job: JobDirectory) -> None:
@@ -318,7 +333,7 @@ def test_retention_keeps_the_newest_and_drops_dead_branches(job: JobDirectory) -
     assert start(job, 2) == CommitId(20, 1)
     commit(job, 30, 2)
     retention.delete_old_commits(job, 2, keep=2)
-    assert job.commit_ids() == [CommitId(20, 1), CommitId(30, 2)]
+    assert job.commit_ids() == [CommitId(20, 1), CommitId(20, 2), CommitId(30, 2)]
 
 
 def test_one_commit_of_every_so_many_steps_is_kept_for_good(job: JobDirectory) -> None:
@@ -362,6 +377,44 @@ def test_the_commit_that_an_attempt_started_from_outlives_its_first_own_commit(
     commit(job, 20, 2)
     retention.delete_old_commits(job, 2, keep=2)
     assert CommitId(10, 1) in job.commit_ids()
+
+
+def test_a_writer_that_sees_no_fence_cannot_take_its_successors_commit_away(
+    job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(job, 1)
+    commit(job, 10, 1)
+    assert start(job, 2) == CommitId(10, 1)
+    with monkeypatch.context() as blind:
+        for module in (writer, retention):
+            blind.setattr(module, "check_fence", lambda job, attempt: None)
+        for step in (20, 30, 40):
+            commit(job, step, 1)
+            retention.delete_old_commits(job, 1, keep=1)
+    assert job.commit_ids() == [CommitId(10, 2), CommitId(40, 1)]
+    verify_commit(job.commit(CommitId(10, 2)))
+    commit(job, 11, 2)
+    retention.delete_old_commits(job, 2, keep=2)
+    assert start(job, 3) == CommitId(11, 2)
+    assert job.commit_ids() == [CommitId(10, 2), CommitId(11, 2), CommitId(11, 3)]
+
+
+def test_a_commit_that_goes_while_it_is_taken_gives_way_to_a_newer_one(job: JobDirectory) -> None:
+    start(job, 1)
+    commit(job, 10, 1)
+    commit(job, 20, 1)
+    moved: list[CommitId] = []
+
+    def hold(commit_id: CommitId) -> Manifest:
+        if not moved:
+            moved.append(commit_id)
+            commit(job, 30, 1)
+            shutil.rmtree(job.commit(commit_id))
+        return adopt(job, commit_id, 2)
+
+    choice = lineage.choose(job, 2, 20, hold)
+    assert moved == [CommitId(20, 1)]
+    assert (choice.starts_from, choice.commit_id) == (CommitId(30, 1), CommitId(30, 2))
 
 
 def test_a_failed_write_leaves_no_folder_behind(

@@ -10,7 +10,7 @@ The layout, below `<volume>/<job uid>/`:
     attempts/000003.json         the fence: attempt 3 exists
     attempts/000003.start.json   the start record: the commit that attempt 3 goes on from, and what
                                  became of a request to go back that it was given
-    commits/000000000120-000003/ a commit: state after step 120, written by attempt 3
+    commits/000000000120-000003/ a commit: state after step 120, of attempt 3
     commits/…-final/             the commit at the end of the job
     commits/tmp-…/               a commit or a position being written, or one being deleted; never
                                  read
@@ -34,8 +34,13 @@ commit, under its own attempt number; that is harmless, because:
 Lineage (`lineage`). What counts is not what is newest but what is reachable: the newest attempt
 with a start record, its own commits, then the commit it started from, and so on back. A stale
 writer's commit is outside of that, unless the stale writer's attempt is itself the newest with a
-start record, and then it was not stale. The next attempt restores the first commit of its lineage
-whose manifest verifies, records that choice, and only then trains.
+start record, and then it was not stale. The next attempt takes the first commit of its lineage
+whose manifest verifies, restores it, records that choice, and only then trains.
+
+Taking (`adoption`). A writer behind a cut network may not see the fence for as long as its NFS
+client trusts its cache, and goes on to delete old commits. So an attempt takes a commit by linking
+its files into one of its own, under its own number, which no other deletes. The commit is verified
+there. If it went away meanwhile, a newer one has come, and it is looked again.
 
 Going back. A request to restore an older commit has a number, and is answered in a start record:
 the attempt starts from the chosen commit, which makes that the lineage, or says why it cannot.
@@ -46,7 +51,7 @@ Forking. The first attempt of a fork copies the other job's commit, under its ow
 ledger up to it to the head of its own segment. From then on the fork needs the other job no more.
 Killed before its start record, it is as if it had not been, and the next attempt copies again.
 
-Deleting (`retention`). A commit is deleted only once `keep` newer ones are in the lineage and the
+Deleting (`retention`). A commit is deleted only once `keep` newer steps are in the lineage and the
 newest of them was read back and verified, and never if it is the first at or after a multiple of
 `keepEverySteps`. The commit of a trainer that is asked to stop deletes none, nor does the one that
 was being written then: a user may want to go back to the oldest of which status tells. A commit is

@@ -100,6 +100,16 @@ def verify_commit(folder: Path) -> Manifest:
         CommitDamagedError: says which file is missing, has another size or another content.
     """
     manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Check every byte that a manifest speaks for.
+
+    Raises:
+        CommitDamagedError: says which file is missing, has another size or another content.
+    """
     for name, record in manifest.files.items():
         path = folder / name
         try:
@@ -110,4 +120,3 @@ def verify_commit(folder: Path) -> Manifest:
                 raise CommitDamagedError(f"{name} has another content (sha256 differs)")
         except OSError as error:
             raise CommitDamagedError(f"{name} cannot be read: {error.strerror}") from error
-    return manifest

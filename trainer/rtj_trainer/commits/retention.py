@@ -1,7 +1,7 @@
 """Deletes what nothing can need any more."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from rtj_trainer import files
 from rtj_trainer.commits.attempts import check_fence
@@ -48,7 +48,10 @@ def delete_old_commits(
         verify_commit(job.commit(lineage[0]))
     except CommitDamagedError:
         return []
-    kept = {*lineage[:keep], *milestones(lineage, every_steps)}
+    # By their steps: the commit that an attempt began with is there under its number, too.
+    steps = sorted({found.step for found in lineage}, reverse=True)
+    kept_steps = {*steps[:keep], *milestones(steps, every_steps)}
+    kept = {found for found in lineage if found.step in kept_steps}
     doomed = [found for found in job.commit_ids() if found not in kept and found.attempt <= attempt]
     for commit_id in doomed:
         check_fence(job, attempt)
@@ -58,17 +61,17 @@ def delete_old_commits(
     return doomed
 
 
-def milestones(lineage: Sequence[CommitId], every_steps: int | None) -> list[CommitId]:
-    """Return the first commit at or after each multiple of some steps.
+def milestones(steps: Iterable[int], every_steps: int | None) -> list[int]:
+    """Return the first of some committed steps at or after each multiple of `every_steps`.
 
     Commits of a lineage that were deleted were none, so what is one stays one.
     """
     if every_steps is None:
         return []
-    found: list[CommitId] = []
+    found: list[int] = []
     reached = 0
-    for commit_id in sorted(lineage):
-        if commit_id.step // every_steps > reached:
-            reached = commit_id.step // every_steps
-            found.append(commit_id)
+    for step in sorted(steps):
+        if step // every_steps > reached:
+            reached = step // every_steps
+            found.append(step)
     return found

@@ -21,7 +21,8 @@ def write_commit(
     Args:
         job: Folder of the job.
         commit_id: Step and attempt of the commit.
-        manifest: Its manifest without `files`.
+        manifest: Its manifest; without `files` unless `write_state` makes sure that these are what
+            it writes.
         write_state: Writes the state's files directly into the folder that it is given.
 
     Raises:
@@ -37,7 +38,8 @@ def write_commit(
         for path in folder.iterdir():
             files.fsync_file(path)
         files.fsync_directory(folder)
-        manifest = manifest.model_copy(update={"files": describe_files(folder)})
+        if not manifest.files:
+            manifest = manifest.model_copy(update={"files": describe_files(folder)})
         write_manifest(folder, manifest)
         files.fsync_directory(folder)
         check_fence(job, commit_id.attempt)

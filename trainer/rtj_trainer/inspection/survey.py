@@ -1,5 +1,6 @@
 """Reads what one job keeps on its volume into a report, and says what is wrong with it."""
 
+import contextlib
 import errno
 import json
 import os
@@ -193,15 +194,17 @@ def _commit(job: JobDirectory, commit_id: CommitId, in_lineage: bool) -> CommitR
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder; those that go away meanwhile count nothing."""
-    total = 0
+    """Return the bytes of all files below a folder, each once, however many links it has.
+
+    Those that go away meanwhile count nothing.
+    """
+    sizes: dict[int, int] = {}
     for parent, _, names in os.walk(folder):
         for name in names:
-            try:
-                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 - hot
-            except FileNotFoundError:
-                continue
-    return total
+            with contextlib.suppress(FileNotFoundError):
+                found = os.lstat(os.path.join(parent, name))  # noqa: PTH118 - hot
+                sizes[found.st_ino] = found.st_size
+    return sum(sizes.values())
 
 
 def check_ledger(job: JobDirectory, strict: bool = False) -> LedgerReport:
