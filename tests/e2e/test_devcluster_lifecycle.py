@@ -79,7 +79,12 @@ def traces_of(cluster: Cluster, addresses: Addresses) -> dict[str, object]:
         ],
         "links": [line for line in links if line.startswith(addresses.bridge)],
         "routes": [line for line in routes if network in line or pods in line],
-        "cgroups": [str(path) for path in Path("/sys/fs/cgroup").rglob(f"rtj-{cluster.name}")],
+        # os.walk, since the groups of another cluster may go away meanwhile.
+        "cgroups": [
+            parent
+            for parent, _, _ in os.walk("/sys/fs/cgroup")
+            if parent.endswith(f"/rtj-{cluster.name}")
+        ],
         "firewall": [
             line
             for line in run(["iptables-save"]).stdout.splitlines()
