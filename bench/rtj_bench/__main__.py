@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable
 
-from rtj_bench import deadnode, idle, kwok, relaunch
+from rtj_bench import idle, kwok, nodes, relaunch
 from rtj_bench.figures import Figures
 from rtj_bench.plane import plane
 from rtj_bench.say import say
@@ -50,7 +50,7 @@ def _arguments() -> argparse.Namespace:
         help="requests per second that scheduler and controller manager may make; upstream: 50, 20",
     )
     parser.add_argument(
-        "--only", action="append", choices=("relaunch", "idle", "deadnode"), help="this stage"
+        "--only", action="append", choices=("relaunch", "idle", "nodes"), help="this stage"
     )
     return parser.parse_args()
 
@@ -68,10 +68,10 @@ def _stages(arguments: argparse.Namespace, figures: Figures) -> dict[str, Stage]
         async with plane(f"bench-idle-{os.getpid()}", arguments.client_qps) as running:
             await idle.measure(running, arguments.idle, arguments.repeats, figures)
 
-    async def dying() -> None:
-        await deadnode.measure(arguments.repeats, figures)
+    async def losing_nodes() -> None:
+        await nodes.measure(arguments.repeats, figures)
 
-    return {"relaunch": relaunching, "idle": idling, "deadnode": dying}
+    return {"relaunch": relaunching, "idle": idling, "nodes": losing_nodes}
 
 
 def _succeeds(name: str, stage: Stage) -> bool:

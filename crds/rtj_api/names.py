@@ -100,6 +100,7 @@ class Reason(StrEnum):
     SUPERSEDED = "Superseded"
     TRAINER_FAILED = "TrainerFailed"
     OOM_KILLED = "OOMKilled"
+    EPHEMERAL_STORAGE_EXCEEDED = "EphemeralStorageExceeded"
     TRAINER_HUNG = "TrainerHung"
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"
     DISRUPTION_LIMIT_EXCEEDED = "DisruptionLimitExceeded"

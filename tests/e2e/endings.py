@@ -41,8 +41,6 @@ class Ending:
     """None where it depends on who is faster."""
     restarts: dict[str, int] = field(default_factory=dict)
     """Counters of `status.restarts` that are not 0."""
-    seen_running: bool = True
-    """False where it may end before it was seen to run, which is then no lack of progress."""
     condition: str = "Completed"
     """Reason of the condition Complete or Failed at the end."""
     event: str = ""
@@ -172,12 +170,13 @@ OF_ITSELF: dict[str, Ending] = {
             "time.sleep(3); open('/scratch/all', 'wb').write(bytes(4 << 20)); time.sleep(3600)",
             container={"volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]},
             volumes=[{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}],
-        ),
-        "Preempted",
-        "Evicted",
-        ('EmptyDir volume "scratch" exceeds the limit',),
-        restarts={"preempted": 1, "total": 1},
-        seen_running=False,
+        )
+        | _NO_RETRY,
+        "UserError",
+        "EphemeralStorageExceeded",
+        ('EmptyDir volume "scratch" exceeds the limit', "Raise the sizeLimit"),
+        condition="BackoffLimitExceeded",
+        event="BackoffLimitExceeded",
     ),
 }
 """Nobody has to do anything for these."""

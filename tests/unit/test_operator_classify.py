@@ -134,6 +134,24 @@ def test_a_kubelet_that_sets_no_condition_is_believed_by_its_reason(
     assert "node shutdown" in ending.message
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        'Usage of EmptyDir volume "scratch" exceeds the limit "1Mi". ',
+        "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+        'Container trainer exceeded its local ephemeral storage limit "1Gi". ',
+    ],
+)
+def test_a_pod_that_breaks_its_own_limit_of_storage_is_no_preemption(message: str) -> None:
+    told = {"reason": "Evicted", "message": message, "containerStatuses": trainer_state(137)}
+    ending = classify(seen(**told), None)
+    assert (ending.cause, ending.reason) == (Cause.USER_ERROR, Reason.EPHEMERAL_STORAGE_EXCEEDED)
+    assert message.strip() in ending.message
+    assert "Raise the sizeLimit" in ending.message
+    drained = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+    assert classify(seen(**told, conditions=[drained]), None).cause is Cause.PREEMPTED
+
+
 def test_a_reason_that_is_not_the_clusters_leaves_the_exit_code_to_speak() -> None:
     told = {"reason": "DeadlineExceeded", "message": "Pod was active on the node for too long"}
     assert classify(seen(**told, containerStatuses=trainer_state(1)), None).cause is (

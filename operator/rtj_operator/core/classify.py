@@ -36,6 +36,10 @@ condition DisruptionTarget too, not all."""
 
 MESSAGE_LENGTH = 2000
 
+OUT_OF_STORAGE = (
+    "Raise the sizeLimit of that emptyDir in spec.trainer.podTemplate, or the limit "
+    "ephemeral-storage in spec.trainer.resources, or write less outside of the claim."
+)
 OUT_OF_MEMORY = (
     "The trainer used more memory than spec.trainer.resources.limits.memory. "
     "Raise it, or make the batches or shuffle buffers smaller."
@@ -84,6 +88,9 @@ def classify(pod: Pod | None, final: FinalRecord | None, *, node_lost: bool = Fa
         return ending(Cause.PREEMPTED, Reason.SUPERSEDED, message)
     if disruption := _disruption(pod, node_lost=node_lost):
         return ending(Cause.PREEMPTED, *disruption)
+    if pod and _wrote_too_much(pod):
+        message = f"{pod.message.strip()} {OUT_OF_STORAGE}"
+        return ending(Cause.USER_ERROR, Reason.EPHEMERAL_STORAGE_EXCEEDED, message)
     if pod and (failed := _failed_before_trainer(pod)):
         return ending(Cause.USER_ERROR, Reason.TRAINER_FAILED, failed)
     if exit_ is None:
@@ -103,12 +110,22 @@ def _disruption(pod: Pod | None, *, node_lost: bool) -> tuple[Reason, str] | Non
         return Reason.NODE_LOST, f"Node {pod.node} is lost: it and its trainer have fallen silent."
     if pod.deleting:
         return Reason.POD_DELETED, f"The pod{where} was deleted."
+    if _wrote_too_much(pod):
+        return None
     if pod.reason in TAKEN_BY_CLUSTER:
         told = f"{pod.reason}: {pod.message}".strip(": ")
         return TAKEN_BY_CLUSTER[pod.reason], f"The pod{where} was taken away. {told}"
     if pod.exit and pod.exit.reason in LOST_BY_KUBELET:
         return Reason.NODE_LOST, f"The kubelet{where} lost sight of the container."
     return None
+
+
+def _wrote_too_much(pod: Pod) -> bool:
+    """Return whether the pod broke its own limit of local storage, and would do so again.
+
+    The kubelet says Evicted then as it does under pressure, but sets no DisruptionTarget.
+    """
+    return pod.reason == "Evicted" and not pod.disruption and "exceed" in pod.message
 
 
 def _failed_before_trainer(pod: Pod) -> str | None:

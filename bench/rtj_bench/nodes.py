@@ -1,14 +1,15 @@
-"""A real node dies under a job of ours and a batch/v1 Job: how fast each has another pod that runs.
+"""A real node goes under a job of ours and a batch/v1 Job: how fast each has another pod that runs.
 
-Real kubelets, real containers, the chart's defaults. The Job tolerates a dead node for 5 s instead
-of 300 and has no podFailurePolicy, which is the fastest that a Job can be had: with the policy it
-waits for the pod of the dead node to go, which takes minutes.
+The node is drained, or killed and taken out of the cluster, or just killed. Real kubelets, real
+containers, the defaults of the chart. The Job tolerates a dead node for 5 s instead of 300 and has
+no podFailurePolicy, which is the fastest that a Job can be had: with the policy it waits for the
+pod of the dead node to go, which takes minutes.
 """
 
 import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,15 +28,28 @@ from rtj_bench.say import say
 from rtj_bench.sight import Sight
 
 NAME = "bench"
-NAMESPACE = "deadnode"
+NAMESPACE = "nodes"
 OURS = JobKey(True, NAMESPACE, "ours")
 THEIRS = JobKey(False, NAMESPACE, "theirs")
 RUNNING_WITHIN_SECONDS = 180.0
 TOLERATION_SECONDS = 5
 
 
+def _delete(cluster: Cluster, node: str) -> None:
+    cluster.kill_node(node)
+    cluster.kubectl("delete", "node", node, "--wait=false")
+
+
+STRIKES: dict[str, Callable[[Cluster, str], None]] = {
+    "drained": Cluster.drain,
+    "deletednode": _delete,
+    "deadnode": Cluster.kill_node,
+}
+"""How a node goes, by the beginning of the names of its figures."""
+
+
 async def measure(repeats: int, figures: Figures) -> None:
-    """Fill in all figures about dead nodes."""
+    """Fill in all figures about nodes that go."""
     with _cluster() as cluster:
         kube = kube_of(cluster)
         kube.run("create", "namespace", NAMESPACE)
@@ -43,11 +57,10 @@ async def measure(repeats: int, figures: Figures) -> None:
         assert slot is not None, "the cluster is down"  # noqa: S101
         async with Api(services.server(slot.addresses), cluster.folder / "pki") as api:
             for _ in range(repeats):
-                values = await _repeat(cluster, kube, api)
-                figures.add(values)
-                say(
-                    "dead node: " + ", ".join(f"{key} {value:.1f}" for key, value in values.items())
-                )
+                for how in STRIKES:
+                    values = await _repeat(cluster, kube, api, how)
+                    figures.add(values)
+                    say(", ".join(f"{key} {value:.1f}" for key, value in values.items()))
 
 
 @contextmanager
@@ -65,12 +78,12 @@ def _cluster() -> Iterator[Cluster]:
         cluster.down()
 
 
-async def _repeat(cluster: Cluster, kube: Kube, api: Api) -> dict[str, float]:
+async def _repeat(cluster: Cluster, kube: Kube, api: Api, how: str) -> dict[str, float]:
     survivor = _node_of_leader(kube)
     victim = next(name for name in cluster.node_names if name != survivor)
     sight = Sight()
     await sight.open(api)
-    # Both pods begin on the node that dies; afterwards each may go wherever it can.
+    # Both pods begin on the node that goes; afterwards each may go wherever it can.
     kube.run("cordon", survivor)
     try:
         job = submit(kube, NAMESPACE, _ours())
@@ -78,7 +91,7 @@ async def _repeat(cluster: Cluster, kube: Kube, api: Api) -> dict[str, float]:
         await asyncio.to_thread(job.wait_until, "it commits", lambda now: "lastCommit" in now)
         await sight.until("the Job runs", lambda: sight.running(THEIRS) is not None, 60)
         kube.run("uncordon", survivor)
-        return await _die(cluster, victim, sight)
+        return await _strike(cluster, victim, how, sight)
     finally:
         sight.close()
         kube.run("uncordon", survivor)
@@ -87,24 +100,25 @@ async def _repeat(cluster: Cluster, kube: Kube, api: Api) -> dict[str, float]:
         _until_all_is_well(kube)
 
 
-async def _die(cluster: Cluster, victim: str, sight: Sight) -> dict[str, float]:
-    """Kill the node, and return the seconds until its pods have successors."""
+async def _strike(cluster: Cluster, victim: str, how: str, sight: Sight) -> dict[str, float]:
+    """Take the node away, and return the seconds until its pods have successors."""
     ours, theirs = sight.running(OURS), sight.running(THEIRS)
     if ours is None or theirs is None:
-        raise RuntimeError("a pod has gone before its node was killed")
-    killed = time.monotonic()
-    await asyncio.to_thread(cluster.kill_node, victim)
+        raise RuntimeError("a pod has gone before its node went")
+    struck = time.monotonic()
+    strike = asyncio.create_task(asyncio.to_thread(STRIKES[how], cluster, victim))
 
     def both_run() -> bool:
         successors = sight.successor(OURS, ours), sight.successor(THEIRS, theirs)
         return all(successor and successor.running for successor in successors)
 
     await sight.until("both run again", both_run, RUNNING_WITHIN_SECONDS)
+    await strike
     mine, peer = sight.successor(OURS, ours), sight.successor(THEIRS, theirs)
     return {
-        "deadnode_created_s": mine.created - killed if mine else math.nan,
-        "deadnode_running_s": mine.running - killed if mine and mine.running else math.nan,
-        "job_deadnode_running_s": peer.running - killed if peer and peer.running else math.nan,
+        f"{how}_created_s": mine.created - struck if mine else math.nan,
+        f"{how}_running_s": mine.running - struck if mine and mine.running else math.nan,
+        f"job_{how}_running_s": peer.running - struck if peer and peer.running else math.nan,
     }
 
 
