@@ -24,7 +24,8 @@ class AttemptServer:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "attempt_server.py")],
+            [sys.executable, "-m", "tests.unit.trainer.attempt_server"],
+            cwd=HERE.parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
