@@ -25,7 +25,7 @@ class AttemptServer:
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.unit.trainer.attempt_server"],
-            cwd=HERE.parents[2],
+            cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
