@@ -1,7 +1,8 @@
 """The shell around kopf: every watched event only puts the key of its job on the queue.
 
-Nothing is decided from an event's body, which may be stale; it only tells whether a look is worth
-its reads. A handler that raised would not be called again, so none does more than this.
+Nothing is done because of an event's body, which may be stale; it only tells whether there may be
+something to do (`rtj_operator.sightings`). A handler that raised would not be called again, so none
+does more than this.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from rtj_operator.cluster import COORDINATION, JOBS, LEASES, NODE_LEASES, PAGE_S
 from rtj_operator.core.observed import Pod
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
-from rtj_operator.parse import parse_heartbeat, parse_pod
+from rtj_operator.parse import owner_of, parse_heartbeat, parse_pod
 from rtj_operator.queue import WorkQueue
 from rtj_operator.rest import passed_over
 
@@ -25,25 +26,28 @@ class Handlers:
     def __init__(self, queue: WorkQueue, memory: Memory, pulse: Pulse) -> None:
         self._queue = queue
         self._memory = memory
+        self._sightings = memory.sightings
         self._pulse = pulse
         self._generations: dict[str, int] = {}
         self._news: dict[str, object] = {}
-        self._pods: dict[str, Pod] = {}
 
     def job(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of a job; our own status writes are no news."""
         meta = body["metadata"]
         self._pulse.heard(JOBS, meta["namespace"])
         uid, generation = meta["uid"], meta.get("generation", 0)
+        key = Key(meta["namespace"], meta["name"])
         if kind == "DELETED":
+            self._sightings.forget(key)
             self._generations.pop(uid, None)
-        elif self._generations.get(uid) == generation:
+            self._queue.add(key)
             return
-        else:
-            self._generations[uid] = generation
-            if passed_over(body):
-                return
-        self._queue.add(Key(meta["namespace"], meta["name"]))
+        self._sightings.job(key, body)
+        if self._generations.get(uid) == generation:
+            return
+        self._generations[uid] = generation
+        if not passed_over(body):
+            self._queue.add(key)
 
     def pod(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of a trainer pod; look at the job only if it says something new.
@@ -59,15 +63,16 @@ class Handlers:
         name = (meta.get("labels") or {}).get(LABEL_JOB)
         if not name:
             return
-        pod, known = parse_pod(dict(body)), self._pods.get(meta["uid"])
+        key = Key(meta["namespace"], name)
         if kind == "DELETED":
-            self._pods.pop(meta["uid"], None)
+            known = self._sightings.pod_gone(key, meta["uid"])
             stale = known is not None and known.ended
         else:
-            self._pods[meta["uid"]] = pod
+            pod = parse_pod(dict(body))
+            known = self._sightings.pod(key, owner_of(body), pod)
             stale = pod == known or (kind == "ADDED" and _blank(pod))
         if not stale:
-            self._queue.add(Key(meta["namespace"], name))
+            self._queue.add(key)
 
     def lease(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of any Lease: a node's, a job's, or somebody else's."""
@@ -81,10 +86,13 @@ class Handlers:
         name, uid = labels.get(LABEL_JOB), labels.get(LABEL_JOB_UID)
         if not name or not uid:
             return
+        key = Key(meta["namespace"], name)
         if kind == "DELETED":
+            self._sightings.lease_gone(key)
             self._news.pop(uid, None)
             return
-        self._beat(Key(meta["namespace"], name), uid, renewed, body)
+        self._sightings.lease(key, body)
+        self._beat(key, uid, renewed, body)
 
     def _beat(self, key: Key, uid: str, renewed: object, body: Mapping[str, Any]) -> None:
         """Note that the trainer is alive; look at the job only if it says something new.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rtj_operator.cluster import Key
 from rtj_operator.core.budget import backoff
 from rtj_operator.core.observed import Pod, Problem
+from rtj_operator.sightings import Sightings
 from rtj_operator.silence import Silences
 
 
@@ -19,10 +20,12 @@ class _Refusal:
 
 @dataclass
 class Memory:
-    """Clocks of silence; per job its last mirrored write, and pods that cannot be made or go."""
+    """Clocks of silence; what was seen; per job its last look and write, and its troubles."""
 
     clock: Callable[[], float] = time.monotonic
     silences: Silences = field(init=False)
+    sightings: Sightings = field(default_factory=Sightings)
+    _looked: dict[Key, float] = field(default_factory=dict)
     _mirrored: dict[Key, float] = field(default_factory=dict)
     _refusals: dict[Key, _Refusal] = field(default_factory=dict)
     _failing: dict[Key, float] = field(default_factory=dict)
@@ -30,6 +33,14 @@ class Memory:
 
     def __post_init__(self) -> None:
         self.silences = Silences(self.clock)
+
+    def looked(self, key: Key) -> None:
+        """Note that all of the job was read just now."""
+        self._looked[key] = self.clock()
+
+    def since_looked(self, key: Key) -> float:
+        """Return the seconds since then; infinite for a process that has just started."""
+        return self.clock() - self._looked.get(key, float("-inf"))
 
     def mirrored(self, key: Key) -> None:
         """Note that the job's position was written just now."""
@@ -76,6 +87,8 @@ class Memory:
 
     def forget(self, key: Key) -> None:
         """Drop what is known of a job that is gone."""
+        self.sightings.forget(key)
+        self._looked.pop(key, None)
         self._mirrored.pop(key, None)
         self._going.pop(key, None)
         self.accepted(key)

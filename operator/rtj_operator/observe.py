@@ -1,4 +1,8 @@
-"""One live look at a job: all that `decide` may depend on, read after the key was taken."""
+"""One look at a job: all that `decide` may depend on.
+
+A live one was read after the key was taken, and may be acted on. A glance costs no request, and
+tells only whether a live look is worth it.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +25,7 @@ from rtj_operator.cluster import (
 )
 from rtj_operator.core import attach, hang
 from rtj_operator.core.conditions import find
-from rtj_operator.core.observed import Observed, Pod, Problem, Settings, Silence
+from rtj_operator.core.observed import Job, Observed, Pod, Problem, Settings, Silence
 from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
 from rtj_operator.parse import (
@@ -56,20 +60,16 @@ async def observe(
     if raw is None:
         return None
     memory.silences.contact()
+    memory.looked(key)
+    memory.sightings.job(key, raw)
+    if lease:
+        memory.sightings.lease(key, lease)
     lag = memory.clock() - asked
     job = parse_job(raw)
     if lease and not owned_by(lease, job.uid):
         lease = None
-    observed = Observed(
-        job=job,
-        pods=tuple(parse_pod(pod) for pod in pods if owned_by(pod, job.uid)),
-        gone=memory.going_pod(key),
-        heartbeat=parse_heartbeat(lease) if lease else None,
-        lease_found=lease is not None,
-        stacks_asked=parse_stacks_asked(lease) if lease else None,
-        since_mirrored=memory.since_mirrored(key),
-        settings=settings,
-    )
+    mine = tuple(parse_pod(pod) for pod in pods if owned_by(pod, job.uid))
+    observed = _put_together(key, job, mine, lease, memory, settings)
     if observed.pod:
         memory.saw_pod(key, observed.pod)
     observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
@@ -79,6 +79,49 @@ async def observe(
         observed = _with(observed, **needs.__dict__)
     observed = _with(observed, attach=await _find_attach(cluster, observed, memory))
     return raw, observed
+
+
+async def glance(
+    cluster: Cluster, key: Key, memory: Memory, settings: Settings
+) -> tuple[Manifest, Observed] | None:
+    """Put together what the watches said; None if that cannot be enough to tell what is to be done.
+
+    Only where a node may be dead is the API server asked, for the node. Raises ClusterError.
+    """
+    seen = memory.sightings.of(key)
+    if seen is None:
+        return None
+    job = parse_job(seen.job)
+    observed = _put_together(key, job, seen.pods, seen.lease, memory, settings)
+    if observed.pod is None or observed.pod.ended:
+        return None
+    if observed.pod.deleting or observed.pod.disruption:
+        memory.saw_pod(key, observed.pod)
+    silence = await _silence(cluster, observed, seen.lease, memory, lag=0.0)
+    observed = _with(observed, silence=silence)
+    if _may_launch(observed):
+        return None
+    return seen.job, _with(observed, attach=await _find_attach(cluster, observed, memory))
+
+
+def _put_together(
+    key: Key,
+    job: Job,
+    pods: tuple[Pod, ...],
+    lease: Manifest | None,
+    memory: Memory,
+    settings: Settings,
+) -> Observed:
+    return Observed(
+        job=job,
+        pods=pods,
+        gone=memory.going_pod(key),
+        heartbeat=parse_heartbeat(lease) if lease else None,
+        lease_found=lease is not None,
+        stacks_asked=parse_stacks_asked(lease) if lease else None,
+        since_mirrored=memory.since_mirrored(key),
+        settings=settings,
+    )
 
 
 def _with(observed: Observed, **fields: object) -> Observed:

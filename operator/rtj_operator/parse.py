@@ -1,5 +1,6 @@
 """From objects on the wire to the core's facts. Whatever is missing reads as not yet known."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,10 +38,15 @@ def parse_job(raw: Manifest) -> Job:
     )
 
 
+def owner_of(raw: Mapping[str, Any]) -> str:
+    """Return the uid of the object's controller; empty if it has none."""
+    owners = raw["metadata"].get("ownerReferences") or []
+    return next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
+
+
 def owned_by(raw: Manifest, uid: str) -> bool:
     """Whether the object's controller is the job with this uid."""
-    owners = raw["metadata"].get("ownerReferences") or []
-    return any(owner.get("controller") and owner["uid"] == uid for owner in owners)
+    return owner_of(raw) == uid
 
 
 def parse_heartbeat(lease: Manifest) -> Heartbeat | None:

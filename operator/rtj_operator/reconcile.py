@@ -1,5 +1,8 @@
 """One turn of the loop: look, decide, write the decision, act on it, and say so.
 
+It begins with a glance at what the watches said last. Where that leads to waiting on, nothing is
+read. Anything else is decided again, and done, after a live look.
+
 The order makes a crash at any point harmless. Before the status write nothing has happened; after
 it, the next look finds the decision and finishes the actions, which may all be repeated. Only an
 Event can be lost.
@@ -7,7 +10,8 @@ Event can be lost.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rtj_api.names import Reason
@@ -15,18 +19,41 @@ from rtj_api.status import JobStatus
 
 from rtj_operator import metrics
 from rtj_operator.act import RefusedError, announce, perform
-from rtj_operator.cluster import JOBS, Cluster, ClusterError, Key, Manifest, UnavailableError
+from rtj_operator.cluster import (
+    JOBS,
+    Cluster,
+    ClusterError,
+    ConflictError,
+    Key,
+    Manifest,
+    UnavailableError,
+)
 from rtj_operator.core.decide import decide
-from rtj_operator.core.decision import Action, CreatePod, EnsureObjects, Notice
+from rtj_operator.core.decision import (
+    Action,
+    CreatePod,
+    Decision,
+    EnsureObjects,
+    Notice,
+    waits,
+)
 from rtj_operator.core.observed import Job, Observed, Problem, Settings
 from rtj_operator.memory import Memory
-from rtj_operator.observe import observe
+from rtj_operator.observe import glance, observe
 
 log = logging.getLogger(__name__)
+
+LONGEST_TIME_BETWEEN_LOOKS = 300.0
+"""In seconds; whatever event was missed is made good then."""
+
+MOST_MIRRORED_PER_SECOND = 25.0
 
 LONGEST_HIDDEN_FAILURE_SECONDS = 10.0
 """An error of the API server mostly passes; one that creating a pod meets for longer, such as a
 webhook that is down, must be seen by whoever reads the job."""
+
+
+Look = Callable[[Cluster, Key, Memory, Settings], Awaitable[tuple[Manifest, Observed] | None]]
 
 
 def utc_now() -> datetime:
@@ -54,7 +81,10 @@ class Reconciler:
 
         Raises ClusterError, after which the turn must be taken again.
         """
-        look = await self._look(key)
+        decision = await self._needs_nothing(key)
+        if decision is not None:
+            return decision.requeue_after
+        look = await self._look(observe, key)
         if look is None:
             self._memory.forget(key)
             metrics.JOBS.forget(key)
@@ -62,13 +92,7 @@ class Reconciler:
         raw, observed = look
         job = observed.job
         decision = decide(observed, self._now())
-        if decision.status != job.status:
-            await self._write(raw, decision.status)
-            metrics.count(job.status, decision.status)
-            _log_turn(key, job.status, decision.status)
-        metrics.JOBS.saw(key, decision.status)
-        if decision.mirrored:
-            self._memory.mirrored(key)
+        await self._show(key, raw, job.status, decision)
         try:
             for action in decision.actions:
                 await self._perform(key, job, action)
@@ -79,17 +103,57 @@ class Reconciler:
             await asyncio.gather(*(self._announce(job, notice) for notice in decision.notices))
         return decision.requeue_after
 
-    async def _look(self, key: Key) -> tuple[Manifest, Observed] | None:
+    async def _needs_nothing(self, key: Key) -> Decision | None:
+        """Return what a glance leads to if that is to wait, having written how the job stands.
+
+        What it was written from may be old, but not older than the status that it replaces: a
+        status that the glance did not know makes the write fail.
+        """
+        if self._memory.since_looked(key) >= LONGEST_TIME_BETWEEN_LOOKS:
+            return None
+        look = await self._look(glance, key)
+        if look is None:
+            return None
+        raw, observed = look
+        decision = decide(observed, self._now())
+        if not waits(observed.job.status, decision):
+            return None
+        try:
+            await self._show(key, raw, observed.job.status, decision)
+        except ConflictError:
+            return None
+        return decision
+
+    async def _look(self, how: Look, key: Key) -> tuple[Manifest, Observed] | None:
         """Look at a job; where that fails, trainers and nodes may be unable to speak as well.
 
         A write that fails says less: one job's admission webhook must not make us deaf to the
         death of all other jobs' nodes. That nobody can write, the leader's Lease tells.
         """
         try:
-            return await observe(self._cluster, key, self._memory, self._settings)
+            return await how(self._cluster, key, self._memory, self._scaled_settings())
         except UnavailableError:
             self._memory.silences.interrupted()
             raise
+
+    def _scaled_settings(self) -> Settings:
+        """Return the settings; the more jobs are at work, the more rarely each one's step is shown.
+
+        A status write costs the API server some milliseconds, and nobody reads a thousand of them.
+        """
+        interval = len(self._memory.sightings) / MOST_MIRRORED_PER_SECOND
+        settings = self._settings
+        return replace(settings, mirror_interval=max(settings.mirror_interval, interval))
+
+    async def _show(self, key: Key, raw: Manifest, before: JobStatus, decision: Decision) -> None:
+        """Write the status that was decided, where it is another one."""
+        if decision.status != before:
+            await self._write(key, raw, decision.status)
+            metrics.count(before, decision.status)
+            _log_turn(key, before, decision.status)
+        metrics.JOBS.saw(key, decision.status)
+        if decision.mirrored:
+            self._memory.mirrored(key)
 
     async def _perform(self, key: Key, job: Job, action: Action) -> None:
         try:
@@ -105,10 +169,11 @@ class Reconciler:
         if isinstance(action, CreatePod):
             self._memory.accepted(key)
 
-    async def _write(self, raw: Manifest, status: JobStatus) -> None:
+    async def _write(self, key: Key, raw: Manifest, status: JobStatus) -> None:
         fields = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         body = {**raw, "status": fields}
-        await self._cluster.replace(JOBS, raw["metadata"]["namespace"], body, "status")
+        written = await self._cluster.replace(JOBS, key.namespace, body, "status")
+        self._memory.sightings.job(key, written)
 
     async def _announce(self, job: Job, notice: Notice) -> None:
         try:

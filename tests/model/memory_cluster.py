@@ -36,7 +36,7 @@ class MemoryCluster:
         self.objects: dict[Place, Manifest] = {}
         self.writes: list[tuple[str, str, str]] = []
         """Verb, kind and name of every write that took effect."""
-        self.changed: Callable[[str, Manifest], None] = lambda _verb, _manifest: None
+        self.changed: Callable[[str, str, Manifest], None] = lambda _verb, _kind, _manifest: None
         """Called with each object that changed, as a watch would tell."""
         self.kill_in: int | None = None
         """The operator dies at this call from now on; odd ones after the call took effect."""
@@ -193,7 +193,7 @@ class MemoryCluster:
 
     def _tell(self, verb: str, manifest: Manifest, place: Place) -> None:
         self.writes.append((verb, place[0], place[2]))
-        self.changed(verb, manifest)
+        self.changed(verb, place[0], manifest)
 
 
 def _field(found: Manifest, selector: str) -> bool:

@@ -307,6 +307,11 @@ class OperatorMachine(RuleBasedStateMachine):
         self.world.turn()
         assert len(api.writes) == before or not healthy, api.writes[before:]
 
+    @happens()
+    def the_watches_lag(self) -> None:
+        """Until time passes, the operator hears of nothing that happens."""
+        self.world.behind = True
+
     @happens(calls=st.integers(1, 14))
     def operator_is_killed(self, calls: int) -> None:
         self.world.api.kill_in = calls

@@ -5,6 +5,7 @@ per attempt, no commit once a newer fence exists, a heartbeat in the Lease, exit
 """
 
 import asyncio
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from rtj_api.status import JobStatus
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
 from rtj_operator.core.observed import Settings
 from rtj_operator.memory import Memory
+from rtj_operator.parse import owner_of, parse_pod
 from rtj_operator.reconcile import Reconciler
 from rtj_trainer.stopwatch import Stopwatch
 
@@ -113,7 +115,6 @@ class World:
     ) -> None:
         self.time = 0.0
         self.api = MemoryCluster()
-        self.api.changed = self._on_change
         self.live_nodes = set(NODE_NAMES)
         self.live_since = dict.fromkeys(NODE_NAMES, 0.0)
         """Since when a live node has been so without a break."""
@@ -136,6 +137,9 @@ class World:
         """How often a kubelet renews its node's; a real one every 10 s."""
         self.undecided_pods: list[str] = []
         """Pods that were created though status did not name them as wanted."""
+        self.behind = False
+        """Whether the operator's watches lag behind; it works on, with what they said before."""
+        self._unheard: list[tuple[str, str, dict[str, Any]]] = []
         self.due: float | None = 0.0
         self.turns = 0
         self._loop = asyncio.new_event_loop()
@@ -149,6 +153,7 @@ class World:
         job = self.api.put(JOBS.kind, NAMESPACE, _job(run_policy or {}, policy))
         self.uid = job["metadata"]["uid"]
         self.start_operator()
+        self.api.changed = self._on_change
 
     def close(self) -> None:
         self._loop.close()
@@ -164,6 +169,10 @@ class World:
             Settings(),
             now=self.now,
         )
+        self.behind = False
+        self._unheard.clear()
+        for (kind, _, _), found in self.api.objects.items():
+            self._hear("create", kind, found)
         self.due = self.time
 
     def work(self) -> None:
@@ -188,7 +197,32 @@ class World:
         if delay is not None:
             self.due = min(self.time + delay, self.due if self.due is not None else float("inf"))
 
-    def _on_change(self, verb: str, manifest: dict[str, Any]) -> None:
+    def catch_up(self) -> None:
+        """Let the watches tell all that happened while they lagged behind."""
+        self.behind = False
+        for event in self._unheard:
+            self._hear(*event)
+        if self._unheard:
+            self.due = self.time
+        self._unheard.clear()
+
+    def _hear(self, verb: str, kind: str, manifest: dict[str, Any]) -> None:
+        """Do what `rtj_operator.handlers` does with an event."""
+        seen = self._memory.sightings
+        if kind == PODS.kind:
+            pod = parse_pod(copy.deepcopy(manifest))
+            if verb == "delete":
+                seen.pod_gone(KEY, pod.uid)
+            else:
+                seen.pod(KEY, owner_of(manifest), pod)
+        elif manifest["metadata"]["name"] != JOB:
+            return
+        elif kind == JOBS.kind:
+            seen.forget(KEY) if verb == "delete" else seen.job(KEY, copy.deepcopy(manifest))
+        elif kind == LEASES.kind:
+            seen.lease_gone(KEY) if verb == "delete" else seen.lease(KEY, copy.deepcopy(manifest))
+
+    def _on_change(self, verb: str, kind: str, manifest: dict[str, Any]) -> None:
         if manifest["metadata"]["name"] == JOB and "status" in manifest:
             status = JobStatus.model_validate(manifest["status"])
             same = bool(self.statuses) and status == self.statuses[-1]
@@ -200,7 +234,11 @@ class World:
             attempt = self.status().attempt
             if attempt is None or attempt.pod_name != manifest["metadata"]["name"]:
                 self.undecided_pods.append(manifest["metadata"]["name"])
-        self.due = self.time
+        if self.behind:
+            self._unheard.append((verb, kind, copy.deepcopy(manifest)))
+        else:
+            self._hear(verb, kind, manifest)
+            self.due = self.time
 
     def _judge_the_judge(self) -> None:
         """Note an attempt that was ended though its node lives and its trainer moves."""
@@ -238,6 +276,7 @@ class World:
 
     def advance(self, seconds: float) -> None:
         """Let time pass; live nodes and trainers are heard, and the operator works when due."""
+        self.catch_up()
         end = self.time + seconds
         while self.time < end:
             self.time = min(self.time + 1.0, end)
@@ -460,6 +499,7 @@ class World:
 
         if old and _news(Heartbeat.model_validate_json(old)) == _news(beat):
             write(lease)
+            self._hear("update", LEASES.kind, lease)
             self._memory.silences.seconds(
                 ("heartbeat", self.uid), (trainer.attempt, spec["renewTime"])
             )

@@ -74,3 +74,16 @@ class Decision:
     """Seconds until the job must be looked at again though nothing happened."""
     mirrored: bool = False
     """Whether the status carries a position that was not there before."""
+
+
+def waits(before: JobStatus, decision: Decision) -> bool:
+    """Whether the decision is to wait on: nothing to do or to say, no step of the job's life."""
+    after = decision.status
+    numbers = [status.attempt.number if status.attempt else None for status in (before, after)]
+    return (
+        not decision.actions
+        and not decision.notices
+        and (after.phase, after.attempts, after.restarts)
+        == (before.phase, before.attempts, before.restarts)
+        and numbers[0] == numbers[1]
+    )

@@ -1,0 +1,98 @@
+"""What the watches showed last of the jobs at work: each job, its Lease, its pods.
+
+It may be old, and is never acted on. It serves to tell without a request that there is nothing to
+do, which is the answer of almost every look: a running job is looked at every ten seconds, and
+three reads each time cost the API server more than all writes do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rtj_api.names import Phase
+
+from rtj_operator.cluster import Key, Manifest
+from rtj_operator.core.observed import Pod
+from rtj_operator.parse import owner_of
+
+_AT_REST = {Phase.COMPLETED, Phase.FAILED, Phase.SUSPENDED}
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A job, its pods, and its Lease if it has one."""
+
+    job: Manifest
+    pods: tuple[Pod, ...]
+    lease: Manifest | None
+
+
+class Sightings:
+    """Keeps the newest of everything; nothing but the pods of a job at rest."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[Key, Manifest] = {}
+        self._leases: dict[Key, Manifest] = {}
+        self._pods: dict[Key, dict[str, tuple[str, Pod]]] = {}
+        """By uid, with that of the owner."""
+
+    def __len__(self) -> int:
+        """Return how many jobs are at work."""
+        return len(self._jobs)
+
+    def job(self, key: Key, body: Mapping[str, Any]) -> None:
+        """Note a job, from an event or from the answer to a request."""
+        if (body.get("status") or {}).get("phase") in _AT_REST:
+            self.forget(key)
+        else:
+            _keep_newer(self._jobs, key, body)
+
+    def lease(self, key: Key, body: Mapping[str, Any]) -> None:
+        """Note a job's Lease."""
+        if key in self._jobs:
+            _keep_newer(self._leases, key, body)
+
+    def lease_gone(self, key: Key) -> None:
+        """Drop a job's Lease."""
+        self._leases.pop(key, None)
+
+    def pod(self, key: Key, owner: str, pod: Pod) -> Pod | None:
+        """Note a pod, whose owner has that uid; return as what it was known."""
+        pods = self._pods.setdefault(key, {})
+        _, known = pods.get(pod.uid, ("", None))
+        pods[pod.uid] = owner, pod
+        return known
+
+    def pod_gone(self, key: Key, uid: str) -> Pod | None:
+        """Drop a pod; return as what it was known."""
+        pods = self._pods.get(key, {})
+        _, known = pods.pop(uid, ("", None))
+        if not pods:
+            self._pods.pop(key, None)
+        return known
+
+    def forget(self, key: Key) -> None:
+        """Drop a job that is gone or at rest, with its Lease."""
+        self._jobs.pop(key, None)
+        self._leases.pop(key, None)
+
+    def of(self, key: Key) -> Sighting | None:
+        """Return what was seen last, or None if the job is not at work."""
+        job = self._jobs.get(key)
+        if job is None:
+            return None
+        uid = job["metadata"]["uid"]
+        pods = tuple(pod for owner, pod in self._pods.get(key, {}).values() if owner == uid)
+        lease = self._leases.get(key)
+        return Sighting(job, pods, lease if lease and owner_of(lease) == uid else None)
+
+
+def _keep_newer(seen: dict[Key, Manifest], key: Key, body: Mapping[str, Any]) -> None:
+    known = seen.get(key)
+    if known is None or _version(body) >= _version(known):
+        seen[key] = dict(body)
+
+
+def _version(body: Mapping[str, Any]) -> int:
+    """Return the resourceVersion, which is a number that grows with every write (KEP-5504)."""
+    return int(body["metadata"]["resourceVersion"])
