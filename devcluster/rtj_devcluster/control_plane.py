@@ -173,7 +173,12 @@ class ControlPlane:
             return []
         policy = self.folder / "audit-policy.yaml"
         rules = [{"level": "Metadata"}]
-        document = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}
+        document = {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived"],
+            "rules": rules,
+        }
         write_atomically(policy, json.dumps(document))
         return [f"--audit-policy-file={policy}", f"--audit-log-path={self.log('audit')}"]
 

@@ -50,7 +50,7 @@ def used(lines: Iterable[str]) -> dict[str, set[Access]]:
     for line in lines:
         event = json.loads(line)
         target = event.get("objectRef")
-        if event["stage"] == "RequestReceived" or not target or "impersonatedUser" in event:
+        if not target or "impersonatedUser" in event:
             continue
         access = Access(
             event["verb"],

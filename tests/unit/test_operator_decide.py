@@ -1,5 +1,7 @@
 """What the operator does about what it sees, one sentence a test."""
 
+from dataclasses import replace
+
 import pytest
 from rtj_api.heartbeat import TrainerPhase
 from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
@@ -77,10 +79,16 @@ class TestLaunching:
         waiting = pod(node=None, phase="Pending", started=False)
         assert decided(after(first, decision, waiting)).status == decision.status
 
-    def test_status_names_the_node_as_soon_as_there_is_one(self) -> None:
+    def test_status_names_the_node_if_its_trainer_does_not_soon(self) -> None:
         first = look()
         scheduled = pod(phase="Pending", started=False)
-        status = decided(after(first, decided(first), scheduled)).status
+        observed = after(first, decided(first), scheduled)
+        decision = decided(observed)
+        assert decision.status.attempt
+        assert decision.status.attempt.node_name is None
+        assert decision.requeue_after == 3
+        silent = replace(observed, silence=Silence(heartbeat=3))
+        status = decided(silent).status
         assert status.attempt
         assert (status.attempt.pod_uid, status.attempt.node_name) == ("pod-1", NODE)
 

@@ -93,7 +93,7 @@ def test_a_lease_that_became_a_strangers_does_not_make_the_operator_spin(world: 
     world.work()
 
 
-def test_a_drain_is_answered_with_the_last_commit_and_six_writes(world: World) -> None:
+def test_a_drain_is_answered_with_the_last_commit_and_five_writes(world: World) -> None:
     train(world, 5)
     (trainer,) = world.trainers.values()
     world.train(trainer, 3)
@@ -112,7 +112,7 @@ def test_a_drain_is_answered_with_the_last_commit_and_six_writes(world: World) -
     assert status.phase is Phase.RUNNING
     mine = [w for w in world.api.writes[before:] if w[1] in ("Event", "ResumableTrainingJob")]
     pods = [w for w in world.api.writes[before:] if w[:2] == ("create", PODS.kind)]
-    assert len(mine) + len(pods) == 6
+    assert len(mine) + len(pods) == 5
 
 
 def test_a_pod_that_vanishes_while_it_goes_keeps_the_reason_that_it_had(world: World) -> None:

@@ -23,7 +23,14 @@ from rtj_operator.core.limits import until_deadline, until_removal
 from rtj_operator.core.objects import supporting_objects
 from rtj_operator.core.observed import Observed
 from rtj_operator.core.plan import Plan
-from rtj_operator.core.progress import identified, mirror_due, mirrored_fields, progressed
+from rtj_operator.core.progress import (
+    identified,
+    mirror_due,
+    mirrored_fields,
+    progressed,
+    run_by,
+    until_identified,
+)
 from rtj_operator.core.progressing import show_progressing
 
 ROOM_BEFORE_RULE = 1800
@@ -97,7 +104,10 @@ def _mirror(plan: Plan, spec: JobSpec, *, last_chance: bool) -> None:
     observed, beat, attempt = plan.observed, plan.observed.beat, plan.status.attempt
     if attempt is None:
         return
-    plan.update(attempt=identified(attempt, observed.pod))
+    attempt = identified(attempt, observed)
+    plan.update(attempt=attempt)
+    if attempt.pod_uid is None:
+        plan.wake(until_identified(observed))
     if beat is None:
         return
     if last_chance or mirror_due(observed):
@@ -168,12 +178,14 @@ def _out_of_time(plan: Plan, spec: JobSpec) -> bool:
 
 def _stopped(plan: Plan, verdict: Verdict | None, reason: Reason) -> bool:
     """Ask the pod to commit and go; return whether it has gone."""
-    pod = plan.observed.pod
+    pod, attempt = plan.observed.pod, plan.status.attempt
     if verdict is None or verdict.stand is Stand.ABSENT:
         if verdict:
             plan.close_attempt(Ending(Cause.SUSPENDED, reason, "Never started.", started=False))
         return True
     if pod and not pod.deleting:
+        if attempt and pod.node:
+            plan.update(attempt=run_by(attempt, pod))
         plan.act(DeletePod(pod.name, pod.uid))
     plan.wake(verdict.recheck)
     return False

@@ -62,15 +62,35 @@ def mirrored_fields(
     return fields
 
 
-def identified(attempt: CurrentAttempt, pod: Pod | None) -> CurrentAttempt:
+IDENTIFIED_AFTER_SECONDS = 3.0
+"""A trainer mostly speaks within this time of getting a node, which is then told in one write."""
+
+
+def identified(attempt: CurrentAttempt, observed: Observed) -> CurrentAttempt:
     """Return the attempt with its pod's identity, once that pod has a node.
 
     Before that it cannot have touched the volume: nothing is lost if it vanishes and is created
     again under the same name, and a status write is saved.
     """
-    if pod is None or attempt.pod_uid or not (pod.node or pod.deleting or pod.ended):
+    pod, left = observed.pod, until_identified(observed)
+    if pod is None or attempt.pod_uid or left is None or left > 0:
         return attempt
+    return run_by(attempt, pod)
+
+
+def run_by(attempt: CurrentAttempt, pod: Pod) -> CurrentAttempt:
+    """Return the attempt with the identity of its pod."""
     return attempt.model_copy(update={"pod_uid": pod.uid, "node_name": pod.node})
+
+
+def until_identified(observed: Observed) -> float | None:
+    """Return the seconds until the node is worth a write of its own; None without one."""
+    pod = observed.pod
+    if pod is None:
+        return None
+    if observed.beat or pod.deleting or pod.ended:
+        return 0.0
+    return IDENTIFIED_AFTER_SECONDS - observed.silence.heartbeat if pod.node else None
 
 
 def progressed(beat: Heartbeat | None, committed_before: int | None) -> bool:
