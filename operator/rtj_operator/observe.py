@@ -99,9 +99,10 @@ async def glance(
         memory.saw_pod(key, observed.pod)
     silence = await _silence(cluster, observed, seen.lease, memory, lag=0.0)
     observed = _with(observed, silence=silence)
-    if _may_launch(observed):
-        return None
-    return seen.job, _with(observed, attach=await _find_attach(cluster, observed, memory))
+    if not _may_wait_for_volume(observed, memory):
+        return seen.job, observed
+    told = _told_attach(observed)
+    return (seen.job, _with(observed, attach=told)) if told else None
 
 
 def _put_together(
@@ -162,13 +163,10 @@ async def _find_attach(cluster: Cluster, observed: Observed, memory: Memory) -> 
     for a claim that one node at a time can have, and no more once the answer is known.
     """
     job, pod = observed.job, observed.pod
-    if pod is None or job.spec is None or observed.beat:
+    if pod is None or job.spec is None or not _may_wait_for_volume(observed, memory):
         return None
-    if not attach.may_wait_for_volume(pod, memory.silences.of(("scheduled", pod.uid))):
-        return None
-    said = find(job.status.conditions, Condition.RUNNING)
-    if said and said.reason is Reason.VOLUME_STILL_ATTACHED:
-        return Problem(said.reason, said.message)
+    if already := _told_attach(observed):
+        return already
     for name in attach.claim_names(job.spec):
         try:
             claim = await cluster.get(CLAIMS, job.namespace, name)
@@ -179,6 +177,21 @@ async def _find_attach(cluster: Cluster, observed: Observed, memory: Memory) -> 
                 return attach.problem_of(job, pod, name, told)
         except (NotFoundError, RejectedError):
             continue
+    return None
+
+
+def _may_wait_for_volume(observed: Observed, memory: Memory) -> bool:
+    pod = observed.pod
+    if pod is None or observed.beat:
+        return False
+    return attach.may_wait_for_volume(pod, memory.silences.of(("scheduled", pod.uid)))
+
+
+def _told_attach(observed: Observed) -> Problem | None:
+    """Return what status says of it already."""
+    said = find(observed.job.status.conditions, Condition.RUNNING)
+    if said and said.reason is Reason.VOLUME_STILL_ATTACHED:
+        return Problem(said.reason, said.message)
     return None
 
 

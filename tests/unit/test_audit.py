@@ -32,7 +32,6 @@ def line(verb: str, resource: str, stage: str = "ResponseComplete", **target: st
 
 
 LOG = [
-    line("list", "pods", stage="RequestReceived"),
     line("list", "pods"),
     line("watch", "leases", stage="ResponseStarted", apiGroup=GROUP, namespace="kube-node-lease"),
     line("update", "jobs", apiGroup="g", namespace="a", name="job", subresource="status"),

@@ -1,0 +1,126 @@
+"""A job that runs costs the API server no reads, and nothing is done because of old news."""
+
+from typing import Any
+
+import pytest
+from rtj_api.names import Phase
+from rtj_operator.cluster import Key, Kind, Manifest
+from rtj_operator.sightings import Sightings
+
+from tests.model.memory_cluster import MemoryCluster
+from tests.model.world import World
+
+pytestmark = pytest.mark.unit
+
+OURS = Key("ns", "job")
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of the objects that were read, one each time."""
+    kinds: list[str] = []
+    for name in ("get", "list"):
+        monkeypatch.setattr(MemoryCluster, name, noted(getattr(MemoryCluster, name), kinds))
+    return kinds
+
+
+def noted(read: Any, kinds: list[str]) -> Any:
+    async def call(self: MemoryCluster, kind: Kind, *rest: Any, **fields: Any) -> Any:
+        kinds.append(kind.kind)
+        return await read(self, kind, *rest, **fields)
+
+    return call
+
+
+def train_for(world: World, seconds: int, seconds_per_step: int = 1) -> None:
+    (trainer,) = world.trainers.values()
+    for _ in range(seconds // seconds_per_step):
+        world.train(trainer, 1)
+        world.advance(seconds_per_step)
+
+
+def test_a_job_that_runs_is_shown_without_a_read(world: World, reads: list[str]) -> None:
+    train_for(world, 5)
+    before, looks = world.status(), world.turns
+    reads.clear()
+    train_for(world, 30)
+    assert reads == []
+    assert world.turns > looks
+    position = world.status().position
+    assert position
+    assert before.position
+    assert position.step >= before.position.step + 20
+
+
+def test_but_now_and_then_all_of_it_is_read(world: World, reads: list[str]) -> None:
+    train_for(world, 5)
+    reads.clear()
+    train_for(world, 310, seconds_per_step=10)
+    assert sorted(reads) == ["Lease", "Pod", "ResumableTrainingJob"]
+
+
+def test_news_is_answered_from_a_live_look(world: World, reads: list[str]) -> None:
+    train_for(world, 5)
+    reads.clear()
+    (pod,) = world.pods()
+    world.evict(pod)
+    world.work()
+    assert reads == [], "it stops by itself"
+    world.finish_deletions()
+    world.work()
+    assert {"Lease", "Pod", "ResumableTrainingJob"} <= set(reads)
+    assert [ended.reason for ended in world.status().attempts] == ["Evicted"]
+
+
+def test_a_watch_that_lags_behind_moves_no_status_back(world: World) -> None:
+    train_for(world, 15)
+    world.behind = True
+    world.set_run_policy(backoffLimit=7)
+    (trainer,) = world.trainers.values()
+    world.train(trainer, 4)
+    written = len(world.statuses)
+    world.turn()
+    assert len(world.statuses) == written
+    world.catch_up()
+    world.work()
+    assert world.status().observed_generation == 2
+
+
+def raw(version: int, phase: Phase = Phase.RUNNING, **meta: Any) -> Manifest:
+    return {
+        "metadata": {"uid": "uid", "resourceVersion": str(version), **meta},
+        "status": {"phase": phase},
+    }
+
+
+def seen_version(sightings: Sightings) -> str | None:
+    found = sightings.of(OURS)
+    return found.job["metadata"]["resourceVersion"] if found else None
+
+
+class TestSightings:
+    """Of everything the newest, and only of jobs at work."""
+
+    def test_an_older_object_does_not_replace_a_newer_one(self) -> None:
+        sightings = Sightings()
+        sightings.job(OURS, raw(10))
+        sightings.job(OURS, raw(9))
+        assert seen_version(sightings) == "10"
+
+    @pytest.mark.parametrize("phase", [Phase.SUSPENDED, Phase.COMPLETED, Phase.FAILED])
+    def test_nothing_is_kept_of_a_job_at_rest(self, phase: Phase) -> None:
+        sightings = Sightings()
+        sightings.job(OURS, raw(1))
+        sightings.job(OURS, raw(2, phase))
+        sightings.lease(OURS, raw(3))
+        assert seen_version(sightings) is None
+        assert len(sightings) == 0
+
+    def test_a_lease_of_an_older_job_of_that_name_is_not_this_ones(self) -> None:
+        sightings = Sightings()
+        sightings.job(OURS, raw(1))
+        owner = {"uid": "another", "controller": True}
+        sightings.lease(OURS, raw(2, ownerReferences=[owner]))
+        found = sightings.of(OURS)
+        assert found
+        assert found.lease is None
