@@ -26,16 +26,27 @@ class ApiError(Exception):
 
 
 class Api:
-    """An administrator's connection."""
+    """An administrator's connection.
 
-    def __init__(self, server: str, pki: Path) -> None:
+    Args:
+        server: URL of the API server.
+        pki: Folder of the certificates.
+        token: Of an account, instead of the administrator's certificate: that would be verified
+            anew with every request.
+    """
+
+    def __init__(self, server: str, pki: Path, token: str = "") -> None:
         self._server = server
         self._tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
-        self._tls.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if not token:
+            self._tls.load_cert_chain(pki / "admin.crt", pki / "admin.key")
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=CONNECTIONS)
-        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**21)
+        self._session = aiohttp.ClientSession(
+            connector=connector, read_bufsize=2**21, headers=self._headers
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -4,6 +4,7 @@ All of it are processes of this one: they are killed when it ends, however it en
 """
 
 import contextlib
+import json
 import os
 import re
 import socket
@@ -28,8 +29,12 @@ from rtj_bench.say import say
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = "rtj-system"
-ACCOUNT = f"system:serviceaccount:{SYSTEM}:rtj-rtj-operator"
+OPERATOR = "rtj-rtj-operator"
+ACCOUNT = f"system:serviceaccount:{SYSTEM}:{OPERATOR}"
+PLAYER = "rtj-bench"
+"""Account of all that is played: nodes, trainers, users."""
 NODES = 50
+TOKEN_HOURS = 12
 READY_WITHIN_SECONDS = 300.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -54,7 +59,7 @@ class Plane:
 
     def api(self) -> Api:
         """Return an administrator's connection, to be entered."""
-        return Api(self.server, self.pki.folder)
+        return Api(self.server, self.pki.folder, self.token_file(PLAYER).read_text())
 
     def start(self, name: str, command: list[str | Path], **env: str) -> processes.Process:
         """Start a program that lives and dies with this run."""
@@ -80,6 +85,7 @@ class Plane:
             "rtj_bench.trainers",
             self.server,
             self.pki.folder,
+            self.token_file(PLAYER),
         ]
         self.start("trainers", [*command, *(["--still"] if still else [])])
 
@@ -96,9 +102,29 @@ class Plane:
         kubectl.call(config, "create", "namespace", SYSTEM)
         text = "\n---\n".join(documents)
         kubectl.call(config, "apply", "--server-side", "-f", "-", text_input=text)
-        groups = ["system:serviceaccounts", f"system:serviceaccounts:{SYSTEM}"]
-        self.pki.issue("operator", ACCOUNT, groups)
-        self.pki.kubeconfig("operator", self.server, self.control_plane.folder / "operator.yaml")
+        kubectl.call(config, "create", "serviceaccount", PLAYER, "-n", SYSTEM)
+        rights = ("--clusterrole=cluster-admin", f"--serviceaccount={SYSTEM}:{PLAYER}")
+        kubectl.call(config, "create", "clusterrolebinding", PLAYER, *rights)
+        for account in (OPERATOR, PLAYER):
+            self._log_in(account)
+
+    def token_file(self, account: str) -> Path:
+        """Return the file with the token of an account."""
+        return self.control_plane.folder / f"{account}.token"
+
+    def kubeconfig(self, account: str) -> Path:
+        """Return the kubeconfig of an account."""
+        return self.control_plane.folder / f"{account}.kubeconfig"
+
+    def _log_in(self, account: str) -> None:
+        """Get a token, as the kubelet does for a pod."""
+        admin = self.control_plane.kubeconfig
+        lifetime = f"--duration={TOKEN_HOURS}h"
+        token = kubectl.call(admin, "create", "token", account, "-n", SYSTEM, lifetime).strip()
+        self.token_file(account).write_text(token)
+        config = json.loads(admin.read_text())
+        config["users"][0]["user"] = {"token": token}
+        self.kubeconfig(account).write_text(json.dumps(config))
 
     async def start_fake_nodes(self, client_qps: int) -> None:
         """Start a scheduler and KWOK, and return when all fake nodes are Ready."""
@@ -118,7 +144,7 @@ class Plane:
         stages = plane.folder / "kwok.yaml"
         kwok.write_configuration(stages)
         self.start(
-            "kwok", [kwok.binary(), f"--kubeconfig={plane.kubeconfig}", f"--config={stages}"]
+            "kwok", [kwok.binary(), f"--kubeconfig={self.kubeconfig(PLAYER)}", f"--config={stages}"]
         )
         async with self.api() as api:
             names = [f"fake-{number:02}" for number in range(NODES)]
@@ -136,7 +162,7 @@ class Plane:
         """Run the operator with its defaults, and these environment variables."""
         port = _free_port()
         environment = {
-            "KUBECONFIG": str(self.control_plane.folder / "operator.yaml"),
+            "KUBECONFIG": str(self.kubeconfig(OPERATOR)),
             "RTJ_OPERATOR_NAMESPACE": SYSTEM,
             "RTJ_HEALTH_PORT": str(port),
             **settings,

@@ -1,4 +1,4 @@
-"""Plays all the trainers: `python -m rtj_bench.trainers <server> <pki folder> [--still]`.
+"""Plays all trainers: `python -m rtj_bench.trainers <server> <pki folder> <token file> [--still]`.
 
 Fake pods run nothing, so nobody would beat their Leases. This process beats each as a real trainer
 does, from the moment when its pod runs: every five seconds, with a step that moves on and, at the
@@ -106,11 +106,12 @@ class Trainers:
         }
 
 
-async def _main(server: str, pki: str, *options: str) -> None:
-    async with Api(server, Path(pki)) as api:
+async def _main(api: Api, *options: str) -> None:
+    async with api:
         await Trainers(api, still="--still" in options).play()
 
 
 if __name__ == "__main__":
     sys.stderr.write(json.dumps(sys.argv) + "\n")
-    asyncio.run(_main(*sys.argv[1:]))
+    url, pki, token, *options = sys.argv[1:]
+    asyncio.run(_main(Api(url, Path(pki), Path(token).read_text()), *options))

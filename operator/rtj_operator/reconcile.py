@@ -26,6 +26,8 @@ from rtj_operator.cluster import (
     ConflictError,
     Key,
     Manifest,
+    NotFoundError,
+    RejectedError,
     UnavailableError,
 )
 from rtj_operator.core.decide import decide
@@ -120,7 +122,7 @@ class Reconciler:
             return None
         try:
             await self._show(key, raw, observed.job.status, decision)
-        except ConflictError:
+        except (ConflictError, NotFoundError, RejectedError):
             return None
         return decision
 
