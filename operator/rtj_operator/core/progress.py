@@ -29,8 +29,7 @@ def mirror_due(observed: Observed) -> bool:
         return False
     if observed.since_mirrored >= observed.settings.mirror_interval:
         return True
-    newly_training = is_training(beat) and status.attempt.running_time is None
-    return newly_training or beat.final is not None
+    return is_training(beat) and status.attempt.running_time is None
 
 
 def mirrored_fields(
