@@ -210,7 +210,7 @@ BY_OTHERS: dict[str, Ending] = {
         stand_in(), "Preempted", "Evicted", ("StoppedByKueue",), restarts=_ONCE
     ),
     "is-deleted-by-force": Ending(
-        stand_in(), "Preempted", "PodDeleted", ("The pod is gone",), restarts=_ONCE
+        stand_in(), "Preempted", "PodDeleted", ("The pod",), restarts=_ONCE
     ),
     "is-refused-by-its-node": Ending(
         stand_in(container={"resources": {"limits": {"nvidia.com/gpu": 99}}}) | _NO_RESTART,

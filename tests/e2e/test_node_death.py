@@ -78,7 +78,10 @@ def _await_moment(sight: Sight, moment: Moment) -> None:
     """Return within milliseconds of the moment, so that it is still that moment."""
     deadline = time.monotonic() + 180
     while not moment(sight):
-        assert time.monotonic() < deadline, f"attempt {sight.attempt} never came to that moment"
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"attempt {sight.attempt} never came to that moment: {sight.job.status()}"
+            )
         time.sleep(0.002)
 
 
