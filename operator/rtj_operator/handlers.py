@@ -15,7 +15,7 @@ from rtj_operator.cluster import COORDINATION, JOBS, LEASES, NODE_LEASES, PAGE_S
 from rtj_operator.core.observed import Pod
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
-from rtj_operator.parse import owner_of, parse_heartbeat, parse_pod
+from rtj_operator.parse import parse_heartbeat, parse_pod
 from rtj_operator.queue import WorkQueue
 from rtj_operator.rest import passed_over
 
@@ -69,7 +69,7 @@ class Handlers:
             stale = known is not None and known.ended
         else:
             pod = parse_pod(dict(body))
-            known = self._sightings.pod(key, owner_of(body), pod)
+            known = self._sightings.pod(key, body, pod)
             stale = pod == known or (kind == "ADDED" and _blank(pod))
         if not stale:
             self._queue.add(key)

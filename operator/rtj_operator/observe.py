@@ -68,7 +68,7 @@ async def observe(
     job = parse_job(raw)
     if lease and not owned_by(lease, job.uid):
         lease = None
-    mine = tuple(parse_pod(pod) for pod in pods if owned_by(pod, job.uid))
+    mine = tuple(_seen(memory, key, pod) for pod in pods if owned_by(pod, job.uid))
     observed = _put_together(key, job, mine, lease, memory, settings)
     if observed.pod:
         memory.saw_pod(key, observed.pod)
@@ -123,6 +123,12 @@ def _put_together(
         since_mirrored=memory.since_mirrored(key),
         settings=settings,
     )
+
+
+def _seen(memory: Memory, key: Key, raw: Manifest) -> Pod:
+    pod = parse_pod(raw)
+    memory.sightings.known_pod(key, raw, pod)
+    return pod
 
 
 def _with(observed: Observed, **fields: object) -> Observed:

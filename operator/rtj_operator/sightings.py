@@ -27,14 +27,22 @@ class Sighting:
     lease: Manifest | None
 
 
+@dataclass(frozen=True)
+class _SeenPod:
+    owner: str
+    """Its uid."""
+    version: int
+    pod: Pod
+
+
 class Sightings:
     """Keeps the newest of everything; nothing but the pods of a job at rest."""
 
     def __init__(self) -> None:
         self._jobs: dict[Key, Manifest] = {}
         self._leases: dict[Key, Manifest] = {}
-        self._pods: dict[Key, dict[str, tuple[str, Pod]]] = {}
-        """By uid, with that of the owner."""
+        self._pods: dict[Key, dict[str, _SeenPod]] = {}
+        """By uid."""
 
     def __len__(self) -> int:
         """Return how many jobs are at work."""
@@ -56,20 +64,29 @@ class Sightings:
         """Drop a job's Lease."""
         self._leases.pop(key, None)
 
-    def pod(self, key: Key, owner: str, pod: Pod) -> Pod | None:
-        """Note a pod, whose owner has that uid; return as what it was known."""
+    def pod(self, key: Key, body: Mapping[str, Any], pod: Pod) -> Pod | None:
+        """Note a pod, and what was read from its body; return as what it was known."""
         pods = self._pods.setdefault(key, {})
-        _, known = pods.get(pod.uid, ("", None))
-        pods[pod.uid] = owner, pod
-        return known
+        known = pods.get(pod.uid)
+        if known is None or _version(body) >= known.version:
+            pods[pod.uid] = _SeenPod(owner_of(body), _version(body), pod)
+        return known.pod if known else None
+
+    def known_pod(self, key: Key, body: Mapping[str, Any], pod: Pod) -> None:
+        """Note a pod from the answer to a request, unless a watch has yet to tell of it.
+
+        It might be gone by now, and a pod that the watch has let go must not come back.
+        """
+        if pod.uid in self._pods.get(key, {}):
+            self.pod(key, body, pod)
 
     def pod_gone(self, key: Key, uid: str) -> Pod | None:
         """Drop a pod; return as what it was known."""
         pods = self._pods.get(key, {})
-        _, known = pods.pop(uid, ("", None))
+        known = pods.pop(uid, None)
         if not pods:
             self._pods.pop(key, None)
-        return known
+        return known.pod if known else None
 
     def forget(self, key: Key) -> None:
         """Drop a job that is gone or at rest, with its Lease."""
@@ -82,7 +99,7 @@ class Sightings:
         if job is None:
             return None
         uid = job["metadata"]["uid"]
-        pods = tuple(pod for owner, pod in self._pods.get(key, {}).values() if owner == uid)
+        pods = tuple(seen.pod for seen in self._pods.get(key, {}).values() if seen.owner == uid)
         lease = self._leases.get(key)
         return Sighting(job, pods, lease if lease and owner_of(lease) == uid else None)
 

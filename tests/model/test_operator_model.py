@@ -298,11 +298,11 @@ class OperatorMachine(RuleBasedStateMachine):
 
     @happens()
     def a_stale_event_comes_again(self) -> None:
-        """After one look at what there is, a second changes nothing."""
+        """Once the operator has heard of what it did, another look changes nothing."""
         api = self.world.api
-        healthy = not api.fail_next and not api.conflict_next
-        self.world.work()
+        healthy = not api.fail_next and not api.conflict_next and not self.world.behind
         self.world.turn()
+        self.world.work()
         before = len(api.writes)
         self.world.turn()
         assert len(api.writes) == before or not healthy, api.writes[before:]

@@ -35,7 +35,7 @@ from rtj_api.status import JobStatus
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
 from rtj_operator.core.observed import Settings
 from rtj_operator.memory import Memory
-from rtj_operator.parse import owner_of, parse_pod
+from rtj_operator.parse import parse_pod
 from rtj_operator.reconcile import Reconciler
 from rtj_trainer.stopwatch import Stopwatch
 
@@ -214,7 +214,7 @@ class World:
             if verb == "delete":
                 seen.pod_gone(KEY, pod.uid)
             else:
-                seen.pod(KEY, owner_of(manifest), pod)
+                seen.pod(KEY, copy.deepcopy(manifest), pod)
         elif manifest["metadata"]["name"] != JOB:
             return
         elif kind == JOBS.kind:

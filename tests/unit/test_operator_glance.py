@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from rtj_api.names import Phase
 from rtj_operator.cluster import Key, Kind, Manifest
+from rtj_operator.parse import parse_pod
 from rtj_operator.sightings import Sightings
 
 from tests.model.memory_cluster import MemoryCluster
@@ -124,3 +125,37 @@ class TestSightings:
         found = sightings.of(OURS)
         assert found
         assert found.lease is None
+
+    def test_a_pod_is_as_the_newest_word_about_it_says(self) -> None:
+        sightings = with_pod(version=2)
+        leaving = pod_body(3, deletionTimestamp="2026-01-01T00:00:00Z")
+        sightings.known_pod(OURS, leaving, parse_pod(leaving))
+        late = pod_body(2)
+        sightings.pod(OURS, late, parse_pod(late))
+        found = sightings.of(OURS)
+        assert found
+        assert [pod.deleting for pod in found.pods] == [True]
+
+    def test_an_answer_brings_no_pod_back_that_the_watch_has_let_go(self) -> None:
+        sightings = with_pod(version=2)
+        sightings.pod_gone(OURS, "pod-uid")
+        body = pod_body(2)
+        sightings.known_pod(OURS, body, parse_pod(body))
+        found = sightings.of(OURS)
+        assert found
+        assert found.pods == ()
+
+
+def with_pod(version: int) -> Sightings:
+    """Return what is seen of a job with one pod."""
+    sightings = Sightings()
+    sightings.job(OURS, raw(1))
+    body = pod_body(version)
+    sightings.pod(OURS, body, parse_pod(body))
+    return sightings
+
+
+def pod_body(version: int, **meta: Any) -> Manifest:
+    owner = {"uid": "uid", "controller": True}
+    named = {"name": "job-1-0", "uid": "pod-uid", "resourceVersion": str(version)}
+    return {"metadata": {**named, "ownerReferences": [owner], **meta}}
