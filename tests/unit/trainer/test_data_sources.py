@@ -107,6 +107,12 @@ def test_a_compressed_file_is_refused_with_what_to_do(make: Any, tmp_path: Path)
         make(path)
 
 
+def test_a_record_whose_length_looks_like_a_compressed_file_is_read(tmp_path: Path) -> None:
+    path = write_records(tmp_path / "x", [bytes(0x8B1F)])
+    assert path.read_bytes()[:2] == b"\x1f\x8b"
+    assert len(data.tfrecords(path)) == 1
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file fits .*/none-"):
         data.tfrecords(f"{tmp_path}/none-*")
@@ -345,7 +351,7 @@ def looked_up(n: Any) -> Any:
 @pytest.mark.parametrize(
     ("predicate", "words"),
     [
-        (lambda n: tf.random.uniform(tf.shape(n)) > 0.5, "in the predicate of"),
+        (lambda n: tf.random.uniform(tf.shape(n)) > 0.5, "draws random numbers"),
         (lambda n: tf.reshape(tf.numpy_function(lambda n: n > 3, [n], tf.bool), [-1]), "numpy_fun"),
         (looked_up, "uses a lookup table"),
     ],
@@ -404,6 +410,12 @@ def test_weights_that_make_no_mixture_are_an_error(lengths: Any, weights: Any, w
 def test_sources_that_differ_cannot_be_mixed() -> None:
     with pytest.raises(ValueError, match=r"source 1 of the mixture gives .*float32"):
         data.mixed([data.arrays(np.arange(3)), data.arrays(np.ones(3, np.float32))], [1, 1])
+
+
+def test_decode_may_give_a_list_as_decode_csv_does(tmp_path: Path) -> None:
+    rows = data.csv_rows(write(tmp_path / "x.csv", "1,a\n2,b\n"), header=False)
+    (batch,) = data.batches(rows, 2, lambda lines: tf.io.decode_csv(lines, [0, ""]), shuffle=False)
+    assert [column.numpy().tolist() for column in batch.data] == [[1, 2], [b"a", b"b"]]
 
 
 def test_only_the_reads_of_sources_are_known_to_be_pure() -> None:

@@ -57,9 +57,17 @@ def _check_result(spec: Any) -> None:
 
 def _check_operations(graph: PipelineGraph) -> None:
     problems = list(rules.problems(graph))
-    if randomness.draws(graph):
-        problems.append(rules.random_problem(graph, "in the predicate of filtered()"))
-    tables = sorted(name for name in graph.operations() if name.startswith("LookupTable"))
+    operations = graph.operations()
+    random = sorted(operations.intersection(randomness.RANDOM_OPERATIONS))
+    if random:
+        problems.append(
+            rules.Problem(
+                "the predicate of filtered() draws random numbers",
+                "choose by what is in an example, as tf.strings.to_hash_bucket_fast(name, 10) < 3",
+                tuple(random),
+            )
+        )
+    tables = sorted(name for name in operations if name.startswith("LookupTable"))
     if tables:
         problems.append(
             rules.Problem(

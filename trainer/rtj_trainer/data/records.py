@@ -25,7 +25,7 @@ _LISTED_FILES = 100
 _COMPRESSED = {
     b"\x1f\x8b": "GZIP",
     b"PK\x03\x04": "ZIP",
-    b"BZh": "BZIP2",
+    b"BZh9": "BZIP2",
     b"\x28\xb5\x2f\xfd": "ZSTD",
 }
 
@@ -126,7 +126,8 @@ class _OpenFiles:
     def __init__(self) -> None:
         self._descriptors: dict[Path, int] = {}
         self._opening = threading.Lock()
-        weakref.finalize(self, _close, self._descriptors)
+        # Not at the end of the process, when other threads may still read.
+        weakref.finalize(self, _close, self._descriptors).atexit = False
 
     def read(self, path: Path, offset: int, length: int) -> bytes:
         """Return a part of a file.

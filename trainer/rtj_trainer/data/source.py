@@ -83,7 +83,10 @@ def batches(
 
     def batch(places: Any) -> Tagged:
         examples = read_tensors(source, places)
-        return Tagged(places, examples if decode is None else decode(examples))
+        if decode is not None:
+            examples = decode(examples)
+        # A list, as of decode_csv, is several tensors, as in what tf.data's own map returns.
+        return Tagged(places, tuple(examples) if isinstance(examples, list) else examples)
 
     return indices.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
