@@ -6,6 +6,8 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
+
 
 def write_files(folder: Path) -> None:
     """Write every file but those that only TensorFlow can write."""
@@ -19,6 +21,10 @@ def write_files(folder: Path) -> None:
     (folder / "lines.txt.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
     (folder / "words.txt").write_text("".join(f"word{n}\n" for n in range(5)))
     (folder / "fixed.bin").write_bytes(b"hd" + bytes(range(4 * 25)))
+    np.save(folder / "numbers.npy", np.arange(46.0).reshape(23, 2))
+    np.savez(folder / "both.npz", x=np.arange(23.0), word=np.array([f"word{n}" for n in range(23)]))
+    quoted = "".join(f'{n},"line one\nline ""two"" of {n}"\r\n' for n in range(15))
+    (folder / "quoted.csv").write_text("n,text\r\n" + quoted, newline="")
     _write_database(folder / "numbers.db")
     for kind in ("cat", "dog"):
         _write_class(folder, kind)

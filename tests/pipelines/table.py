@@ -27,6 +27,7 @@ BUILDERS = Path(__file__).parent / "builders"
 _SECONDS = 300
 _MODULES = {
     "sources": "Where examples come from",
+    "by_place": "Sources of `rtj_trainer.data`",
     "ordering": "What decides their order",
     "shaping": "How they become batches",
     "stateful": "Random numbers, Python, variables, tables",

@@ -64,6 +64,20 @@ def create_exclusively(path: Path, content: bytes) -> bool:
     return True
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole under its name, durably, over what was there.
+
+    Raises:
+        OSError: it cannot be written; or another process writes the same file, and finishes it.
+    """
+    for leftover in path.parent.glob(f".{path.name}.*"):  # of a writer that was killed
+        leftover.unlink(missing_ok=True)
+    private = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    write_file(private, content)
+    private.replace(path)
+    fsync_directory(path.parent)
+
+
 def rename_directory(source: Path, target: Path) -> None:
     """Give a directory its final name, durably.
 

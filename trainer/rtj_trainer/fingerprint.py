@@ -2,8 +2,9 @@
 
 TensorFlow restores an iterator into a changed pipeline without a word in most cases, and then gives
 other data. So a fingerprint is part of every commit and compared at every restore. Epochs and total
-steps are not in it: a job may be made longer. File contents are not in it either: reading all data
-at each start would cost too much; a path is part of the parameters.
+steps are not in it: a job may be made longer. Of the files that a builder reads by itself only the
+paths are in it, as parameters: reading all data at each start would cost too much. What it reads by
+`rtj_trainer.data` is in it with its contents.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ _WORDS = {
     "seed": "the seed",
     "strategy": "the way that the position is kept",
     "pipeline": "the tf.data pipeline that the builder returns",
+    "contents": "the data that rtj_trainer.data reads",
     "shuffleSeeds": "the seeds of the pipeline's shuffles",
     "elementSpec": "the shapes or types of the dataset's elements",
     "variables": "the names, shapes or types of the model's variables",

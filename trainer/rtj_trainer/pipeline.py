@@ -14,6 +14,7 @@ from rtj_api.names import Reason
 from rtj_trainer import builder
 from rtj_trainer.batches import training_data
 from rtj_trainer.data import IndexedContext, indexed_context
+from rtj_trainer.data.store import STORE
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.position import Position
 from rtj_trainer.position.iterator import IteratorPosition
@@ -23,8 +24,9 @@ from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.lines import recorded_lines
 from rtj_trainer.preflight.probe import probe
 from rtj_trainer.preflight.proven import unproven
+from rtj_trainer.preflight.refusal import refuse
 from rtj_trainer.preflight.reshuffling import places
-from rtj_trainer.preflight.strategy import Strategy, choose_strategy, refuse
+from rtj_trainer.preflight.strategy import Strategy, choose_strategy
 from rtj_trainer.seeding import seed_everything
 
 _BUILDS_DIFFER = (
@@ -55,6 +57,7 @@ class PipelineFactory:
         seed: The job's.
         epochs: The job's; None for as many as total_steps need.
         total_steps: The job's; None for all of its epochs.
+        store: Folder for what is found out about data files; None for memory only.
     """
 
     def __init__(
@@ -64,8 +67,10 @@ class PipelineFactory:
         seed: int,
         epochs: int | None,
         total_steps: int | None,
+        store: Path | None = None,
     ) -> None:
         self._seed = seed
+        self._store = store
         self._epochs = epochs
         self._total_steps = total_steps
         self._dataset_params = spec.dataset_params
@@ -96,18 +101,19 @@ class PipelineFactory:
         Raises:
             StopError: the builder is wrong, or its pipeline cannot be resumed exactly.
         """
-        context = IndexedContext(self._seed)
+        context = IndexedContext(self._seed, store=self._store)
         with recorded_lines() as lines:
             dataset = self.dataset(context)
         graph = read_graph(dataset, lines)
         strategy = choose_strategy(dataset, graph, context, self._epochs)
-        identity = _identity(dataset, graph, strategy)
+        identity = _identity(dataset, graph, strategy, context)
         if first_start:
             probe(dataset, strategy.name, scratch)
         if first_start or strategy.name == "index":
             # The probe moved the shuffles' state; also, two builds must be alike.
-            dataset = self.dataset(IndexedContext(self._seed))
-            again = _identity(dataset, read_graph(dataset), strategy)
+            context = IndexedContext(self._seed, store=self._store)
+            dataset = self.dataset(context)
+            again = _identity(dataset, read_graph(dataset), strategy, context)
             if again != identity:
                 refuse([_BUILDS_DIFFER])
         return Pipeline(
@@ -136,7 +142,7 @@ class PipelineFactory:
             stop = min(stop or 2**62, self._epochs * batches_per_epoch)
 
         def build(step: int) -> Any:
-            context = IndexedContext(self._seed, start=step, stop=stop)
+            context = IndexedContext(self._seed, start=step, stop=stop, store=self._store)
             return _deterministic(self.dataset(context))
 
         return build
@@ -147,7 +153,9 @@ class Factory(PipelineFactory):
 
     def __init__(self, config: TrainerConfig, module: ModuleType) -> None:
         spec = config.builder
-        super().__init__(spec, module, config.seed, config.epochs, config.total_steps)
+        super().__init__(
+            spec, module, config.seed, config.epochs, config.total_steps, config.volume / STORE
+        )
         self._model_params = spec.model_params
         self._model_function = builder.get_function(
             module, spec.model_function, "spec.builder.modelFunction"
@@ -170,8 +178,13 @@ def _deterministic(dataset: Any) -> Any:
     return dataset.with_options(options)
 
 
-def _identity(dataset: Any, graph: PipelineGraph, strategy: Strategy) -> dict[str, Any]:
+def _identity(
+    dataset: Any, graph: PipelineGraph, strategy: Strategy, context: IndexedContext
+) -> dict[str, Any]:
+    # Commits of builders without such data have no such key.
+    contents = {"contents": context.contents} if context.contents else {}
     return {
+        **contents,
         "strategy": strategy.name,
         "pipeline": pipeline_sha256(graph.definition),
         "shuffleSeeds": str(graph.shuffle_seeds()),

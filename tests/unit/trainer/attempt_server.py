@@ -31,6 +31,7 @@ MOMENTS = {
     "state-written": ("rtj_trainer.state", "Snapshot.write"),
     "fsync-file": ("rtj_trainer.files", "fsync_file"),
     "fsync-directory": ("rtj_trainer.files", "fsync_directory"),
+    "index": ("rtj_trainer.files", "replace_file"),
     "write-file": ("rtj_trainer.files", "write_file"),
     "rename": ("rtj_trainer.files", "rename_directory"),
     "fork-ledger": ("rtj_trainer.fork", "_copy_ledger"),

@@ -2,7 +2,7 @@
 
 `iterator`  saves the tf.data iterator itself: works for any deterministic pipeline that tf.data can
             save; costs as much as the pipeline's buffers hold.
-`index`     the position is a number: the builder starts from `rtj_trainer.data.indexed`, and a
+`index`     the position is a number: the builder starts from a source of `rtj_trainer.data`, and a
             restart begins at that batch. Nothing to save, constant time.
 `replay`    counts, and skips what was seen: for deterministic sources that tf.data restores
             wrongly. A restart reads the data again up to the position.

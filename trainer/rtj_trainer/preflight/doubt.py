@@ -17,8 +17,8 @@ from typing import Any
 from rtj_api.launch import TrainerConfig
 
 from rtj_trainer import files
+from rtj_trainer.preflight.refusal import refuse
 from rtj_trainer.preflight.rehearsal import Plan, rehearse
-from rtj_trainer.preflight.strategy import refuse
 
 _SECONDS = 60.0
 

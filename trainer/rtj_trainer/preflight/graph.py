@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
 from rtj_trainer.preflight.lines import BuilderLines
+from rtj_trainer.preflight.readers import is_declared
 
 _IGNORE, _FAIL = 1, 2  # values of tf.data's ExternalStatePolicy
 
@@ -38,8 +39,9 @@ class PipelineGraph:
                     yield FoundNode(node, scope)
 
     def operations(self) -> set[str]:
-        """Return the names of the operations that occur."""
-        return {node.op for scope in self.scopes() for node in scope}
+        """Return the names of the operations that occur, without reads of `rtj_trainer.data`."""
+        nodes = (node for scope in self.scopes() for node in scope)
+        return {node.op for node in nodes if not is_declared(node)}
 
     def shuffle_seeds(self) -> list[tuple[Any, ...]]:
         """Return both seeds of each shuffle, None for one that is computed, in graph order."""

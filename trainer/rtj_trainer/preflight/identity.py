@@ -12,7 +12,9 @@ from typing import Any
 from tensorflow.core.framework import types_pb2
 
 # Attributes that differ between equal graphs, or say nothing about the data.
-_IGNORED = {"metadata", "shared_name", "container", "config_proto", "executor_type"}
+# The token is the number of a Python function in its process: those of users are refused, and what
+# ours read is compared by itself (`IndexedContext.contents`).
+_IGNORED = {"metadata", "shared_name", "container", "config_proto", "executor_type", "token"}
 
 
 def pipeline_sha256(definition: Any) -> str:

@@ -9,7 +9,8 @@ from rtj_api.names import Reason
 
 from rtj_trainer.errors import UserError
 from rtj_trainer.preflight.graph import complaint
-from rtj_trainer.preflight.strategy import refuse, refuse_empty
+from rtj_trainer.preflight.refusal import refuse
+from rtj_trainer.preflight.strategy import refuse_empty
 
 
 def probe(dataset: Any, strategy: str, folder: Path) -> None:

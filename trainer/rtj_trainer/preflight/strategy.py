@@ -5,10 +5,11 @@ from typing import Any, NoReturn
 
 from rtj_api.names import Reason
 
-from rtj_trainer.data import IndexedContext
+from rtj_trainer.data.indexing import IndexedContext
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.preflight import randomness, rules
 from rtj_trainer.preflight.graph import PipelineGraph
+from rtj_trainer.preflight.refusal import refuse
 
 _INFINITE = -1
 
@@ -21,18 +22,6 @@ class Strategy:
     why: str
     batches_per_epoch: int | None
     """None while it is not known, or if one epoch never ends."""
-
-
-def refuse(reasons: list[str]) -> NoReturn:
-    """Raise the refusal.
-
-    Raises:
-        PermanentError: `PipelineNotResumable`.
-    """
-    raise PermanentError(
-        Reason.PIPELINE_NOT_RESUMABLE,
-        "the dataset cannot be resumed exactly, so training was not started: " + "; ".join(reasons),
-    )
 
 
 def choose_strategy(
@@ -84,14 +73,17 @@ def refuse_empty() -> NoReturn:
 
 def _index(graph: PipelineGraph, context: IndexedContext, cardinality: int) -> Strategy:
     if len(context.sources) != 1:
-        refuse([f"the builder calls indexed() {len(context.sources)} times; call it once"])
+        times = len(context.sources)
+        refuse([f"the builder calls indexed() {times} times, itself or by batches(); call it once"])
     if randomness.draws(graph):
         problem = rules.random_problem(graph, "after indexed(), so no batch could be made again")
         refuse([problem.sentence(graph.lines)])
     expected = context.sources[0].batches_per_epoch
-    others = ", ".join(rules.not_one_to_one(graph))
+    others = rules.not_one_to_one(graph)
     if others:
-        refuse([f"only map and prefetch may follow indexed(), which batches itself; drop {others}"])
+        what = "only map and prefetch may follow indexed() or batches(), which batch by themselves"
+        hint = ", and choose examples by filtered()" if "FilterDataset" in others else ""
+        refuse([f"{what}; drop {', '.join(others)}{hint}"])
     if cardinality != expected:
         refuse([f"indexed() makes {expected} batches and the dataset has {cardinality}; keep each"])
-    return Strategy("index", "the builder starts from indexed()", expected)
+    return Strategy("index", "the builder makes its batches by number", expected)

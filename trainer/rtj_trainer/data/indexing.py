@@ -1,4 +1,4 @@
-"""What a builder may use: a source whose position is a number, and a way to name examples.
+"""Batches of indices whose position is a number, and a way to name examples.
 
 A builder that starts from `indexed` can be resumed at any step in constant time, with nothing to
 save: the order of the examples is a function of the job's seed and the epoch, not the state of a
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -49,7 +50,11 @@ class IndexedContext:
     """Global number of the first batch, over all epochs."""
     stop: int | None = None
     """Global number of the batch after the last; None for the end of the first epoch."""
+    store: Path | None = None
+    """Folder for what is found out about data files, kept for later jobs; None for memory only."""
     sources: list[IndexedSource] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
+    """What `rtj_trainer.data` reads: name of a file or array -> what it holds, for people too."""
 
 
 _context: ContextVar[IndexedContext | None] = ContextVar("indexed_context", default=None)
@@ -63,6 +68,11 @@ def indexed_context(context: IndexedContext) -> Iterator[IndexedContext]:
         yield context
     finally:
         _context.reset(token)
+
+
+def current_context() -> IndexedContext:
+    """Return the context that a builder runs in, or that of a program outside of a job."""
+    return _context.get() or IndexedContext(seed=0)
 
 
 def indexed(
@@ -95,7 +105,7 @@ def indexed(
         raise ValueError(
             f"drop_remainder drops the only batch: size {size} < batch_size {batch_size}"
         )
-    context = _context.get() or IndexedContext(seed=0)
+    context = current_context()
     context.sources.append(source)
     stop = source.batches_per_epoch if context.stop is None else context.stop
     seed = context.seed

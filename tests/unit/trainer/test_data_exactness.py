@@ -1,0 +1,126 @@
+"""A job that is killed ends as if it never was, whichever source of `rtj_trainer.data` it reads.
+
+All but the mixture give the same 100 examples as `builder.by_index`, so that one uninterrupted run
+is what all of them must equal: 3 epochs of 13 batches, a commit every 5 steps.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from rtj_api.names import ExitCode
+
+from tests.unit.trainer.support import Job, Kill, MakeJob
+
+pytestmark = pytest.mark.unit
+
+FIRST_AND_END_OF_SECOND_EPOCH = [Kill("step", 9), Kill("step", 21)]
+BOUNDARY_AND_LAST_EPOCH = [Kill("batch", 14), Kill("step", 24)]
+
+
+def write_records(path: Path, numbers: range) -> None:
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number in numbers:
+            feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[number]))
+            features = tf.train.Features(feature={"n": feature})
+            writer.write(tf.train.Example(features=features).SerializeToString())
+
+
+def write_rows(path: Path, numbers: range) -> None:
+    rows = "".join(f'{number},"two\nlines, one ""row"""\r\n' for number in numbers)
+    path.write_bytes(b"n,text\r\n" + rows.encode())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for name, numbers in (("a", range(60)), ("b", range(60, 100))):
+        write_records(folder / f"{name}.tfrecord", numbers)
+        write_rows(folder / f"{name}.csv", numbers)
+    np.save(folder / "n.npy", np.arange(100))
+    np.save(folder / "twice.npy", np.arange(200))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_index(make_job: MakeJob) -> Any:
+    job = make_job(datasetFunction="by_index")
+    job.run_to_end()
+    return job.outcome()
+
+
+def job_of(make_job: MakeJob, source: str, folder: Path) -> Job:
+    params = {"folder": str(folder)}
+    return make_job(module="sources", datasetFunction=source, datasetParams=params)
+
+
+@pytest.mark.parametrize(
+    ("source", "kills"),
+    [
+        ("tfrecords", FIRST_AND_END_OF_SECOND_EPOCH),
+        ("csv_rows", BOUNDARY_AND_LAST_EPOCH),
+        ("arrays", FIRST_AND_END_OF_SECOND_EPOCH),
+        ("objects", BOUNDARY_AND_LAST_EPOCH),
+        ("filtered", FIRST_AND_END_OF_SECOND_EPOCH),
+    ],
+)
+def test_a_killed_job_trains_on_what_an_uninterrupted_one_does(
+    source: str, kills: list[Kill], make_job: MakeJob, folder: Path, by_index: Any
+) -> None:
+    job = job_of(make_job, source, folder)
+    job.run_to_end(*kills)
+    assert job.last_manifest.strategy == "index"
+    assert job.outcome() == by_index
+
+
+def test_a_killed_job_on_a_mixture_ends_as_an_uninterrupted_one(
+    make_job: MakeJob, folder: Path
+) -> None:
+    whole, killed = (job_of(make_job, "mixed", folder) for _ in range(2))
+    whole.run_to_end()
+    killed.run_to_end(Kill("step", 9), Kill("step", 40))
+    assert killed.outcome() == whole.outcome()
+    assert "its sources come round 2.98, 1.00 times" in whole.log
+
+
+def test_a_job_killed_while_it_keeps_an_index_makes_it_again_and_the_next_uses_it(
+    make_job: MakeJob, folder: Path, by_index: Any
+) -> None:
+    job = job_of(make_job, "tfrecords", folder)
+    kill = Kill("index", before=True)
+    assert job.run(kill) == -9
+    indices = job.folder / "volume" / "indices"
+    assert not [path for path in indices.glob("*") if not path.name.startswith(".")]
+    job.run_to_end(Kill("step", 3))
+    assert job.outcome() == by_index
+    assert job.log.count("a.tfrecord, once") == 2
+    assert sorted(path.name[0] == "." for path in indices.iterdir()) == [False, False]
+
+
+def test_a_job_whose_data_changed_is_refused_with_the_file_that_did(
+    make_job: MakeJob, folder: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        write_records(tmp_path / f"{name}.tfrecord", range(50))
+    job = job_of(make_job, "tfrecords", tmp_path)
+    assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED
+    write_records(tmp_path / "b.tfrecord", range(1, 51))
+    assert job.run() == ExitCode.PERMANENT
+    assert job.final_record["reason"] == "FingerprintMismatch"
+    message = job.final_record["message"]
+    assert f"the data that rtj_trainer.data reads ({tmp_path}/b.tfrecord: 50 records, " in message
+    assert "a.tfrecord" not in message
+
+
+def test_the_same_data_written_anew_is_no_change(
+    make_job: MakeJob, tmp_path: Path, by_index: Any
+) -> None:
+    for name, numbers in (("a", range(60)), ("b", range(60, 100))):
+        write_records(tmp_path / f"{name}.tfrecord", numbers)
+    job = job_of(make_job, "tfrecords", tmp_path)
+    assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED
+    write_records(tmp_path / "a.tfrecord", range(60))
+    job.run_to_end()
+    assert job.outcome() == by_index

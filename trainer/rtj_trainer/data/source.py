@@ -1,0 +1,104 @@
+"""What every source of examples has in common, and how one becomes a dataset of batches."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rtj_trainer.data.indexing import Tagged, current_context, indexed
+from rtj_trainer.preflight import readers
+
+
+class Source(ABC):
+    """A sequence of examples that gives the same example at the same place, whenever it is asked.
+
+    Threads may read from it at the same time.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return how many examples there are."""
+
+    @property
+    @abstractmethod
+    def signature(self) -> Any:
+        """A `tf.TensorSpec` for one example, or a nesting of them."""
+
+    @property
+    @abstractmethod
+    def contents(self) -> dict[str, str]:
+        """What is read, by the name of a file or array, with a digest: for the fingerprint."""
+
+    @abstractmethod
+    def read(self, places: np.ndarray) -> list[np.ndarray]:
+        """Return the examples at some places, stacked, one array for each spec of `signature`.
+
+        Args:
+            places: Shape [n], int64, each in [0, len).
+
+        Raises:
+            OSError: a file cannot be read, or is not what it was.
+        """
+
+
+def batches(
+    source: Source,
+    batch_size: int,
+    decode: Callable[[Any], Any] | None = None,
+    *,
+    shuffle: bool = True,
+    drop_remainder: bool = False,
+) -> tf.data.Dataset:
+    """Return a dataset of batches of a source's examples, each example once per epoch.
+
+    A batch is read by one call, and several are read at the same time, in a fixed order. Only `map`
+    and `prefetch` may follow, as after `indexed`; `prefetch` is left to you.
+
+    Args:
+        source: From a function of `rtj_trainer.data`.
+        batch_size: Examples per batch, at least 1; the last batch of an epoch may be shorter.
+        decode: Makes what the model is trained on from a batch of `source.signature`, with
+            TensorFlow operations, as `lambda raw: tf.io.parse_example(raw, features)` does.
+        shuffle: Another order in every epoch.
+        drop_remainder: Drop the last batch of an epoch if it is shorter.
+
+    Returns:
+        Elements `Tagged(ids, data)`; the ids are the places of the examples in the source.
+
+    Raises:
+        TypeError: `source` is not one.
+        ValueError: it has no examples, or another argument is out of range.
+    """
+    if not isinstance(source, Source):
+        raise TypeError(
+            f"batches() needs a source, not {type(source).__name__}; make one with "
+            "a function of rtj_trainer.data, as arrays() or objects()"
+        )
+    if len(source) == 0:
+        raise ValueError(f"no examples in {', '.join(source.contents) or 'the source'}")
+    indices = indexed(len(source), batch_size, shuffle, drop_remainder)
+    current_context().contents.update(source.contents)
+
+    def batch(places: Any) -> Tagged:
+        examples = read_tensors(source, places)
+        if decode is not None:
+            examples = decode(examples)
+        # A list, as of decode_csv, is several tensors, as in what tf.data's own map returns.
+        return Tagged(places, tuple(examples) if isinstance(examples, list) else examples)
+
+    return indices.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def read_tensors(source: Source, places: Any) -> Any:
+    """Return the tensors that a graph reads from a source at `places`, shape [n], int64."""
+    specs = tf.nest.flatten(source.signature)
+    kinds = [spec.dtype for spec in specs]
+    tensors = tf.numpy_function(source.read, [places], kinds, stateful=False)
+    readers.declare(tensors[0])
+    shaped = [
+        tf.ensure_shape(tensor, [places.shape[0], *spec.shape])
+        for tensor, spec in zip(tensors, specs, strict=True)
+    ]
+    return tf.nest.pack_sequence_as(source.signature, shaped)
