@@ -174,4 +174,8 @@ _BUILDER_KEYS = {
     "datasetParams",
     "modelFunction",
     "modelParams",
+    "callbacksFunction",
+    "callbacksParams",
+    "validationFunction",
+    "validationParams",
 }
