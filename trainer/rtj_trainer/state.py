@@ -118,8 +118,8 @@ class TrainingState:
         )
         for variable, value in zip(variables.values(), values, strict=True):
             variable.write(value)
-        with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
-            self._callbacks.restore(json.loads((folder / _CALLBACKS).read_bytes()), dict(arrays))
+        callbacks = json.loads((folder / _CALLBACKS).read_bytes())
+        self._callbacks.restore(callbacks, _read_arrays(folder / _ARRAYS))
         seeding.set_host_generators(json.loads((folder / _GENERATORS).read_bytes()))
 
 
@@ -175,7 +175,16 @@ class Snapshot:
             raise OSError(f"TensorFlow cannot write into {folder}: {error.message}") from error
         (folder / _GENERATORS).write_text(json.dumps(self.generators))
         (folder / _CALLBACKS).write_text(json.dumps(self.callbacks))
-        np.savez(folder / _ARRAYS, **self.arrays)
+        if self.arrays:
+            np.savez(folder / _ARRAYS, **self.arrays)
+
+
+def _read_arrays(path: Path) -> Arrays:
+    """Read what `Snapshot.write` wrote; without arrays there is no file."""
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _bytes(value: Any) -> memoryview:
