@@ -31,6 +31,7 @@ CHANGES = {
     "spec.runPolicy": Takes.AT_ONCE,
     "spec.failurePolicy": Takes.AT_ONCE,
     "spec.hangPolicy": Takes.AT_ONCE,
+    "spec.fingerprintPolicy": Takes.NEXT_ATTEMPT,
     "spec.restore": Takes.AT_ONCE,
     "spec.forkFrom": Takes.NEVER,
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from rtj_api.fingerprint import FingerprintPolicy
 from rtj_api.names import BUILDER_MOUNT_PATH, VOLUME_MOUNT_PATH
 from rtj_api.restore import ForkRequest, RestoreRequest
 from rtj_api.spec import CheckpointPolicy
@@ -24,6 +25,12 @@ class BuilderConfig(WireModel):
     dataset_params: dict[str, Any]
     model_function: str
     model_params: dict[str, Any]
+    callbacks_function: str | None = None
+    """None if the job has no callbacks."""
+    callbacks_params: dict[str, Any] = Field(default_factory=dict)
+    validation_function: str | None = None
+    """None if the job is not evaluated."""
+    validation_params: dict[str, Any] = Field(default_factory=dict)
 
 
 class LeaseConfig(WireModel):
@@ -47,6 +54,7 @@ class TrainerConfig(WireModel):
     epochs: int | None
     total_steps: int | None
     checkpoint: CheckpointPolicy
+    fingerprint_policy: FingerprintPolicy = FingerprintPolicy()
     expected_step: int = Field(0, ge=0)
     """Step of the last commit in the job's status: an older restore must be reported."""
     restore: RestoreRequest | None = None

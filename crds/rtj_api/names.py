@@ -131,6 +131,7 @@ class Reason(StrEnum):
     PARAMS_INVALID = "ParamsInvalid"
     PIPELINE_NOT_RESUMABLE = "PipelineNotResumable"
     FINGERPRINT_MISMATCH = "FingerprintMismatch"
+    FINGERPRINT_CHANGED = "FingerprintChanged"
     POSITION_LOST = "PositionLost"
     POSITION_REGRESSED = "PositionRegressed"
     VOLUME_UNUSABLE = "VolumeUnusable"

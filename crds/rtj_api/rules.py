@@ -113,6 +113,14 @@ RULES: dict[str, list[Rule]] = {
             "set spec.builder.configMap or spec.builder.claim, not both; with neither, the module "
             "must be in the trainer image",
         ),
+        *(
+            Rule(
+                f"has(self.{name}Function) || !has(self.{name}Params)",
+                f"spec.builder.{name}Params has no function to go to: set "
+                f"spec.builder.{name}Function, or leave the parameters out",
+            )
+            for name in ("callbacks", "validation")
+        ),
         Rule(
             "!self.module.endsWith('.py')",
             "spec.builder.module is the name of a module, not of a file: leave out '.py'",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rtj_api.failure import FailurePolicy
+from rtj_api.fingerprint import FingerprintPolicy
 from rtj_api.free_json import POD_TEMPLATE, RESOURCES
 from rtj_api.restore import ForkFrom, Restore
 from rtj_api.wire import WireModel
@@ -106,6 +107,32 @@ class Builder(WireModel):
             "Keyword arguments of modelFunction, any JSON. kubectl drops a null and turns 1.0 "
             "into 1. Default: none."
         ),
+    )
+    callbacks_function: PythonName | None = Field(
+        None,
+        description=(
+            "Function that returns a list of Keras callbacks; its first argument is the model. "
+            "Their own state is in each commit; one whose state cannot be saved is refused. "
+            "Default: no callbacks."
+        ),
+    )
+    callbacks_params: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Further keyword arguments of callbacksFunction, any JSON. Default: none.",
+    )
+    validation_function: PythonName | None = Field(
+        None,
+        description=(
+            "Function that returns a tf.data.Dataset to evaluate the model on after each epoch. "
+            "The results, named val_…, go to the log and to callbacks. An evaluation must end "
+            "within hangPolicy.trainingTimeoutSeconds. Default: no validation."
+        ),
+    )
+    validation_params: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Keyword arguments of validationFunction, any JSON. Default: none.",
     )
 
 
@@ -338,6 +365,13 @@ class JobSpec(WireModel):
         description=(
             "When a trainer that is alive but stands still is asked for its stacks and replaced. "
             "Such restarts count against backoffLimit. Default: {}."
+        ),
+    )
+    fingerprint_policy: FingerprintPolicy = Field(
+        default_factory=FingerprintPolicy,
+        description=(
+            "What may change between the commit that a trainer goes on from and its start. A "
+            "job that failed by it can be forked with another policy. Default: {}."
         ),
     )
     restore: Restore | None = Field(

@@ -99,6 +99,8 @@ def message_of(path: str, index: int) -> str:
         ({"spec.epochs": LEFT_OUT}, message_of("spec", 0)),
         ({"spec.builder.claim": {"name": "code"}}, message_of("spec.builder", 1)),
         ({"spec.builder.module": "builder.py"}, "not of a file: leave out '.py'"),
+        ({"spec.builder.callbacksParams": {"a": 1}}, "set spec.builder.callbacksFunction"),
+        ({"spec.builder.validationParams": {"a": 1}}, "set spec.builder.validationFunction"),
         (
             {
                 "spec.builder.configMap": LEFT_OUT,

@@ -14,14 +14,17 @@ from rtj_trainer.commits import attempts, retention
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, JobDirectory
 from rtj_trainer.commits.lineage import Choice
 from rtj_trainer.committer import Committer, explain
+from rtj_trainer.data_files import look_at
 from rtj_trainer.environment import prepare_tensorflow
 from rtj_trainer.errors import PermanentError, UserError
+from rtj_trainer.fingerprint import Fingerprint
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import EMPTY_HASH, LedgerWriter
 from rtj_trainer.origin import Start, find_start
 from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
 from rtj_trainer.stacks import StackFolder, Watchdog
+from rtj_trainer.target import check_extension, is_complete, target_of, total_steps
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ def _run_fenced(config: TrainerConfig, job: JobDirectory, heart: Heart, stop: St
     choice = start.choice
     _report_choice(config, start, heart)
     heart.report(commits=job.newest_commits(MAX_COMMITS_SHOWN))
-    if _is_complete(config, choice):
+    if is_complete(config, choice):
         _record_start(job, start)
         return f"was complete at step {_step(choice)} already"
     return _train(config, job, start, heart, stop)
@@ -63,15 +66,6 @@ def _run_fenced(config: TrainerConfig, job: JobDirectory, heart: Heart, stop: St
 
 def _step(choice: Choice) -> int:
     return choice.manifest.step if choice.manifest else 0
-
-
-def _target(config: TrainerConfig) -> dict[str, int | None]:
-    return {"epochs": config.epochs, "totalSteps": config.total_steps}
-
-
-def _is_complete(config: TrainerConfig, choice: Choice) -> bool:
-    manifest = choice.manifest
-    return manifest is not None and manifest.complete and manifest.target == _target(config)
 
 
 def _report_choice(config: TrainerConfig, start: Start, heart: Heart) -> None:
@@ -114,11 +108,11 @@ def _train(
     choice = start.choice
     environment = prepare_tensorflow(choice.manifest.environment if choice.manifest else {})
     # These import TensorFlow, so they wait until its threads are set.
+    from rtj_trainer import seeding
     from rtj_trainer.loop import TrainingLoop
     from rtj_trainer.pipeline import Factory
     from rtj_trainer.preflight.doubt import settle
-    from rtj_trainer.state import TrainingState
-    from rtj_trainer.step import compile_step
+    from rtj_trainer.trainee import build_trainee
 
     module = builder.load_module(config.builder)
     factory = Factory(config, module)
@@ -126,25 +120,31 @@ def _train(
     pipeline = factory.pipeline(choice.commit_id is None, scratch)
     log.info("position strategy: %s, because %s", pipeline.strategy.name, pipeline.strategy.why)
     heart.report(strategy=pipeline.strategy.name)
-    model = factory.model()
-    step_function, traced = compile_step(model, pipeline.element_spec)
-    state = TrainingState(model, traced)
+    progress = Progress(steps_per_epoch=pipeline.strategy.batches_per_epoch, epochs=config.epochs)
+    progress.total_steps = total_steps(config, progress.steps_per_epoch)
+    check_extension(config, choice, progress)
+    trainee = build_trainee(config, module, factory, pipeline, progress)
+    data = look_at([config.builder.dataset_params, config.builder.validation_params], job.root)
     identity = {
+        "files": data.contents,
+        "fileTimes": data.times,
         "source": fingerprint.of_source(builder.source_files(config.builder, module)),
         "dataset": {"function": config.builder.dataset_function, **config.builder.dataset_params},
-        "model": {"function": config.builder.model_function, **config.builder.model_params},
         "seed": config.seed,
-        "variables": state.describe(),
+        **trainee.identity,
         **pipeline.identity,
     }
     if choice.commit_id is None:
         depends_on = {**identity, "environment": environment}
         settle(config, pipeline.unproven, depends_on, job.root / "preflight")
-    progress = Progress(steps_per_epoch=pipeline.strategy.batches_per_epoch, epochs=config.epochs)
-    progress.total_steps = _total_steps(config, progress.steps_per_epoch)
-    _check_extension(choice, progress)
-    pipeline.position.start(_step(choice))
-    ledger_hash = _restore(job, choice, state, pipeline.position, progress, identity)
+    with seeding.undisturbed():
+        pipeline.position.start(_step(choice))
+    if choice.manifest:
+        saved = Fingerprint(choice.manifest.fingerprint, choice.manifest.environment)
+        current = Fingerprint(identity, environment)
+        if changed := fingerprint.check(saved, current, config.fingerprint_policy):
+            _warn(heart, Reason.FINGERPRINT_CHANGED, changed)
+    ledger_hash = _restore(job, choice, trainee.state, pipeline.position, progress)
     heart.follow(progress)
     _record_start(job, start)
     if answer := start.record.answer:
@@ -156,13 +156,13 @@ def _train(
         "strategy": pipeline.strategy.name,
         "fingerprint": identity,
         "environment": environment,
-        "target": _target(config),
+        "target": target_of(config),
     }
     committer = Committer(
         job,
         config.attempt,
         config.checkpoint,
-        state,
+        trainee.state,
         pipeline.position,
         ledger,
         constant,
@@ -171,7 +171,14 @@ def _train(
         heart,
     )
     TrainingLoop(
-        model, step_function, pipeline.position, progress, ledger, committer, heart, stop
+        trainee.step_function,
+        pipeline.position,
+        progress,
+        trainee.epochs,
+        ledger,
+        committer,
+        heart,
+        stop,
     ).run()
     return f"complete at step {progress.step} after {progress.samples} examples"
 
@@ -183,46 +190,19 @@ def _record_start(job: JobDirectory, start: Start) -> None:
         raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
 
 
-def _total_steps(config: TrainerConfig, steps_per_epoch: int | None) -> int | None:
-    by_epochs = None
-    if config.epochs is not None and steps_per_epoch is not None:
-        by_epochs = config.epochs * steps_per_epoch
-    known = [found for found in (config.total_steps, by_epochs) if found is not None]
-    return min(known, default=None)
-
-
-def _check_extension(choice: Choice, progress: Progress) -> None:
-    """Refuse an end that a saved iterator, of a dataset of unknown length, cannot get to."""
-    manifest, epochs = choice.manifest, progress.epochs
-    if manifest and epochs and progress.total_steps is None and manifest.epoch >= epochs:
-        raise PermanentError(
-            Reason.INVALID_SPEC,
-            f"spec.epochs is {epochs}, but the commit at step {manifest.step} is in epoch "
-            f"{manifest.epoch + 1} already; go back with spec.restore, or create another job",
-        )
-    if manifest and manifest.complete and progress.total_steps is None:
-        raise PermanentError(
-            Reason.INVALID_SPEC,
-            f"the job was complete at step {manifest.step} with {manifest.target}; it cannot be "
-            "made longer, since the length of its dataset is unknown; create it under a new name",
-        )
-
-
 def _restore(
     job: JobDirectory,
     choice: Choice,
     state: Any,
     position: Any,
     progress: Progress,
-    identity: dict[str, Any],
 ) -> str:
     """Restore a commit; return its ledger hash."""
     if choice.commit_id is None or choice.manifest is None:
         return EMPTY_HASH
-    fingerprint.check(choice.manifest.fingerprint, identity)
     folder: Path = job.commit(choice.commit_id)
-    state.restore(folder)
     position.restore(folder)
+    state.restore(folder)
     restored = state.capture().sha256()
     if restored != choice.manifest.state_sha256:
         raise PermanentError(

@@ -91,13 +91,14 @@ def get_function(module: ModuleType, name: str, field: str) -> Callable[..., Any
     )
 
 
-def call(function: Callable[..., Any], params: dict[str, Any], field: str) -> Any:
+def call(function: Callable[..., Any], params: dict[str, Any], field: str, *given: Any) -> Any:
     """Call a builder function with the job's parameters.
 
     Args:
         function: From `get_function`.
         params: Keyword arguments.
         field: Field of the job that holds them, for the message.
+        given: Positional arguments that the trainer gives itself.
 
     Raises:
         PermanentError: `ParamsInvalid`: a name or a type does not fit.
@@ -106,7 +107,7 @@ def call(function: Callable[..., Any], params: dict[str, Any], field: str) -> An
     name = getattr(function, "__name__", "function")
     try:
         signature = inspect.signature(function)
-        signature.bind(**params)
+        signature.bind(*given, **params)
     except TypeError as error:
         raise PermanentError(
             Reason.PARAMS_INVALID,
@@ -114,7 +115,7 @@ def call(function: Callable[..., Any], params: dict[str, Any], field: str) -> An
         ) from error
     _check_annotated_types(name, signature, params, field)
     try:
-        return function(**params)
+        return function(*given, **params)
     except StopError:
         raise
     except Exception as error:

@@ -158,6 +158,9 @@ class Committer:
             ledger_hash=self.ledger.rolling_hash,
             state_sha256="",
             complete=complete,
+            epoch_ended=progress.epoch_ended,
+            stopped_early=progress.stopped_early,
+            altered_at_end=progress.altered_at_end,
             **self.constant,
         )
         position = self.job.commits / f"{TEMPORARY_PREFIX}{commit_id}-position"

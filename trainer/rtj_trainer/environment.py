@@ -1,16 +1,13 @@
 """What the numbers depend on besides the program: versions, the machine, threads.
 
-None of it stops a job, but TensorFlow is told to be deterministic, and what could change the last
-bits is kept in each commit and compared.
+TensorFlow is told to be deterministic, and what could change the last bits is kept in each commit
+and compared (`rtj_trainer.fingerprint`).
 """
 
-import logging
 import os
 import platform
 from collections.abc import Mapping
 from typing import Any
-
-log = logging.getLogger(__name__)
 
 
 def prepare_tensorflow(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,18 +26,10 @@ def prepare_tensorflow(saved: Mapping[str, Any]) -> dict[str, Any]:
     threads = int(saved.get("intraOpThreads") or len(os.sched_getaffinity(0)))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.experimental.enable_op_determinism()
-    current = {
+    return {
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "machine": platform.machine(),
+        "accelerators": [device.device_type for device in tf.config.list_physical_devices("GPU")],
         "intraOpThreads": threads,
     }
-    for key, value in current.items():
-        if saved and saved.get(key) != value:
-            log.warning(
-                "%s was %s at the last commit and is %s now: the last bits may differ",
-                key,
-                saved.get(key),
-                value,
-            )
-    return current

@@ -2,15 +2,20 @@
 
 TensorFlow restores an iterator into a changed pipeline without a word in most cases, and then gives
 other data. So a fingerprint is part of every commit and compared at every restore. Epochs and total
-steps are not in it: a job may be made longer. Of the files that a builder reads by itself only the
-paths are in it, as parameters: reading all data at each start would cost too much. What it reads by
-`rtj_trainer.data` is in it with its contents.
+steps are not in it: a job may be made longer. Of data files, sizes and samples are in it, since
+reading all data at each start would cost too much (`rtj_trainer.data_files`); what the builder reads
+by `rtj_trainer.data` is in it with its contents.
+
+Three parts may be relaxed by `spec.fingerprintPolicy`, since a change of them alone need not change
+a step: the builder's text, the files, the versions.
 """
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rtj_api.fingerprint import FingerprintPolicy, OnChange
 from rtj_api.names import Reason
 
 from rtj_trainer.errors import PermanentError
@@ -19,14 +24,37 @@ _WORDS = {
     "source": "the builder's source",
     "dataset": "datasetFunction or datasetParams",
     "model": "modelFunction or modelParams",
+    "callbacks": "callbacksFunction or callbacksParams",
+    "callbackList": "the callbacks",
+    "validation": "validationFunction or validationParams",
     "seed": "the seed",
+    "files": "files that parameters name",
+    "fileTimes": "the times of files that parameters name",
     "strategy": "the way that the position is kept",
     "pipeline": "the tf.data pipeline that the builder returns",
     "contents": "the data that rtj_trainer.data reads",
     "shuffleSeeds": "the seeds of the pipeline's shuffles",
     "elementSpec": "the shapes or types of the dataset's elements",
+    "validationPipeline": "the tf.data pipeline of the validation",
     "variables": "the names, shapes or types of the model's variables",
+    "step": "what the training step computes",
+    "environment": "versions or machine",
 }
+_MANY = 5
+"""Files or modules of which a message tells."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """All that a commit was made with."""
+
+    identity: dict[str, Any]
+    environment: dict[str, Any]
+    """From `rtj_trainer.environment`."""
+
+    def parts(self) -> dict[str, Any]:
+        """Return everything by its name in `_WORDS`."""
+        return {**self.identity, "environment": self.environment}
 
 
 def of_source(paths: dict[str, Path]) -> dict[str, str]:
@@ -34,31 +62,54 @@ def of_source(paths: dict[str, Path]) -> dict[str, str]:
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
 
 
-def check(saved: dict[str, Any], current: dict[str, Any]) -> None:
-    """Return if an attempt may go on from a commit with the fingerprint `saved`.
+def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -> str | None:
+    """Return if an attempt may go on from a commit.
+
+    Args:
+        saved: Of the commit.
+        current: Of this attempt.
+        policy: Of the job.
+
+    Returns:
+        What changed and is to be told as a warning; None if nothing did.
 
     Raises:
-        PermanentError: `FingerprintMismatch`, naming everything that changed.
+        PermanentError: `FingerprintMismatch`, naming everything that changed and must not.
     """
-    changed = [key for key in _WORDS if saved.get(key) != current.get(key)]
-    if not changed:
-        return
-    details = [
-        f"{_WORDS[key]} ({_difference(saved.get(key), current.get(key))})" for key in changed
-    ]
-    raise PermanentError(
-        Reason.FINGERPRINT_MISMATCH,
-        f"since the last commit these changed: {'; '.join(details)}. Going on would train on other "
-        "data than the position speaks of. Undo the change, or create the job under a new name.",
-    )
+    before, after = saved.parts(), current.parts()
+    changed = [key for key in _WORDS if before.get(key) != after.get(key)]
+    if "environment" in changed and "step" in changed:
+        # TensorFlow writes the same step otherwise in another version, or for another device.
+        changed.remove("step")
+    answers = {
+        "source": policy.source,
+        "files": policy.files,
+        "fileTimes": OnChange.IGNORE if policy.files is OnChange.IGNORE else OnChange.WARN,
+        "environment": policy.versions,
+    }
+    told: dict[OnChange, list[str]] = {answer: [] for answer in OnChange}
+    for key in changed:
+        difference = f"{_WORDS[key]} ({_difference(before.get(key), after.get(key))})"
+        told[answers.get(key, OnChange.REFUSE)].append(difference)
+    if refused := told[OnChange.REFUSE]:
+        raise PermanentError(
+            Reason.FINGERPRINT_MISMATCH,
+            f"since the last commit these changed: {'; '.join(refused)}. Going on would train "
+            "otherwise than the position speaks of. Undo the change, or create the job under a new "
+            "name; spec.fingerprintPolicy says which changes may be accepted.",
+        )
+    warned = "; ".join(told[OnChange.WARN])
+    if not warned:
+        return None
+    return f"since the last commit these changed: {warned}; the weights may come out otherwise"
 
 
 def _difference(saved: Any, current: Any) -> str:
     if isinstance(saved, dict) and isinstance(current, dict):
         keys = sorted(key for key in {*saved, *current} if saved.get(key) != current.get(key))
-        return ", ".join(
-            f"{key}: {_short(saved.get(key))} -> {_short(current.get(key))}" for key in keys
-        )
+        words = [f"{key}: {_short(saved.get(key))} -> {_short(current.get(key))}" for key in keys]
+        rest = len(words) - _MANY
+        return ", ".join(words[:_MANY]) + (f" and {rest} more" if rest > 0 else "")
     return f"{_short(saved)} -> {_short(current)}"
 
 

@@ -12,6 +12,7 @@ from rtj_api.names import ExitCode, Reason
 
 from rtj_trainer import batches
 from rtj_trainer.committer import CommitFailedError, Committer
+from rtj_trainer.epochs import Epochs
 from rtj_trainer.errors import PreemptedError, SupersededError, UserError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import Entry, LedgerWriter
@@ -27,10 +28,10 @@ log = logging.getLogger(__name__)
 class TrainingLoop:
     """Trains from a restored position to the end of the job, or until it is asked to stop."""
 
-    model: Any
     step_function: Callable[[Any], Any]
     position: Position
     progress: Progress
+    epochs: Epochs
     ledger: LedgerWriter
     committer: Committer
     heart: Heart
@@ -51,6 +52,7 @@ class TrainingLoop:
                 self.heart.report(phase=TrainerPhase.TRAINING)
             try:
                 self._train()
+                self._end_data()
             except SupersededError:
                 raise
             except Exception:
@@ -61,14 +63,23 @@ class TrainingLoop:
             self._finish()
 
     def _train(self) -> None:
-        while not self._at_total():
+        while not self._at_end():
             self._check_stop()
             batch = self._next_batch()
             if batch is None:
                 break
+            if batch.index == 0 and self.epochs.open:
+                # The position must stay before the batch: a commit may follow, and no step.
+                ended = self._end_epoch()
+                if not ended or self.epochs.stopped:
+                    self.position.unread(batch)
+                    continue
             self._step(batch.index, batch.element)
-            if not self._at_total() and self.committer.due(self.progress.step):
+            if not self._at_end() and self.committer.due(self.progress.step):
                 self._begin_commit()
+
+    def _at_end(self) -> bool:
+        return self._at_total() or self.epochs.stopped
 
     def _at_total(self) -> bool:
         total = self.progress.total_steps
@@ -81,23 +92,45 @@ class TrainingLoop:
             return self.position.next()
 
     def _step(self, index: int, element: Any) -> None:
-        progress = self.progress
+        progress, callbacks = self.progress, self.epochs.callbacks
         if index == 0:
-            if progress.step:
-                self._log_epoch()
-            progress.begin_epoch()
-            for metric in self.model.metrics:
-                metric.reset_state()
-        self.step_function(batches.training_data(element))
+            self.epochs.begin()
+        number = progress.step_in_epoch
+        callbacks.batch_begin(number)
+        logs = self.step_function(batches.training_data(element))
         progress.count(batches.count_examples(element))
         ids = batches.ids_of(element)
         digest = batches.sha256_of(element) if ids is None else None
         self.ledger.append(Entry(progress.step, progress.epoch, ids, digest))
+        callbacks.batch_end(number, logs)
 
-    def _log_epoch(self) -> None:
-        results = {name: float(value) for name, value in self.model.get_metrics_result().items()}
-        values = ", ".join(f"{name} {value:.4g}" for name, value in results.items())
-        log.info("epoch %d ended at step %d: %s", self.progress.epoch, self.progress.step, values)
+    def _end_epoch(self) -> bool:
+        """End the epoch; return False if it was interrupted by a request to stop."""
+        return self.epochs.end(self._interrupted)
+
+    def _interrupted(self) -> bool:
+        self.heart.check_superseded()
+        return self.stop.requested
+
+    def _end_data(self) -> None:
+        """End the last epoch, if the data or a callback did and not a number of steps."""
+        self.heart.check_superseded()
+        if not self.epochs.stopped:
+            self._check_length()
+        if self.epochs.open and self._epoch_is_over() and not self._end_epoch():
+            self._check_stop()
+
+    def _epoch_is_over(self) -> bool:
+        length = self.epochs.batches_per_epoch
+        if self.epochs.stopped:
+            return True
+        if length is not None:
+            return self.progress.step_in_epoch == length
+        batch = self._next_batch()
+        if batch is None:
+            return True
+        self.position.unread(batch)
+        return batch.index == 0
 
     def _check_stop(self) -> None:
         self.heart.check_superseded()
@@ -168,10 +201,7 @@ class TrainingLoop:
         self.heart.check_superseded()
         self.heart.report(phase=TrainerPhase.SAVING)
         self._settle(wait=True)
-        self._check_length()
-        self._log_epoch()
-        # As fit() does at its end; it matters for optimizers that average weights.
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        self.epochs.finish()
         self.progress.steps_per_epoch = self.progress.step_in_epoch
         try:
             self.committer.commit(self.progress, complete=True)

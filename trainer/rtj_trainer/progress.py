@@ -25,6 +25,12 @@ class Progress:
     """Step at which the job ends; None if its end is that of the data."""
     epochs: int | None = None
     """Epochs of the whole job; None if it counts steps."""
+    epoch_ended: bool = False
+    """Whether what belongs to the end of `epoch` is done: validation, and calls of callbacks."""
+    stopped_early: bool = False
+    """Whether a callback ended the job."""
+    altered_at_end: bool = False
+    """Whether the end of the job gave the model other values than the last step did."""
 
     def restore(self, manifest: Manifest) -> None:
         """Go to the position of a commit."""
@@ -32,6 +38,7 @@ class Progress:
         self.epoch = manifest.epoch
         self.step_in_epoch = manifest.step_in_epoch
         self.samples = manifest.samples
+        self.epoch_ended = manifest.epoch_ended
         if self.epoch > 0 and self.steps_per_epoch is None:
             self.steps_per_epoch = (self.step - self.step_in_epoch) // self.epoch
 
@@ -41,6 +48,7 @@ class Progress:
             self.steps_per_epoch = self.step_in_epoch
         self.epoch += 1
         self.step_in_epoch = 0
+        self.epoch_ended = False
 
     def count(self, examples: int) -> None:
         """Count one step."""

@@ -6,6 +6,8 @@ process.
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,19 +22,77 @@ def seed_everything(seed: int) -> None:
     tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
 
 
+def keras_generator() -> Any:
+    """Return the SeedGenerator that `keras.random` draws from where it is given no seed."""
+    from keras.src.random.seed_generator import global_seed_generator
+
+    return global_seed_generator()
+
+
 def host_generators() -> dict[str, Any]:
-    """Return the states of Python's and NumPy's global generators as JSON."""
-    version, internal, gauss = random.getstate()
+    """Return the states of the generators outside of variables, as JSON.
+
+    They are the global ones of Python and NumPy, and the one that gives `tf.random.*` its seeds
+    where a callback calls it.
+    """
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
-        "python": [version, list(internal), gauss],
+        "python": _as_json(random.getstate()),
         "numpy": [name, np.asarray(keys).tolist(), position, has_gauss, cached],
+        "tensorflow": _as_json(_tensorflow_seeds().getstate()),
     }
 
 
 def set_host_generators(states: dict[str, Any]) -> None:
-    """Put Python's and NumPy's global generators into states from `host_generators`."""
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
+    """Put the generators into states from `host_generators`."""
+    random.setstate(_from_json(states["python"]))
     name, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    _tensorflow_seeds().setstate(_from_json(states["tensorflow"]))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Give every generator outside of variables its state back at the end.
+
+    A builder may be called meanwhile; it seeds everything, and makes new global generators.
+    """
+    import tensorflow as tf
+    from keras.src.backend.common import global_state
+
+    keras_generator()
+    context = _context()
+    states, seed, generator = host_generators(), context._seed, tf.random.get_global_generator()
+    of_keras = {name: global_state.get_global_attribute(name) for name in _OF_KERAS}
+    try:
+        yield
+    finally:
+        context._seed = seed
+        set_host_generators(states)
+        tf.random.set_global_generator(generator)
+        for name, value in of_keras.items():
+            global_state.set_global_attribute(name, value)
+
+
+_OF_KERAS = ("global_random_seed", "global_seed_generator")
+
+
+def _context() -> Any:
+    from tensorflow.python.eager import context
+
+    return context.context()
+
+
+def _tensorflow_seeds() -> random.Random:
+    generator: random.Random = _context()._rng
+    return generator
+
+
+def _as_json(state: Any) -> list[Any]:
+    version, internal, gauss = state
+    return [version, list(internal), gauss]
+
+
+def _from_json(state: list[Any]) -> tuple[Any, ...]:
+    version, internal, gauss = state
+    return version, tuple(internal), gauss

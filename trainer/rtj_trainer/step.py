@@ -1,4 +1,4 @@
-"""The training step: the model's own `train_step`, compiled once for all batches."""
+"""The model's own `train_step` and `test_step`, each compiled once for all batches."""
 
 from typing import Any
 
@@ -6,9 +6,7 @@ import tensorflow as tf
 from rtj_api.names import Reason
 
 from rtj_trainer.errors import PermanentError, UserError
-from rtj_trainer.preflight.graph import PipelineGraph
-from rtj_trainer.preflight.randomness import RANDOM_OPERATIONS
-from rtj_trainer.preflight.rules import PYTHON_OPERATIONS
+from rtj_trainer.touched import hidden_operations
 
 
 def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
@@ -29,31 +27,40 @@ def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
         UserError: `train_step` raised.
     """
     _check_model(model)
+    return _compile(model, model.train_step, element_spec, "training step")
+
+
+def compile_test(model: Any, element_spec: Any) -> tuple[Any, Any]:
+    """Trace `model.test_step` in the same way, after `compile_step`.
+
+    Raises:
+        PermanentError: it uses state that cannot be given back after an evaluation.
+        UserError: `test_step` raised.
+    """
+    return _compile(model, model.test_step, element_spec, "test step")
+
+
+def _compile(model: Any, step: Any, element_spec: Any, name: str) -> tuple[Any, Any]:
     function = tf.function(
-        model.train_step, input_signature=[element_spec], jit_compile=model.jit_compile or None
+        step, input_signature=[element_spec], jit_compile=model.jit_compile or None
     )
     try:
         concrete = function.get_concrete_function()
     except Exception as error:
         raise UserError(
             Reason.TRAINER_FAILED,
-            f"the model's training step cannot be traced with batches of {element_spec}: "
+            f"the model's {name} cannot be traced with batches of {element_spec}: "
             f"{type(error).__name__}: {error}",
         ) from error
-    _check_graph(concrete.graph.as_graph_def())
-    return function, concrete
-
-
-def _check_graph(definition: Any) -> None:
-    operations = PipelineGraph(definition, stateful=None).operations()
-    hidden = sorted(operations.intersection((*RANDOM_OPERATIONS, *PYTHON_OPERATIONS)))
-    if hidden:
+    if hidden := hidden_operations(concrete):
         raise PermanentError(
             Reason.PIPELINE_NOT_RESUMABLE,
-            f"the model's training step uses {', '.join(hidden)}, whose state cannot be saved, so "
+            f"the model's {name} uses {', '.join(hidden)}, whose state cannot be saved, so "
             "training was not started: use keras.random.* with a SeedGenerator instead "
-            "of tf.random.*, and TensorFlow operations instead of Python functions",
+            "of tf.random.*, a tf.Variable instead of a table, queue or iterator, and TensorFlow "
+            "operations instead of Python functions",
         )
+    return function, concrete
 
 
 def _check_model(model: Any) -> None:
@@ -62,6 +69,12 @@ def _check_model(model: Any) -> None:
             Reason.BUILDER_INVALID,
             f"modelFunction must return a compiled keras.Model, not {type(model).__name__} "
             "without an optimizer; call model.compile(optimizer=…, loss=…) first",
+        )
+    if tf.config.functions_run_eagerly():
+        raise PermanentError(
+            Reason.PIPELINE_NOT_RESUMABLE,
+            "the builder calls tf.config.run_functions_eagerly(True), so the training step would "
+            "not be the one that was checked; leave that out",
         )
     if model.run_eagerly:
         raise PermanentError(

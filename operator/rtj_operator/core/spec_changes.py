@@ -21,7 +21,8 @@ def launched_with(spec: JobSpec) -> str:
     Defaults are left out, so that one that only a newer operator knows changes nothing.
     """
     taken = spec.model_dump_json(
-        include={"epochs", "total_steps", "checkpoint", "trainer"}, exclude_defaults=True
+        include={"epochs", "total_steps", "checkpoint", "trainer", "fingerprint_policy"},
+        exclude_defaults=True,
     )
     return hashlib.sha256(taken.encode()).hexdigest()[:16]
 

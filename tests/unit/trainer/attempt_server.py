@@ -36,6 +36,10 @@ MOMENTS = {
     "rename": ("rtj_trainer.files", "rename_directory"),
     "fork-ledger": ("rtj_trainer.fork", "_copy_ledger"),
     "last-word": ("rtj_trainer.heartbeat", "Heart.finish"),
+    "epoch-begin": ("rtj_trainer.callbacks.runner", "CallbackRunner.epoch_begin"),
+    "epoch-end": ("rtj_trainer.callbacks.runner", "CallbackRunner.epoch_end"),
+    "validation-batch": ("rtj_trainer.validation", "training_data"),
+    "train-end": ("rtj_trainer.callbacks.runner", "CallbackRunner.train_end"),
     "retention": ("rtj_trainer.committer", "delete_old_commits"),
 }
 

@@ -175,4 +175,8 @@ _BUILDER_KEYS = {
     "datasetParams",
     "modelFunction",
     "modelParams",
+    "callbacksFunction",
+    "callbacksParams",
+    "validationFunction",
+    "validationParams",
 }

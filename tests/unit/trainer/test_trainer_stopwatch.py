@@ -142,10 +142,10 @@ def test_reading_up_to_the_position_is_still_restoring(replays: bool, phase: Tra
         raise ReadError
 
     loop = TrainingLoop(
-        model=None,
         step_function=lambda _: None,
         position=SimpleNamespace(replays=replays, next=read, strategy="replay"),  # type: ignore[arg-type]
         progress=Progress(step=5),
+        epochs=SimpleNamespace(stopped=False),  # type: ignore[arg-type]
         ledger=None,  # type: ignore[arg-type]
         committer=SimpleNamespace(settle=lambda wait: None),  # type: ignore[arg-type]
         heart=heart,

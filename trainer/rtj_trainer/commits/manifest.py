@@ -51,6 +51,12 @@ class Manifest(WireModel):
     state_sha256: str
     complete: bool = False
     """Whether this is the end of the job."""
+    epoch_ended: bool = False
+    """Whether the end of the epoch, with validation and callbacks, is in it too."""
+    stopped_early: bool = False
+    """Whether a callback ended the job, which no later target changes."""
+    altered_at_end: bool = False
+    """Whether it holds other values than the last step gave, so that no step can follow it."""
     target: dict[str, int | None]
     """The job's epochs and total steps at that time."""
     environment: dict[str, Any] = Field(default_factory=dict)

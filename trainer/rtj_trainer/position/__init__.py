@@ -40,3 +40,6 @@ class Position(Protocol):
 
     def next(self) -> Batch | None:
         """Return the next batch, or None at the end of the last epoch."""
+
+    def unread(self, batch: Batch) -> None:
+        """Make the batch that `next` gave last the next one again."""

@@ -65,6 +65,10 @@ class IteratorPosition:
         index, element = numbered
         return Batch(int(index), element)
 
+    def unread(self, batch: Batch) -> None:
+        """Make the batch that `next` gave last the next one again."""
+        self._ahead.appendleft((tf.constant(batch.index, tf.int64), batch.element))
+
     def save(self, folder: Path) -> None:
         """Write the iterator, and the batches that were read ahead of the position.
 

@@ -9,6 +9,15 @@ from rtj_trainer.position import Batch
 
 class _Counted:
     replays = False
+    _unread: Batch | None = None
+
+    def unread(self, batch: Batch) -> None:
+        """Make the batch that `next` gave last the next one again; the count is the step's."""
+        self._unread = batch
+
+    def _take_unread(self) -> Batch | None:
+        batch, self._unread = self._unread, None
+        return batch
 
     def save(self, folder: Path) -> None:
         """Do nothing: the step is in the manifest."""
@@ -34,6 +43,8 @@ class ReplayPosition(_Counted):
     def next(self) -> Batch | None:
         """Return the next batch, or None at the end of the last epoch."""
         self.replays = False
+        if batch := self._take_unread():
+            return batch
         numbered = next(self._iterator, None)
         if numbered is None:
             return None
@@ -64,6 +75,8 @@ class IndexPosition(_Counted):
 
     def next(self) -> Batch | None:
         """Return the next batch; its index follows from its number."""
+        if batch := self._take_unread():
+            return batch
         element = next(self._iterator, None)
         if element is None:
             return None

@@ -1,0 +1,52 @@
+"""`spec.fingerprintPolicy`: what may change between two attempts of a job."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from rtj_api.wire import WireModel
+
+
+class OnChange(StrEnum):
+    """What a trainer does about a change since the commit that it goes on from."""
+
+    REFUSE = "Refuse"
+    WARN = "Warn"
+    IGNORE = "Ignore"
+
+
+_WORDS = (
+    "Refuse fails the job with FingerprintMismatch, Warn tells of it in an Event and goes on, "
+    "Ignore goes on."
+)
+
+
+class FingerprintPolicy(WireModel):
+    """What a change since the last commit does to a job.
+
+    Parameters, the seed, the pipeline, and what the training step computes are always refused.
+    """
+
+    source: OnChange = Field(
+        OnChange.REFUSE,
+        description=(
+            "When the text of the builder changed. What it builds must still be the same. "
+            f"{_WORDS} Default: Refuse."
+        ),
+    )
+    files: OnChange = Field(
+        OnChange.REFUSE,
+        description=(
+            "When a file that datasetParams or validationParams name, or one below a folder that "
+            "they name, was added or removed, or has another size or other bytes at its beginning, "
+            "middle or end; another time of modification alone is warned of, unless this is "
+            f"Ignore. {_WORDS} Default: Refuse."
+        ),
+    )
+    versions: OnChange = Field(
+        OnChange.WARN,
+        description=(
+            "When TensorFlow, Keras or the type of the machine changed, so that the last bits may "
+            f"differ. {_WORDS} Default: Warn."
+        ),
+    )

@@ -1,0 +1,255 @@
+"""Callbacks that decide, and a validation that would disturb the training if it could."""
+
+import hashlib
+import os
+import random
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rtj_trainer.data import indexed
+
+SEEN = []
+
+
+def _example(numbers):
+    value = tf.cast(numbers, tf.float32)
+    x = tf.stack([tf.sin(value), tf.cos(value / 3.0), value / 100.0], axis=-1)
+    return x, value[..., None] % 5.0
+
+
+def known():
+    """5 batches."""
+    return indexed(40, 8).map(_example)
+
+
+def unknown():
+    """5 batches, which only reading them can tell."""
+    numbers = tf.data.Dataset.range(80).shuffle(20).filter(lambda n: n % 2 == 0)
+    return numbers.map(_example).batch(8)
+
+
+def validation(shuffle: bool = True):
+    """4 batches, in another order at each pass but for the trainer's care."""
+    numbers = tf.data.Dataset.range(100, 116)
+    return (numbers.shuffle(16) if shuffle else numbers).map(_example).batch(4)
+
+
+def endless():
+    return validation().repeat()
+
+
+def empty():
+    return validation().take(0)
+
+
+def impure():
+    return validation().map(lambda x, y: (tf.numpy_function(np.copy, [x], tf.float32), y))
+
+
+def another_each_time():
+    drawn = random.SystemRandom().gauss()
+    return validation().map(lambda x, y: (x + drawn, y))
+
+
+class Noise(keras.layers.Layer):
+    """Draws also while it is evaluated, from the generator that training draws from."""
+
+    def call(self, inputs):
+        return inputs + 0.01 * keras.random.normal(keras.ops.shape(inputs))
+
+
+class Restless(keras.Sequential):
+    """Changes what it should not while it is evaluated."""
+
+    def test_step(self, data):
+        self.layers[2].moving_mean.assign_add(tf.ones([6]))
+        return super().test_step(data)
+
+
+def build_model():
+    model = Restless(
+        [
+            keras.Input((3,)),
+            Noise(),
+            keras.layers.Dense(6, "relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.02), "mse", metrics=["mae"], jit_compile=False)
+    return model
+
+
+class OwnStep(keras.Sequential):
+    """Returns a number that no metric keeps."""
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self(x, training=True) - y) ** 2)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"own_loss": loss, "norm": tf.norm(gradients[0])}
+
+
+def own_step():
+    model = OwnStep([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=False)
+    return model
+
+
+class Recorder(keras.callbacks.Callback):
+    """Writes down each call, and so what the commits tell of."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append(["train begin"])
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(["epoch begin", epoch])
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.calls.append(["batch begin", batch])
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls.append(["batch end", batch, logs["loss"] if "loss" in logs else logs["norm"]])
+
+    def on_epoch_end(self, epoch, logs=None):
+        weights = [np.asarray(weight).tobytes() for weight in self.model.trainable_weights]
+        digest = hashlib.sha256(b"".join(weights)).hexdigest()
+        self.calls.append(["epoch end", epoch, dict(logs), digest])
+
+    def on_train_end(self, logs=None):
+        self.calls.append(["train end"])
+
+    def get_state(self):
+        return self.calls
+
+    def set_state(self, state):
+        self.calls = state
+
+
+class Shake(keras.callbacks.Callback):
+    """Keeps nothing, and draws from the global generators of the host."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 2:
+            scale = 0.02 * abs(random.gauss()) * np.random.rand() * float(tf.random.uniform([]))
+            self.model.optimizer.learning_rate = scale
+
+
+def recorder(model):
+    return [Recorder()]
+
+
+def several(model):
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=5.0, cooldown=1)
+    return [Shake(), plateau, Recorder()]
+
+
+def scheduled(model, factor: float = 0.8):
+    return [
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * factor),
+        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: print("epoch", epoch)),  # noqa: T201
+        keras.callbacks.TerminateOnNaN(),
+        Recorder(),
+    ]
+
+
+def early(model, restore: bool = False, patience: int = 2):
+    stopping = keras.callbacks.EarlyStopping(
+        "val_loss", min_delta=100.0, patience=patience, restore_best_weights=restore
+    )
+    return [stopping, Recorder()]
+
+
+class StopAtBatch(keras.callbacks.Callback):
+    """Ends the job within its third epoch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == 12:
+            self.model.stop_training = True
+
+
+def within_an_epoch(model):
+    return [StopAtBatch(), Recorder()]
+
+
+def best(model, path: str):
+    return [keras.callbacks.ModelCheckpoint(path, "val_loss", save_best_only=True), Recorder()]
+
+
+# From here on: what is refused.
+
+
+class Counts(keras.callbacks.Callback):
+    """Keeps a number."""
+
+    count = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.count += 1
+
+
+class Appends(keras.callbacks.Callback):
+    """Keeps results in a global."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        SEEN.append(logs["loss"])
+
+
+class Forgets(Recorder):
+    """Returns less than it keeps."""
+
+    def get_state(self):
+        return len(self.calls)
+
+    def set_state(self, state):
+        self.calls = []
+
+
+class Hides(Recorder):
+    """Returns what cannot be saved."""
+
+    def get_state(self):
+        return {"generator": np.random.default_rng()}
+
+
+class Tested(keras.callbacks.Callback):
+    """Waits for a call that does not come."""
+
+    def on_test_end(self, logs=None):
+        pass
+
+
+def _enclosed():
+    total = 0.0
+
+    def add(epoch, logs):
+        nonlocal total
+        total += logs["loss"]
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=add)
+
+
+REFUSED = {
+    "counts": Counts,
+    "appends": Appends,
+    "forgets": Forgets,
+    "hides": Hides,
+    "tested": Tested,
+    "enclosed": _enclosed,
+    "csv": lambda: keras.callbacks.CSVLogger(os.devnull),
+    "board": lambda: keras.callbacks.TensorBoard("logs"),
+    "extends": lambda: type("Mine", (keras.callbacks.EarlyStopping,), {})("loss"),
+    "no_callback": lambda: print,
+}
+
+
+def refused(model, name: str):
+    return [REFUSED[name]()]

@@ -1,0 +1,238 @@
+"""Callbacks and validation: whatever is killed, each takes place once in the committed history.
+
+The jobs have 5 epochs of 5 batches and commit every 3 steps. The recorder keeps every call with
+what it was given, also a digest of the weights; it is part of the state that is compared.
+"""
+
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+from rtj_api.names import ExitCode
+
+from tests.unit.trainer.support import Job, Kill, MakeJob
+
+pytestmark = pytest.mark.unit
+
+TERM = "SIGTERM"
+STOP = Kill("step", 4, TERM)
+"""A stop with a commit, so that what follows is after a restart."""
+EVALUATED = {"validationFunction": "validation"}
+
+
+def job_of(make_job: MakeJob, callbacks: str | None, **changes: Any) -> Job:
+    job = make_job(
+        module="watched",
+        **{"datasetFunction": "known", "callbacksFunction": callbacks, "epochs": 5, **changes},
+    )
+    job.config["checkpoint"]["everySteps"] = 3
+    return job
+
+
+def calls_of(job: Job) -> list[Any]:
+    """Return what the recorder, the last of the callbacks, wrote down."""
+    folder = job.directory.commit(job.directory.commit_ids()[-1])
+    state = json.loads((folder / "callbacks.json").read_text())["states"][-1]
+    return list(state)
+
+
+def epoch_ends(job: Job) -> list[int]:
+    return [call[1] for call in calls_of(job) if call[0] == "epoch end"]
+
+
+@pytest.fixture(scope="module")
+def reference(make_job: MakeJob) -> Any:
+    @cache
+    def outcome(callbacks: str, dataset: str) -> Any:
+        job = job_of(make_job, callbacks, datasetFunction=dataset, **EVALUATED)
+        job.run_to_end()
+        assert epoch_ends(job) == list(range(5))
+        return job.outcome()
+
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "dataset", "kills"),
+    [
+        pytest.param("several", "known", [STOP, Kill("step", 9)], id="in-an-epoch"),
+        pytest.param(
+            "several", "known", [STOP, Kill("validation-batch", 7)], id="in-the-second-validation"
+        ),
+        pytest.param(
+            "several", "unknown", [STOP, Kill("validation-batch", 3)], id="in-the-first-validation"
+        ),
+        pytest.param(
+            "several",
+            "unknown",
+            [Kill("validation-batch", 7, TERM), Kill("step", 2)],
+            id="asked-to-stop-in-a-validation",
+        ),
+        pytest.param(
+            "several",
+            "known",
+            [STOP, Kill("epoch-end", 2)],
+            id="between-the-end-of-an-epoch-and-its-commit",
+        ),
+        pytest.param(
+            "several",
+            "unknown",
+            [Kill("epoch-end", 2, TERM), Kill("epoch-begin", 1)],
+            id="asked-to-stop-at-the-end-of-an-epoch",
+        ),
+        pytest.param(
+            "several", "unknown", [Kill("step", 10, TERM)], id="after-the-last-step-of-an-epoch"
+        ),
+        pytest.param(
+            "several",
+            "unknown",
+            [STOP, Kill("validation-batch", 20, TERM), Kill("train-end")],
+            id="in-the-last-validation-and-at-the-end",
+        ),
+        pytest.param("scheduled", "known", [STOP, Kill("epoch-begin", 2)], id="scheduled"),
+    ],
+)
+def test_a_killed_job_makes_the_same_calls_with_the_same_results(
+    callbacks: str, dataset: str, kills: list[Kill], make_job: MakeJob, reference: Any
+) -> None:
+    job = job_of(make_job, callbacks, datasetFunction=dataset, **EVALUATED)
+    job.run_to_end(*kills)
+    assert job.outcome() == reference(callbacks, dataset)
+
+
+def test_callbacks_are_called_when_fit_would_call_them(make_job: MakeJob) -> None:
+    job = job_of(make_job, "recorder", epochs=2)
+    job.run_to_end(STOP)
+    batches = [[name, n] for n in range(5) for name in ("batch begin", "batch end")]
+    epochs = [[["epoch begin", n], *batches, ["epoch end", n]] for n in range(2)]
+    expected = [["train begin"], *(call for epoch in epochs for call in epoch), ["train end"]]
+    assert [call[:2] for call in calls_of(job)] == expected
+
+
+def test_validation_does_not_change_what_is_trained(make_job: MakeJob) -> None:
+    trained = []
+    for function in ("validation", None):
+        job = job_of(make_job, "recorder", validationFunction=function)
+        job.run_to_end()
+        ends = [call for call in calls_of(job) if call[0] == "epoch end"]
+        keys = {key for pairs in ends for key, _ in pairs[2]["dict"]}
+        assert ("val_loss" in keys) is (function is not None)
+        trained.append(
+            [
+                (number, digest, [pair for pair in logs["dict"] if not pair[0].startswith("val_")])
+                for _, number, logs, digest in ends
+            ]
+        )
+    assert trained[0] == trained[1]
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_a_job_that_a_callback_stops_is_complete_and_stops_there_again(
+    restore: bool, make_job: MakeJob
+) -> None:
+    outcomes = []
+    for kills in ([], [STOP, Kill("epoch-end", 2), Kill("epoch-end", 1), Kill("train-end")]):
+        job = job_of(
+            make_job,
+            "early",
+            callbacksParams={"restore": restore},
+            datasetFunction="unknown",
+            **EVALUATED,
+        )
+        job.run_to_end(*kills)
+        assert job.last_manifest.step == 15
+        assert job.last_manifest.stopped_early
+        outcomes.append(job.outcome())
+    assert outcomes[0] == outcomes[1]
+    assert job.run() == ExitCode.COMPLETED
+    assert not job.directory.ledger_segment(job.attempts).exists()
+    assert "was complete at step 15 already" in job.log
+
+
+def test_a_callback_may_stop_a_job_within_an_epoch(make_job: MakeJob) -> None:
+    outcomes = []
+    for kills in ([], [Kill("validation-batch", 12, TERM)]):
+        job = job_of(make_job, "within_an_epoch", **EVALUATED)
+        job.run_to_end(*kills)
+        assert job.last_manifest.step == 12
+        assert epoch_ends(job) == [0, 1, 2]
+        outcomes.append(job.outcome())
+    assert outcomes[0] == outcomes[1]
+
+
+def test_the_best_model_is_kept_over_restarts(make_job: MakeJob) -> None:
+    best = []
+    for kills in ([], [STOP, Kill("epoch-end", 2), Kill("epoch-end", 2)]):
+        job = job_of(make_job, "best", **EVALUATED)
+        path = job.folder / "best.keras"
+        job.config["builder"]["callbacksParams"] = {"path": str(path)}
+        job.run_to_end(*kills)
+        assert path.exists()
+        folder = job.directory.commit(job.directory.commit_ids()[-1])
+        best.append(json.loads((folder / "callbacks.json").read_text())["states"][0])
+    assert best[0] == best[1]
+
+
+def test_what_a_training_step_returns_is_given_to_callbacks_after_a_restart_too(
+    make_job: MakeJob,
+) -> None:
+    outcomes = []
+    for kills in ([], [Kill("step", 5, TERM)]):
+        job = job_of(make_job, "recorder", modelFunction="own_step", epochs=2)
+        job.run_to_end(*kills)
+        outcomes.append(job.outcome())
+    assert outcomes[0] == outcomes[1]
+    assert [[key for key, _ in call[2]["dict"]] for call in calls_of(job) if call[0] == "epoch end"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("counts", ["Counts", "sets the attribute count", "get_state(self)"]),
+        ("appends", ["uses SEEN, which is a list", "get_state(self)"]),
+        ("forgets", ["gives it another state"]),
+        ("hides", ["Hides", "Generator", "must be None, a bool, a number"]),
+        ("tested", ["on_test_end", "use on_epoch_end"]),
+        ("enclosed", ["sets total of the enclosing function"]),
+        ("csv", ["CSVLogger", "leave it out"]),
+        ("board", ["TensorBoard", "leave it out"]),
+        ("extends", ["Mine", "get_state(self)"]),
+        ("no_callback", ["must return a list of keras.callbacks.Callback"]),
+    ],
+)
+def test_a_callback_that_cannot_be_kept_is_refused_before_step_0(
+    name: str, words: list[str], make_job: MakeJob
+) -> None:
+    job = job_of(make_job, "refused", callbacksParams={"name": name})
+    assert job.run() == ExitCode.PERMANENT, job.log[-2000:]
+    for word in words:
+        assert word in job.final_record["message"]
+    assert not job.directory.commit_ids()
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("endless", ["it never ends", "drop the repeat()"]),
+        ("empty", ["it is empty", "validationParams"]),
+        ("impure", ["numpy_function", "TensorFlow operations"]),
+        ("another_each_time", ["two calls", "different pipelines"]),
+        ("valid", ["validationFunction", "it has", "validation"]),
+    ],
+)
+def test_a_validation_that_is_another_each_time_is_refused_before_step_0(
+    function: str, words: list[str], make_job: MakeJob
+) -> None:
+    job = job_of(make_job, None, validationFunction=function)
+    assert job.run() == ExitCode.PERMANENT, job.log[-2000:]
+    for word in words:
+        assert word in job.final_record["message"]
+
+
+def test_a_job_whose_end_changed_the_weights_cannot_be_made_longer(make_job: MakeJob) -> None:
+    job = make_job(module="states", modelFunction="moving_average", epochs=1)
+    job.run_to_end()
+    assert job.last_manifest.altered_at_end
+    assert job.run(epochs=2) == ExitCode.PERMANENT
+    assert "use_ema=True" in job.final_record["message"]

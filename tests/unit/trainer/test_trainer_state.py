@@ -1,0 +1,75 @@
+"""Whatever the next step depends on survives a kill, wherever the model keeps it, or is refused.
+
+The jobs have 3 epochs of 10 batches and commit every 4 steps. They are stopped after step 7, with a
+commit, and killed after step 13.
+"""
+
+from typing import Any
+
+import pytest
+from rtj_api.names import ExitCode
+
+from tests.unit.trainer.support import Job, Kill, MakeJob
+
+pytestmark = pytest.mark.unit
+
+EXACT = [
+    "accumulation",
+    "moving_average",
+    "schedule",
+    "float16",
+    "bfloat16",
+    "stateful_layers",
+    "several_optimizers",
+    "generator_of_the_model",
+    "generator_of_the_module",
+    "global_generators",
+    "counter_that_is_only_added_to",
+    "variable_that_is_only_read_every_other_step",
+    "host_generators",
+]
+
+
+def job_of(make_job: MakeJob, model: str, **changes: Any) -> Job:
+    job = make_job(module="states", modelFunction=model, **changes)
+    job.config["checkpoint"]["everySteps"] = 4
+    return job
+
+
+@pytest.mark.parametrize("model", EXACT)
+def test_it_goes_on_as_if_it_had_not_been_killed(model: str, make_job: MakeJob) -> None:
+    whole, killed = job_of(make_job, model), job_of(make_job, model)
+    whole.run_to_end()
+    killed.run_to_end(Kill("step", 7, "SIGTERM"), Kill("step", 6))
+    assert killed.outcome() == whole.outcome()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("table_that_the_step_fills", ["LookupTableInsertV2", "a tf.Variable instead of a table"]),
+        ("iterator_in_the_step", ["IteratorGetNext"]),
+        ("queue_in_the_step", ["QueueDequeueV2"]),
+        ("time_in_the_step", ["Timestamp"]),
+        ("sampled_loss", ["LogUniformCandidateSampler"]),
+        ("functions_run_eagerly", ["run_functions_eagerly"]),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_before_step_0(
+    model: str, words: list[str], make_job: MakeJob
+) -> None:
+    job = job_of(make_job, model)
+    assert job.run() == ExitCode.PERMANENT, job.log[-2000:]
+    assert job.final_record["reason"] == "PipelineNotResumable"
+    for word in words:
+        assert word in job.final_record["message"]
+    assert not job.directory.commit_ids()
+
+
+def test_a_model_that_is_built_otherwise_each_time_is_refused_at_the_restart(
+    make_job: MakeJob,
+) -> None:
+    job = job_of(make_job, "another_constant_each_time")
+    assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED
+    assert job.run() == ExitCode.PERMANENT
+    assert "what the training step computes" in job.final_record["message"]

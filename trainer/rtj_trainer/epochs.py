@@ -1,0 +1,79 @@
+"""What belongs to an epoch and not to a step: metrics, validation, and calls of callbacks."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rtj_trainer.callbacks import CallbackRunner
+from rtj_trainer.progress import Progress
+from rtj_trainer.results import as_text, results
+from rtj_trainer.state import TrainingState
+from rtj_trainer.validation import Evaluation
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Epochs:
+    """Begins and ends the epochs of a job, and the job."""
+
+    model: Any
+    state: TrainingState
+    progress: Progress
+    callbacks: CallbackRunner
+    evaluation: Evaluation | None
+    batches_per_epoch: int | None
+    """None if only the data can tell."""
+
+    @property
+    def open(self) -> bool:
+        """Whether an epoch has begun whose end is still to be made."""
+        return self.progress.epoch >= 0 and not self.progress.epoch_ended
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a callback has ended the training."""
+        return self.callbacks.stopped
+
+    def begin(self) -> None:
+        """Begin the next epoch."""
+        self.progress.begin_epoch()
+        for metric in self.model.metrics:
+            metric.reset_state()
+        self.callbacks.epoch_begin(self.progress.epoch)
+
+    def end(self, interrupted: Callable[[], bool]) -> bool:
+        """Evaluate the model and tell the callbacks.
+
+        Args:
+            interrupted: Asked between two batches of the validation.
+
+        Returns:
+            False if it was interrupted; then nothing has changed.
+        """
+        values = self._results()
+        if self.evaluation:
+            found = self.evaluation.run(interrupted)
+            if found is None:
+                return False
+            values |= found
+        progress = self.progress
+        progress.epoch_ended = True
+        log.info("epoch %d ended at step %d: %s", progress.epoch, progress.step, as_text(values))
+        self.callbacks.epoch_end(progress.epoch, values)
+        return True
+
+    def finish(self) -> None:
+        """End the job, as fit() does: what averages weights puts them into the model."""
+        progress, before = self.progress, self.state.capture()
+        if self.open:
+            values = as_text(self._results())
+            log.info("ended in epoch %d at step %d: %s", progress.epoch, progress.step, values)
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        self.callbacks.train_end(self._results())
+        progress.altered_at_end = not self.state.capture().equals(before)
+        progress.stopped_early = self.stopped
+
+    def _results(self) -> dict[str, Any]:
+        return results(self.model, self.callbacks.logs)

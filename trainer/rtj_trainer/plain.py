@@ -1,0 +1,73 @@
+"""Plain values as JSON and arrays, and back: what callbacks keep, without pickle.
+
+JSON holds None, bool, int, float, str and lists as they are. Everything else is an object with one
+key that says what it is; an array's bytes are apart, under a number. So whatever is read back has
+the type that was written, and reading it never runs code.
+"""
+
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, Any]
+"""Bytes of each array, as an array of uint8, by number."""
+
+
+def encode(value: Any, arrays: Arrays, where: str) -> Any:
+    """Return a value as JSON.
+
+    Args:
+        value: None, bool, int, float, str, an array, a tensor, or a list, tuple or dict of such.
+        arrays: Gets the bytes of each array.
+        where: Name of the value, for the message.
+
+    Raises:
+        TypeError: names what is something else.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) is list:
+        return [encode(item, arrays, f"{where}[{n}]") for n, item in enumerate(value)]
+    if type(value) is tuple:
+        return {"tuple": encode(list(value), arrays, where)}
+    if isinstance(value, dict):
+        return {
+            "dict": [
+                [encode(key, arrays, where), encode(item, arrays, f"{where}[{key!r}]")]
+                for key, item in value.items()
+            ]
+        }
+    if isinstance(value, np.generic) or hasattr(value, "__array__"):
+        return {
+            "array": _encode_array(np.asarray(value), arrays, where),
+            "scalar": isinstance(value, np.generic),
+        }
+    raise TypeError(
+        f"{where} is of type {type(value).__name__}; it must be None, a bool, a number, a text, an "
+        "array, or a list, tuple or dict of such"
+    )
+
+
+def _encode_array(array: Any, arrays: Arrays, where: str) -> dict[str, Any]:
+    if array.dtype.hasobject:
+        raise TypeError(f"{where} is an array of Python objects; make it one of numbers")
+    number = str(len(arrays))
+    # A copy: who gave it may write into it while it is being written to the volume.
+    arrays[number] = np.frombuffer(array.tobytes(), np.uint8)
+    return {"number": number, "dtype": array.dtype.name, "shape": list(array.shape)}
+
+
+def decode(value: Any, arrays: Arrays) -> Any:
+    """Return what `encode` was given; tensors come back as arrays."""
+    if isinstance(value, list):
+        return [decode(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "tuple" in value:
+        return tuple(decode(value["tuple"], arrays))
+    if "dict" in value:
+        return {decode(key, arrays): decode(item, arrays) for key, item in value["dict"]}
+    about = value["array"]
+    content = arrays[about["number"]].tobytes()
+    array = np.frombuffer(content, np.dtype(about["dtype"])).reshape(about["shape"]).copy()
+    return array[()] if value["scalar"] else array

@@ -1,0 +1,60 @@
+"""Where a job ends, whether it is there, and whether a longer one may go on from a commit."""
+
+from rtj_api.launch import TrainerConfig
+from rtj_api.names import Reason
+
+from rtj_trainer.commits.lineage import Choice
+from rtj_trainer.errors import PermanentError
+from rtj_trainer.progress import Progress
+
+
+def target_of(config: TrainerConfig) -> dict[str, int | None]:
+    """Return what the job is to reach, as its manifests have it."""
+    return {"epochs": config.epochs, "totalSteps": config.total_steps}
+
+
+def is_complete(config: TrainerConfig, choice: Choice) -> bool:
+    """Return whether a commit is the end of the job."""
+    manifest = choice.manifest
+    if manifest is None or not manifest.complete:
+        return False
+    return manifest.stopped_early or manifest.target == target_of(config)
+
+
+def total_steps(config: TrainerConfig, steps_per_epoch: int | None) -> int | None:
+    """Return the step at which the job ends; None if only the data can tell."""
+    by_epochs = None
+    if config.epochs is not None and steps_per_epoch is not None:
+        by_epochs = config.epochs * steps_per_epoch
+    known = [found for found in (config.total_steps, by_epochs) if found is not None]
+    return min(known, default=None)
+
+
+def check_extension(config: TrainerConfig, choice: Choice, progress: Progress) -> None:
+    """Return if training on from a commit gets to the job's end exactly.
+
+    Raises:
+        PermanentError: `InvalidSpec`.
+    """
+    manifest, epochs = choice.manifest, progress.epochs
+    if manifest and manifest.complete and manifest.altered_at_end:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"the job was complete at step {manifest.step} with {manifest.target}, and its end "
+            "changed the weights, as an optimizer with use_ema=True or on_train_end of a callback "
+            f"does; {target_of(config)} would not go on from what the last step gave. Fork an "
+            "earlier commit with spec.forkFrom instead",
+        )
+    # A saved iterator of a dataset of unknown length has read ahead to its end.
+    if manifest and epochs and progress.total_steps is None and manifest.epoch >= epochs:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"spec.epochs is {epochs}, but the commit at step {manifest.step} is in epoch "
+            f"{manifest.epoch + 1} already; go back with spec.restore, or create another job",
+        )
+    if manifest and manifest.complete and progress.total_steps is None:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"the job was complete at step {manifest.step} with {manifest.target}; it cannot be "
+            "made longer, since the length of its dataset is unknown; create it under a new name",
+        )

@@ -1,0 +1,89 @@
+"""Builds all that a job is but its data: model, steps, validation, callbacks, and their state.
+
+The order is part of it: each process must draw the same from the generators that were seeded.
+"""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from rtj_api.launch import TrainerConfig
+
+from rtj_trainer import builder, seeding
+from rtj_trainer.callbacks import CallbackRunner
+from rtj_trainer.epochs import Epochs
+from rtj_trainer.pipeline import Factory, Pipeline
+from rtj_trainer.progress import Progress
+from rtj_trainer.state import TrainingState
+from rtj_trainer.step import compile_step, compile_test
+from rtj_trainer.touched import graph_sha256
+from rtj_trainer.validation import Evaluation, validation_data
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A model that is ready for its state to be restored, and then to be trained."""
+
+    step_function: Any
+    state: TrainingState
+    epochs: Epochs
+    identity: dict[str, Any]
+    """What must be the same in the next attempt."""
+
+
+def build_trainee(
+    config: TrainerConfig,
+    module: ModuleType,
+    factory: Factory,
+    pipeline: Pipeline,
+    progress: Progress,
+) -> Trainee:
+    """Call the builder's functions for all but the dataset.
+
+    Raises:
+        StopError: the builder is wrong, or failed, or what it builds cannot be resumed exactly.
+    """
+    spec = config.builder
+    model = factory.model()
+    step_function, traced = compile_step(model, pipeline.element_spec)
+    functions = [traced]
+    with seeding.undisturbed():
+        data = validation_data(spec, module, config.seed)
+    if data:
+        test_function, traced_test = compile_test(model, data.element_spec)
+        functions.append(traced_test)
+    runner = CallbackRunner(_callbacks(config, module, model), model, _params(config, pipeline))
+    state = TrainingState(model, functions, runner)
+    evaluation = None
+    if data:
+        evaluation = Evaluation(model, test_function, data, state.undisturbed)
+    known = pipeline.strategy.batches_per_epoch
+    epochs = Epochs(model, state, progress, runner, evaluation, known)
+    identity = {
+        "model": {"function": spec.model_function, **spec.model_params},
+        "callbacks": {"function": spec.callbacks_function, **spec.callbacks_params},
+        "validation": {"function": spec.validation_function, **spec.validation_params},
+        "validationPipeline": data.identity if data else None,
+        "callbackList": runner.describe(),
+        "variables": state.describe(),
+        "step": [graph_sha256(function) for function in functions],
+    }
+    return Trainee(step_function, state, epochs, identity)
+
+
+def _callbacks(config: TrainerConfig, module: ModuleType, model: Any) -> Any:
+    spec = config.builder
+    if spec.callbacks_function is None:
+        return []
+    function = builder.get_function(
+        module, spec.callbacks_function, "spec.builder.callbacksFunction"
+    )
+    return builder.call(function, spec.callbacks_params, "spec.builder.callbacksParams", model)
+
+
+def _params(config: TrainerConfig, pipeline: Pipeline) -> dict[str, Any]:
+    return {
+        "verbose": 0,
+        "epochs": config.epochs,
+        "steps": pipeline.strategy.batches_per_epoch,
+    }

@@ -1,0 +1,148 @@
+"""Evaluates the model after each epoch, so that training does not notice.
+
+`test_step` writes into metrics and may draw random numbers, so every variable and generator that
+training can see gets its value back. Then nothing of an evaluation is left but its results, and one
+that was interrupted is simply run again, from the state that the epoch ended with.
+
+For that, the dataset must be the same each time. One that shuffles, or draws random numbers, has
+another order with each pass, counted in a generator that begins anew in each process. So it is
+built anew, from the seed, for each evaluation.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+from rtj_api.launch import BuilderConfig
+from rtj_api.names import Reason
+
+from rtj_trainer import builder
+from rtj_trainer.batches import training_data
+from rtj_trainer.data import IndexedContext, indexed_context
+from rtj_trainer.errors import PermanentError
+from rtj_trainer.preflight import randomness, rules
+from rtj_trainer.preflight.graph import PipelineGraph, read_graph
+from rtj_trainer.preflight.identity import pipeline_sha256
+from rtj_trainer.preflight.lines import recorded_lines
+from rtj_trainer.results import results
+from rtj_trainer.seeding import seed_everything
+
+_FIELD = "spec.builder.validationFunction"
+
+
+@dataclass(frozen=True)
+class ValidationData:
+    """The dataset that a model is evaluated on."""
+
+    element_spec: Any
+    """Structure of what the model is evaluated on."""
+    identity: dict[str, Any]
+    """What must be the same in the next attempt."""
+    read: Callable[[], Any]
+    """Returns the dataset, which has the same batches each time."""
+
+
+def validation_data(spec: BuilderConfig, module: Any, seed: int) -> ValidationData | None:
+    """Build the validation dataset, and look whether it is the same each time.
+
+    The caller must keep the generators, since the builder is seeded.
+
+    Returns:
+        None if the job has none.
+
+    Raises:
+        StopError: the builder is wrong, or failed, or its dataset is another each time.
+    """
+    if spec.validation_function is None:
+        return None
+    function = builder.get_function(module, spec.validation_function, _FIELD)
+
+    def build() -> Any:
+        seed_everything(seed)
+        with indexed_context(IndexedContext(seed)):
+            dataset = builder.call(
+                function, spec.validation_params, "spec.builder.validationParams"
+            )
+        if not isinstance(dataset, tf.data.Dataset):
+            raise PermanentError(
+                Reason.BUILDER_INVALID,
+                f"{_FIELD} must return a tf.data.Dataset, not {type(dataset).__name__}",
+            )
+        options = tf.data.Options()
+        options.deterministic = True
+        return dataset.with_options(options)
+
+    with recorded_lines() as lines:
+        dataset = build()
+    graph = read_graph(dataset, lines)
+    _refuse_problems(dataset, graph)
+    identity = _identity(dataset, graph)
+    again = build()
+    if _identity(again, read_graph(again)) != identity:
+        _refuse(["two calls with the same parameters and seed gave different pipelines"])
+    return ValidationData(
+        training_data(dataset.element_spec), identity, build if _moves(graph) else lambda: dataset
+    )
+
+
+def _refuse_problems(dataset: Any, graph: PipelineGraph) -> None:
+    reasons = [problem.sentence(graph.lines) for problem in rules.problems(graph)]
+    cardinality = int(dataset.cardinality())
+    if cardinality == 0:
+        reasons.append("it is empty; check spec.builder.validationParams")
+    if cardinality == tf.data.INFINITE_CARDINALITY:
+        reasons.append("it never ends, as after a repeat() without a count; drop the repeat()")
+    if reasons:
+        _refuse(reasons)
+
+
+def _refuse(reasons: list[str]) -> None:
+    raise PermanentError(
+        Reason.PIPELINE_NOT_RESUMABLE,
+        f"the dataset of {_FIELD} cannot be the same after each epoch, so training was not "
+        f"started: {'; '.join(reasons)}",
+    )
+
+
+def _identity(dataset: Any, graph: PipelineGraph) -> dict[str, Any]:
+    return {
+        "pipeline": pipeline_sha256(graph.definition),
+        "shuffleSeeds": str(graph.shuffle_seeds()),
+        "elementSpec": str(dataset.element_spec),
+    }
+
+
+def _moves(graph: PipelineGraph) -> bool:
+    """Return whether a second pass over the dataset may differ from the first."""
+    names = graph.operations()
+    return randomness.draws(graph) or any("Shuffle" in name or "Random" in name for name in names)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Runs the model's own `test_step` over the validation dataset."""
+
+    model: Any
+    test_function: Callable[[Any], Any]
+    """Compiled, from `rtj_trainer.step.compile_test`."""
+    data: ValidationData
+    undisturbed: Callable[[], AbstractContextManager[None]]
+    """Gives all that training can see its value back."""
+
+    def run(self, interrupted: Callable[[], bool]) -> dict[str, Any] | None:
+        """Return the results, by the names that `model.fit` gives them; None if interrupted.
+
+        Args:
+            interrupted: Asked between two batches.
+        """
+        with self.undisturbed():
+            for metric in self.model.metrics:
+                metric.reset_state()
+            logs = None
+            for element in self.data.read():
+                if interrupted():
+                    return None
+                logs = self.test_function(training_data(element))
+            return {f"val_{name}": value for name, value in results(self.model, logs).items()}
