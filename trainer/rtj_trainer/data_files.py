@@ -4,7 +4,8 @@ Reading all data at each start would cost too much, so of a large file the size 
 are looked at. Its time of modification is kept too, but apart: data that an init container fetches
 anew for each pod has another time and is the same.
 
-A folder counts with all that is below it. What the job itself writes is left out.
+A folder counts with all that is below it. What trainers write is left out: this job's folder, those
+of other jobs beside it, and what `rtj_trainer.data` keeps there.
 """
 
 import hashlib
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rtj_trainer.commits.layout import INDICES, JobDirectory
 
 _SAMPLE = 1 << 16
 """Bytes that are read at the beginning, in the middle and at the end of a file."""
@@ -90,7 +93,14 @@ def _below(path: Path, own: Path) -> Iterator[Path]:
             yield path
         elif path.is_absolute() and path.is_dir():
             for folder, inside, names in os.walk(path):
-                inside[:] = [name for name in inside if Path(folder, name).resolve() != own]
+                inside[:] = [name for name in inside if not _trainers(Path(folder, name), own)]
                 yield from (Path(folder, name) for name in names)
     except OSError:  # Such as a name that is too long: it is no path.
         return
+
+
+def _trainers(folder: Path, own: Path) -> bool:
+    """Whether trainers write the folder."""
+    if folder.resolve().parent != own.parent:
+        return False
+    return folder.name in (own.name, INDICES) or JobDirectory(folder).attempts.is_dir()

@@ -3,8 +3,8 @@
 TensorFlow restores an iterator into a changed pipeline without a word in most cases, and then gives
 other data. So a fingerprint is part of every commit and compared at every restore. Epochs and total
 steps are not in it: a job may be made longer. Of data files, sizes and samples are in it, since
-reading all data at each start would cost too much (`rtj_trainer.data_files`); what the builder reads
-by `rtj_trainer.data` is in it with its contents.
+reading all data at each start would cost too much (`rtj_trainer.data_files`). Data that is read by
+`rtj_trainer.data` is in it with its contents.
 
 Three parts may be relaxed by `spec.fingerprintPolicy`, since a change of them alone need not change
 a step: the builder's text, the files, the versions.

@@ -13,8 +13,8 @@ from rtj_api.names import Reason
 
 from rtj_trainer import builder
 from rtj_trainer.batches import training_data
+from rtj_trainer.commits.layout import INDICES
 from rtj_trainer.data import IndexedContext, indexed_context
-from rtj_trainer.data.store import STORE
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.position import Position
 from rtj_trainer.position.iterator import IteratorPosition
@@ -154,7 +154,7 @@ class Factory(PipelineFactory):
     def __init__(self, config: TrainerConfig, module: ModuleType) -> None:
         spec = config.builder
         super().__init__(
-            spec, module, config.seed, config.epochs, config.total_steps, config.volume / STORE
+            spec, module, config.seed, config.epochs, config.total_steps, config.volume / INDICES
         )
         self._model_params = spec.model_params
         self._model_function = builder.get_function(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rtj_api.fingerprint import FingerprintPolicy, OnChange
 from rtj_api.names import ExitCode
+from rtj_trainer.commits.layout import JobDirectory
 from rtj_trainer.data_files import look_at
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.fingerprint import Fingerprint, check
@@ -84,14 +85,15 @@ def test_a_job_that_did_not_change_goes_on_without_a_word() -> None:
     assert check(same, same, FingerprintPolicy(versions=OnChange.REFUSE)) is None
 
 
-def test_files_below_a_folder_are_found_but_not_what_the_job_writes(tmp_path: Path) -> None:
-    (tmp_path / "data" / "deep").mkdir(parents=True)
-    (tmp_path / "own").mkdir()
-    (tmp_path / "data" / "deep" / "a").write_bytes(b"x")
-    (tmp_path / "own" / "b").write_bytes(b"x")
+def test_files_below_a_folder_are_found_but_not_what_trainers_write(tmp_path: Path) -> None:
+    JobDirectory(tmp_path / "another").create()
+    for folder in ("data/deep", "data/indices", "own", "another/commits", "indices"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "a").write_bytes(b"x")
     params = {"paths": [str(tmp_path)], "optimizer": "adam", "odd": "\0", "long": "x" * 5000}
     found = look_at(params, tmp_path / "own")
-    assert list(found.contents) == [str(tmp_path / "data" / "deep" / "a")]
+    data = tmp_path / "data"
+    assert list(found.contents) == [str(data / "deep" / "a"), str(data / "indices" / "a")]
     assert not found.times
 
 

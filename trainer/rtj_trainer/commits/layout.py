@@ -1,4 +1,4 @@
-"""Names and places of everything that a job keeps on its volume."""
+"""Names and places of everything that trainers keep on a volume."""
 
 import re
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from rtj_trainer import files
 
 MANIFEST = "manifest.json"
 TEMPORARY_PREFIX = "tmp-"
+INDICES = "indices"
+"""Folder beside those of the jobs, in which `rtj_trainer.data.store` keeps what all may use."""
 _COMMIT_ID = re.compile(r"^(\d{12})-(\d{6})(-final)?$")
 _FENCE = re.compile(r"^(\d{6})\.json$")
 

@@ -20,8 +20,6 @@ import numpy as np
 from rtj_trainer import files
 from rtj_trainer.data.indexing import current_context
 
-STORE = "indices"
-"""Name of the folder on the volume."""
 _FORMAT = 1
 _DIGEST_BYTES = 32
 
