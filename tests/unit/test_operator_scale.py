@@ -138,6 +138,7 @@ def raw_pod(node: str | None = None, phase: str = "Pending", **meta: Any) -> dic
             "name": "job-1-0",
             "namespace": "ns",
             "uid": "pod-1",
+            "resourceVersion": "1",
             "labels": {LABEL_JOB: "job", LABEL_ATTEMPT: "1"},
             **meta,
         },
