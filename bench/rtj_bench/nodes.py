@@ -123,7 +123,7 @@ async def _strike(cluster: Cluster, victim: str, how: str, sight: Sight) -> dict
 
 
 def _node_of_leader(kube: Kube) -> str:
-    holder = kube.get("lease", "rtj-operator", OPERATOR_NAMESPACE)["spec"]["holderIdentity"]
+    holder = kube.get("leases", "rtj-operator", OPERATOR_NAMESPACE)["spec"]["holderIdentity"]
     pods = kube.list("pods", OPERATOR_NAMESPACE)
     return next(str(pod["spec"]["nodeName"]) for pod in pods if pod["metadata"]["name"] in holder)
 

@@ -63,7 +63,7 @@ async def run(config: Config) -> None:
     ):
         await _wait_for_crd(cluster, config)
         leader = Leader(lease_cluster, config.operator_namespace, config.identity, pulse)
-        reconciler = Reconciler(cluster, memory, config.settings)
+        reconciler = Reconciler(cluster, memory, config.settings, jobs_waiting=queue.depth)
         watching = asyncio.create_task(_watch(config, Handlers(queue, memory, pulse), ready))
         leading = asyncio.create_task(_lead(config, cluster, leader, queue, reconciler))
         stopped = asyncio.create_task(_signal(ready))

@@ -159,6 +159,8 @@ def make_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.watching.chunk_size = PAGE_SIZE
     settings.persistence.diffbase_storage = _NoDiffs()
+    # Until then kopf keeps a task and the last body of each object that it has heard of.
+    settings.queueing.idle_timeout = 0.1
     settings.watching.label_selectors["", "v1", "pods"] = LABEL_JOB
     # A node's network may come up after its pods: a packet lost then is repeated ever more rarely.
     settings.watching.connect_timeout = 5

@@ -49,6 +49,7 @@ LONGEST_TIME_BETWEEN_LOOKS = 300.0
 """In seconds; whatever event was missed is made good then."""
 
 MOST_MIRRORED_PER_SECOND = 25.0
+MOST_MIRRORED_PER_SECOND_IN_A_RUSH = 2.5
 
 LONGEST_HIDDEN_FAILURE_SECONDS = 10.0
 """An error of the API server mostly passes; one that creating a pod meets for longer, such as a
@@ -63,6 +64,16 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def mirror_interval(least: float, jobs: int, waiting: int) -> float:
+    """Return the seconds between two writes of one job's step: more, where more jobs are at work.
+
+    A status write costs the API server some milliseconds, and nobody reads a thousand of them. It
+    can wait still longer while jobs wait for their turn, as when a zone was lost.
+    """
+    rate = MOST_MIRRORED_PER_SECOND_IN_A_RUSH if waiting else MOST_MIRRORED_PER_SECOND
+    return max(least, jobs / rate)
+
+
 class Reconciler:
     """Brings one job at a time to where its spec wants it."""
 
@@ -72,11 +83,13 @@ class Reconciler:
         memory: Memory,
         settings: Settings,
         now: Callable[[], datetime] = utc_now,
+        jobs_waiting: Callable[[], int] = lambda: 0,
     ) -> None:
         self._cluster = cluster
         self._memory = memory
         self._settings = settings
         self._now = now
+        self._jobs_waiting = jobs_waiting
 
     async def __call__(self, key: Key) -> float | None:
         """Take one turn; return the seconds until the next is due, None if only an event can tell.
@@ -139,13 +152,9 @@ class Reconciler:
             raise
 
     def _scaled_settings(self) -> Settings:
-        """Return the settings; the more jobs are at work, the more rarely each one's step is shown.
-
-        A status write costs the API server some milliseconds, and nobody reads a thousand of them.
-        """
-        interval = len(self._memory.sightings) / MOST_MIRRORED_PER_SECOND
-        settings = self._settings
-        return replace(settings, mirror_interval=max(settings.mirror_interval, interval))
+        settings, jobs = self._settings, len(self._memory.sightings)
+        interval = mirror_interval(settings.mirror_interval, jobs, self._jobs_waiting())
+        return replace(settings, mirror_interval=interval)
 
     async def _show(self, key: Key, raw: Manifest, before: JobStatus, decision: Decision) -> None:
         """Write the status that was decided, where it is another one."""

@@ -6,6 +6,7 @@ import pytest
 from rtj_api.names import Phase
 from rtj_operator.cluster import Key, Kind, Manifest
 from rtj_operator.parse import parse_pod
+from rtj_operator.reconcile import mirror_interval
 from rtj_operator.sightings import Sightings
 
 from tests.model.memory_cluster import MemoryCluster
@@ -85,6 +86,15 @@ def test_a_watch_that_lags_behind_moves_no_status_back(world: World) -> None:
     world.catch_up()
     world.work()
     assert world.status().observed_generation == 2
+
+
+@pytest.mark.parametrize(
+    ("jobs", "waiting", "seconds"), [(1, 0, 10), (1, 5, 10), (1000, 0, 40), (1000, 5, 400)]
+)
+def test_steps_are_shown_more_rarely_where_more_is_to_be_done(
+    jobs: int, waiting: int, seconds: float
+) -> None:
+    assert mirror_interval(10, jobs, waiting) == seconds
 
 
 def raw(version: int, phase: Phase = Phase.RUNNING, **meta: Any) -> Manifest:
