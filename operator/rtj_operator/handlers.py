@@ -19,6 +19,9 @@ from rtj_operator.parse import parse_heartbeat, parse_pod
 from rtj_operator.queue import WorkQueue
 from rtj_operator.rest import passed_over
 
+PATIENCE_SECONDS = 30.0
+"""How long what is only to be shown may wait while other jobs need a pod."""
+
 
 class Handlers:
     """Turns watch events into keys."""
@@ -66,13 +69,14 @@ class Handlers:
         key = Key(meta["namespace"], name)
         if kind == "DELETED":
             known = self._sightings.pod_gone(key, meta["uid"])
-            stale = known is not None and known.ended
+            stale, patience = known is not None and known.ended, 0.0
         else:
             pod = parse_pod(dict(body))
             known = self._sightings.pod(key, body, pod)
             stale = pod == known or (kind == "ADDED" and _blank(pod))
+            patience = 0.0 if _stops(pod) else PATIENCE_SECONDS
         if not stale:
-            self._queue.add(key)
+            self._queue.add(key, patience)
 
     def lease(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of any Lease: a node's, a job's, or somebody else's."""
@@ -106,7 +110,12 @@ class Handlers:
         news = (beat.attempt, beat.phase, beat.warning, beat.stacks, beat.final)
         if self._news.get(uid) != news:
             self._news[uid] = news
-            self._queue.add(key)
+            self._queue.add(key, PATIENCE_SECONDS)
+
+
+def _stops(pod: Pod) -> bool:
+    """Whether the job may need another pod."""
+    return pod.ended or pod.deleting or pod.disruption is not None
 
 
 def _blank(pod: Pod) -> bool:

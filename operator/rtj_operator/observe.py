@@ -221,7 +221,9 @@ async def _silence(
     progress = silences.seconds(("progress", observed.job.uid), moved)
     stuck = cannot_start(pod)
     node_lease, node_gone = 0.0, False
-    if heartbeat >= observed.settings.node_silence / 2 or not silences.knows(("node", pod.node)):
+    limit = observed.settings.node_silence
+    quiet = min(heartbeat, silences.of(("node", pod.node))) >= limit / 2 or heartbeat >= limit
+    if quiet or not silences.knows(("node", pod.node)):
         node_lease, node_gone = await _ask_node(cluster, pod, memory)
     return Silence(
         heartbeat=max(heartbeat - lag, 0.0),

@@ -1,8 +1,13 @@
-"""A work queue of keys: each waits at most once, and is never worked on twice at the same time."""
+"""A work queue of keys: each waits at most once, and is never worked on twice at the same time.
+
+When more is to be done than can be, as after the loss of a zone, what needs an answer goes before
+what is only to be shown. The latter has patience, and is as urgent as anything once that is over.
+"""
 
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 
@@ -25,28 +30,38 @@ class WorkQueue:
     """Hands keys to workers; a key that is added during its own turn gets another turn."""
 
     def __init__(self) -> None:
-        self._ready: asyncio.Queue[Key] = asyncio.Queue()
-        self._waiting: set[Key] = set()
+        self._ready: asyncio.PriorityQueue[tuple[float, Key]] = asyncio.PriorityQueue()
+        """With entries that have become more urgent since, and are here twice."""
+        self._waiting: dict[Key, float] = {}
+        """By when each should have its turn."""
         self._empty = asyncio.Event()
         self._empty.set()
         self._working: dict[Key, float] = {}
         """When each turn that is under way began."""
-        self._again: set[Key] = set()
+        self._again: dict[Key, float] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
         self._held: set[Key] = set()
         """Not to be worked on before their timer, whatever happens: the API server said so."""
 
-    def add(self, key: Key) -> None:
-        """Ask for a turn as soon as a worker is free."""
+    def add(self, key: Key, patience: float = 0.0) -> None:
+        """Ask for a turn as soon as a worker is free.
+
+        Args:
+            key: Of the job.
+            patience: Seconds for which others may go first.
+        """
+        self._add(key, time.monotonic() + patience)
+
+    def _add(self, key: Key, due: float) -> None:
         if key in self._held:
             return
         if key in self._working:
-            self._again.add(key)
-        elif key not in self._waiting:
-            self._waiting.add(key)
+            self._again[key] = min(due, self._again.get(key, due))
+        elif due < self._waiting.get(key, math.inf):
+            self._waiting[key] = due
             self._empty.clear()
-            self._ready.put_nowait(key)
+            self._ready.put_nowait((due, key))
 
     async def add_last(self, key: Key) -> None:
         """Ask for a turn that is in no hurry: wait until no other key waits for a worker."""
@@ -64,10 +79,12 @@ class WorkQueue:
     async def work(self, worker: Worker) -> None:
         """Take turns for ever; run several of these side by side."""
         while True:
-            await self._turn(await self._ready.get(), worker)
+            due, key = await self._ready.get()
+            if self._waiting.get(key) == due:
+                await self._turn(key, worker)
 
     async def _turn(self, key: Key, worker: Worker) -> None:
-        self._waiting.discard(key)
+        del self._waiting[key]
         if not self._waiting:
             self._empty.set()
         self._working[key] = began = time.monotonic()
@@ -87,8 +104,7 @@ class WorkQueue:
             timer = asyncio.get_running_loop().call_later(delay, self._due, key)
             self._timers[key] = timer
         if key in self._again:
-            self._again.discard(key)
-            self.add(key)
+            self._add(key, self._again.pop(key))
 
     def _failed(self, key: Key, error: Exception) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1

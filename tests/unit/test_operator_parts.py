@@ -94,6 +94,36 @@ class TestQueue:
         for task in tasks:
             task.cancel()
 
+    @pytest.mark.parametrize(
+        ("asked", "order"),
+        [
+            ([(KEY, 30.0), (OTHER, 0.0)], [OTHER, KEY]),
+            ([(KEY, 30.0), (OTHER, 20.0), (KEY, 0.0)], [KEY, OTHER]),
+            ([(KEY, 0.0), (OTHER, 20.0), (KEY, 30.0)], [KEY, OTHER]),
+            ([(KEY, 20.0), (OTHER, 30.0)], [KEY, OTHER]),
+        ],
+        ids=["patient", "less-patient-later", "no-more-patient-later", "in-order"],
+    )
+    async def test_who_has_patience_waits_for_others(
+        self, asked: list[tuple[Key, float]], order: list[Key]
+    ) -> None:
+        queue, turns, over = WorkQueue(), list[Key](), asyncio.Event()
+        for key, patience in asked:
+            queue.add(key, patience)
+        assert queue.depth() == 2
+
+        async def worker(key: Key) -> None:
+            turns.append(key)
+            if queue.depth() == 0:
+                over.set()
+
+        tasks = await self.run(queue, worker, workers=1)
+        await asyncio.wait_for(over.wait(), 5)
+        await asyncio.sleep(0.01)
+        assert turns == order
+        for task in tasks:
+            task.cancel()
+
     async def test_a_turn_that_asks_for_a_time_gets_it(self) -> None:
         queue, second = WorkQueue(), asyncio.Event()
         delays = [0.01, None]
