@@ -30,6 +30,8 @@ from rtj_bench.trainers import BEAT_SECONDS
 SETTLE_SECONDS = 600.0
 EVICTIONS_AT_ONCE = 50
 PREEMPTIONS_COUNTED = 50
+LOOKS_AT_REST = 3
+"""In a row, a second apart; what a trainer says last may still be on its way."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,25 @@ class Relaunches:
     async def writes_per_preemption(self) -> float:
         """Preempt a few of ours while their trainers stand still; count all that is written."""
         jobs = self.jobs(ours=True)[:PREEMPTIONS_COUNTED]
+        await self._told_all()
         since = audit.now()
         struck = [(key, pod) for key in jobs if (pod := self.sight.running(key))]
         await in_parallel(lambda pair: self._evict(*pair), struck, 4)
         await self._replaced(struck)
         await self.settle(jobs)
+        await self._told_all()
         writes = audit.writes(self.plane.control_plane.folder / "log", since)
         say(f"writes of {len(struck)} preemptions: {dict(writes)}")
         return sum(writes.values()) / len(struck)
+
+    async def _told_all(self) -> None:
+        """Wait until the operator has shown all that it has heard of."""
+        at_rest = 0
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while at_rest < LOOKS_AT_REST:
+                await asyncio.sleep(1)
+                depth = await asyncio.to_thread(self.operator.metric, "rtj_queue_depth")
+                at_rest = 0 if depth else at_rest + 1
 
     async def _evict(self, key: JobKey, pod: PodSeen) -> None:
         body = {
