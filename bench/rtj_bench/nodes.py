@@ -123,9 +123,12 @@ async def _strike(cluster: Cluster, victim: str, how: str, sight: Sight) -> dict
 
 
 def _node_of_leader(kube: Kube) -> str:
-    holder = kube.get("leases", "rtj-operator", OPERATOR_NAMESPACE)["spec"]["holderIdentity"]
-    pods = kube.list("pods", OPERATOR_NAMESPACE)
-    return next(str(pod["spec"]["nodeName"]) for pod in pods if pod["metadata"]["name"] in holder)
+    def node() -> str | None:
+        holder = kube.get("leases", "rtj-operator", OPERATOR_NAMESPACE)["spec"]["holderIdentity"]
+        pods = kube.list("pods", OPERATOR_NAMESPACE)
+        return next((p["spec"]["nodeName"] for p in pods if p["metadata"]["name"] in holder), None)
+
+    return wait_for("a leader among the operator's pods", node, 60)
 
 
 def _until_all_is_well(kube: Kube) -> None:
