@@ -239,8 +239,12 @@ async def _ask_node(cluster: Cluster, pod: Pod, memory: Memory) -> tuple[float, 
     """Look at the node itself: the watch may be behind. Returns seconds of silence, and "gone"."""
     name = pod.node or ""
     lease = await _lease(cluster, NODE_LEASES, name)
-    renewed = (lease.get("spec") or {}).get("renewTime") if lease else None
-    silent = memory.silences.seconds(("node", name), renewed)
+    if lease is None and memory.silences.knows(("node", name)):
+        # It went with its Node, which is no sign of life.
+        silent = memory.silences.of(("node", name))
+    else:
+        renewed = (lease.get("spec") or {}).get("renewTime") if lease else None
+        silent = memory.silences.seconds(("node", name), renewed)
     try:
         await cluster.get(NODES, "", name)
     except NotFoundError:

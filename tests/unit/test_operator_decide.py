@@ -283,8 +283,12 @@ class TestPreemption:
         silence = Silence(heartbeat=12, node_gone=True)
         assert created(decided(look(pod(), status=running(), silence=silence))) == ["job-2-0"]
 
-    def test_the_operator_looks_again_when_the_silence_can_become_a_death(self) -> None:
-        silence = Silence(heartbeat=3, node_lease=8)
+    @pytest.mark.parametrize(
+        "silence", [Silence(heartbeat=3, node_lease=8), Silence(heartbeat=3, node_gone=True)]
+    )
+    def test_the_operator_looks_again_when_the_silence_can_become_a_death(
+        self, silence: Silence
+    ) -> None:
         decision = decided(look(pod(), status=running(), silence=silence, since_mirrored=0))
         assert decision.requeue_after == 9
 

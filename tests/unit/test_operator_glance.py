@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from rtj_api.names import Phase
-from rtj_operator.cluster import Key, Kind, Manifest
+from rtj_operator.cluster import LEASES, NODE_LEASES, NODES, Key, Kind, Manifest
 from rtj_operator.parse import parse_pod
 from rtj_operator.reconcile import mirror_interval
 from rtj_operator.sightings import Sightings
@@ -169,3 +169,16 @@ def pod_body(version: int, **meta: Any) -> Manifest:
     owner = {"uid": "uid", "controller": True}
     named = {"name": "job-1-0", "uid": "pod-uid", "resourceVersion": str(version)}
     return {"metadata": {**named, "ownerReferences": [owner], **meta}}
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 9])
+def test_a_node_that_is_killed_and_deleted_is_answered_in_time(world: World, after: int) -> None:
+    train_for(world, 15)
+    world.node_seconds = 10
+    train_for(world, after)
+    (trainer,) = world.trainers.values()
+    world.kill_node(trainer.node)
+    world.api.remove(NODES.kind, "", trainer.node)
+    world.api.remove(LEASES.kind, NODE_LEASES, trainer.node)
+    world.advance(13)
+    assert [ended.reason for ended in world.status().attempts] == ["NodeLost"]

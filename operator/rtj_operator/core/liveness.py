@@ -24,7 +24,8 @@ def node_is_dead(observed: Observed, pod: Pod) -> bool:
 def until_node_is_dead(observed: Observed) -> float:
     """Seconds until `node_is_dead` can become true, if nothing is heard until then."""
     limit, silence = observed.settings.node_silence, observed.silence
-    return max(limit - silence.heartbeat, limit - silence.node_lease, SHORTEST_RECHECK_SECONDS)
+    of_node = limit if silence.node_gone else silence.node_lease
+    return max(limit - silence.heartbeat, limit - of_node, SHORTEST_RECHECK_SECONDS)
 
 
 def until_grace_is_over(observed: Observed, pod: Pod) -> float:
