@@ -7,7 +7,7 @@ from typing import Any
 
 from rtj_trainer.callbacks import CallbackRunner
 from rtj_trainer.progress import Progress
-from rtj_trainer.results import as_text, results
+from rtj_trainer.results import as_text, plain_numbers, results
 from rtj_trainer.state import TrainingState
 from rtj_trainer.validation import Evaluation
 
@@ -60,6 +60,7 @@ class Epochs:
             values |= found
         progress = self.progress
         progress.epoch_ended = True
+        progress.results = plain_numbers(values)
         log.info("epoch %d ended at step %d: %s", progress.epoch, progress.step, as_text(values))
         self.callbacks.epoch_end(progress.epoch, values)
         return True
@@ -73,6 +74,8 @@ class Epochs:
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         self.callbacks.train_end(self._results())
         progress.altered_at_end = not self.state.capture().equals(before)
+        if progress.altered_at_end:
+            progress.results = {}  # They were measured with other weights.
         progress.stopped_early = self.stopped
 
     def _results(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,18 +66,27 @@ class TrainingLoop:
     def _train(self) -> None:
         while not self._at_end():
             self._check_stop()
+            began = time.monotonic()
             batch = self._next_batch()
             if batch is None:
                 break
             if batch.index == 0 and self.epochs.open:
                 # The position must stay before the batch: a commit may follow, and no step.
                 ended = self._end_epoch()
-                if not ended or self.epochs.stopped:
+                best = ended and self.committer.is_best(self.progress)
+                if not ended or self.epochs.stopped or best:
                     self.position.unread(batch)
+                    if best:
+                        self._begin_commit()
                     continue
             self._step(batch.index, batch.element)
+            if batch.index > 0:  # Else it may be with a validation, or with filling a buffer.
+                self.committer.stepped(time.monotonic() - began)
             if not self._at_end() and self.committer.due(self.progress.step):
-                self._begin_commit()
+                if self.committer.puts_off(self.progress.step):
+                    self._warn_of_slowness()
+                else:
+                    self._begin_commit()
 
     def _at_end(self) -> bool:
         return self._at_total() or self.epochs.stopped
@@ -117,8 +127,11 @@ class TrainingLoop:
         self.heart.check_superseded()
         if not self.epochs.stopped:
             self._check_length()
-        if self.epochs.open and self._epoch_is_over() and not self._end_epoch():
-            self._check_stop()
+        if self.epochs.open and self._epoch_is_over():
+            if not self._end_epoch():
+                self._check_stop()
+            elif self.committer.is_best(self.progress):
+                self._begin_commit()  # The final one may hold other weights.
 
     def _epoch_is_over(self) -> bool:
         length = self.epochs.batches_per_epoch
@@ -149,9 +162,6 @@ class TrainingLoop:
         )
 
     def _begin_commit(self) -> None:
-        if self.committer.puts_off(self.progress.step):
-            self._warn_of_slowness()
-            return
         self.heart.report(phase=TrainerPhase.SAVING)
         self._settle(wait=True)
         with self._warned_of_failure():

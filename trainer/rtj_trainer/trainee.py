@@ -8,10 +8,12 @@ from types import ModuleType
 from typing import Any
 
 from rtj_api.launch import TrainerConfig
+from rtj_api.names import Reason
 
 from rtj_trainer import builder, seeding
 from rtj_trainer.callbacks import CallbackRunner
 from rtj_trainer.epochs import Epochs
+from rtj_trainer.errors import PermanentError
 from rtj_trainer.pipeline import Factory, Pipeline
 from rtj_trainer.progress import Progress
 from rtj_trainer.state import TrainingState
@@ -57,6 +59,7 @@ def build_trainee(
     evaluation = None
     if data:
         evaluation = Evaluation(model, test_function, data, state.undisturbed)
+    _check_metric(config, model, functions)
     known = pipeline.strategy.batches_per_epoch
     epochs = Epochs(model, state, progress, runner, evaluation, known)
     identity = {
@@ -69,6 +72,24 @@ def build_trainee(
         "step": [graph_sha256(function) for function in functions],
     }
     return Trainee(step_function, state, epochs, identity)
+
+
+def _check_metric(config: TrainerConfig, model: Any, functions: list[Any]) -> None:
+    """Refuse a metric that no epoch would have: nothing would ever be kept for it."""
+    best = config.checkpoint.keep_best
+    if best is None:
+        return
+    names: list[str] = []
+    for prefix, function in zip(("", "val_"), functions, strict=False):
+        returned = function.structured_outputs
+        own = isinstance(returned, dict) and returned
+        names += [f"{prefix}{name}" for name in (returned if own else model.metrics_names)]
+    if best.metric not in names:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"spec.checkpoint.keepBest.metric: an epoch has no result {best.metric!r}, it has "
+            f"{', '.join(names)}; create the job again with one of these",
+        )
 
 
 def _callbacks(config: TrainerConfig, module: ModuleType, model: Any) -> Any:
