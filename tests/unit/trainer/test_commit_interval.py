@@ -128,7 +128,7 @@ def counted(element):
 def slow_begin(self, progress, complete=False):
     global paused
     began = time.monotonic()
-    if complete:
+    if not complete:
         print("overhead", paused / (began - first - paused))
     begin(self, progress, complete)
     paused += time.monotonic() - began
@@ -158,6 +158,10 @@ def slow_job(make_job: MakeJob, **checkpoint: Any) -> Job:
 
 
 def overhead_of(job: Job) -> float:
+    """Return the share of the training until the last commit but the final one, which is waited for.
+
+    The training after a commit pays for it, so that last one is not paid for yet.
+    """
     return float(re.findall(r"^overhead (\S+)$", job.log, re.MULTILINE)[-1])
 
 
