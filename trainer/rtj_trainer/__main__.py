@@ -16,7 +16,7 @@ from rtj_api.heartbeat import FinalRecord, Heartbeat, TrainerPhase
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import CONFIG_ENV, POD_UID_ENV, ExitCode, Reason
 
-from rtj_trainer import inspection, verify
+from rtj_trainer import startup
 from rtj_trainer.attempt import run_attempt
 from rtj_trainer.errors import PermanentError, StopError
 from rtj_trainer.heartbeat import Heart
@@ -53,6 +53,8 @@ def read_config() -> TrainerConfig:
 
 def run_command(arguments: list[str]) -> int:
     """Run one of the commands that need no cluster; return its exit code."""
+    from rtj_trainer import inspection, verify
+
     parser = argparse.ArgumentParser(prog="python -m rtj_trainer")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inspection.add_parsers(commands)
@@ -73,6 +75,7 @@ def main() -> ExitCode:
     try:
         config = read_config()
         pod_uid = os.environ.get(POD_UID_ENV, f"process-{os.getpid()}")
+        startup.begin_import()
         log.info("attempt %d of job %s, pod %s", config.attempt, config.job_name, pod_uid)
         heart = _make_heart(config, pod_uid)
         heart.start()

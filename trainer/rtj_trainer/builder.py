@@ -10,6 +10,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -161,13 +162,14 @@ def source_files(config: BuilderConfig, module: ModuleType) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     root = config.path.resolve() if config.path else None
+    resolved = cache(Path.resolve)  # Thousands of modules are in a few hundred folders.
     for name, loaded in list(sys.modules.items()):
         file = getattr(loaded, "__file__", None)
         if not file:
             continue
         path = Path(file)
         # A ConfigMap's files are links into a hidden folder: compare the folder that was asked for.
-        inside = root is not None and path.parent.resolve().is_relative_to(root)
+        inside = root is not None and resolved(path.parent).is_relative_to(root)
         if inside or name == module.__name__:
             found[name] = path
     return dict(sorted(found.items()))

@@ -11,7 +11,7 @@ from typing import Any
 from rtj_api.heartbeat import FinalRecord, TrainerPhase
 from rtj_api.names import ExitCode, Reason
 
-from rtj_trainer import batches
+from rtj_trainer import batches, startup
 from rtj_trainer.committer import CommitFailedError, Committer
 from rtj_trainer.epochs import Epochs
 from rtj_trainer.errors import PreemptedError, SupersededError, UserError
@@ -48,6 +48,7 @@ class TrainingLoop:
             SupersededError: a newer attempt exists.
             UserError: the final commit cannot be written.
         """
+        startup.TIMES.ended("restore")
         with self.stop.deferred():
             if not self.position.replays:
                 self.heart.report(phase=TrainerPhase.TRAINING)
@@ -112,6 +113,7 @@ class TrainingLoop:
         ids = batches.ids_of(element)
         digest = batches.sha256_of(element) if ids is None else None
         self.ledger.append(Entry(progress.step, progress.epoch, ids, digest))
+        startup.TIMES.stepped()
         callbacks.batch_end(number, logs)
 
     def _end_epoch(self) -> bool:

@@ -158,7 +158,7 @@ def slow_job(make_job: MakeJob, **checkpoint: Any) -> Job:
 
 
 def overhead_of(job: Job) -> float:
-    """Return the share of the training until the last commit but the final one, which is waited for.
+    """Return the share of the training until the last commit, the final one left out.
 
     The training after a commit pays for it, so that last one is not paid for yet.
     """
