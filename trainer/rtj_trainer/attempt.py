@@ -28,6 +28,10 @@ from rtj_trainer.target import check_extension, is_complete, target_of, total_st
 
 log = logging.getLogger(__name__)
 
+_kept_until_exit: list[Any] = []
+"""tf.data's iterators. Destroying one waits until the thread that tunes it wakes up, which took up to
+12 s of the time that a pod had to stop. A trainer's process ends without destructors."""
+
 
 def run_attempt(config: TrainerConfig, pod_uid: str, heart: Heart, stop: StopRequest) -> str:
     """Train until the job is complete; return a sentence about how it ended.
@@ -118,6 +122,7 @@ def _train(
     factory = Factory(config, module)
     scratch = job.commits / f"{TEMPORARY_PREFIX}preflight-{config.attempt:06d}"
     pipeline = factory.pipeline(choice.commit_id is None, scratch)
+    _kept_until_exit.append(pipeline.position)
     log.info("position strategy: %s, because %s", pipeline.strategy.name, pipeline.strategy.why)
     heart.report(strategy=pipeline.strategy.name)
     progress = Progress(steps_per_epoch=pipeline.strategy.batches_per_epoch, epochs=config.epochs)
