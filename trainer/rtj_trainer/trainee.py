@@ -48,7 +48,7 @@ def build_trainee(
     step_function, traced = compile_step(model, pipeline.element_spec)
     functions = [traced]
     with seeding.undisturbed():
-        data = validation_data(spec, module, config.seed)
+        data = validation_data(_validation(config, module), config.seed)
     if data:
         test_function, traced_test = compile_test(model, data.element_spec)
         functions.append(traced_test)
@@ -75,10 +75,15 @@ def _callbacks(config: TrainerConfig, module: ModuleType, model: Any) -> Any:
     spec = config.builder
     if spec.callbacks_function is None:
         return []
-    function = builder.get_function(
-        module, spec.callbacks_function, "spec.builder.callbacksFunction"
-    )
-    return builder.call(function, spec.callbacks_params, "spec.builder.callbacksParams", model)
+    function = builder.bind(module, "callbacks", spec.callbacks_function, spec.callbacks_params)
+    return function(model)
+
+
+def _validation(config: TrainerConfig, module: ModuleType) -> Any:
+    spec = config.builder
+    if spec.validation_function is None:
+        return None
+    return builder.bind(module, "validation", spec.validation_function, spec.validation_params)
 
 
 def _params(config: TrainerConfig, pipeline: Pipeline) -> dict[str, Any]:
