@@ -171,7 +171,6 @@ def _train(
         heart,
     )
     TrainingLoop(
-        trainee.step_function,
         pipeline.position,
         progress,
         trainee.epochs,
@@ -179,7 +178,7 @@ def _train(
         committer,
         heart,
         stop,
-    ).run()
+    ).run(trainee.epochs.train)
     return f"complete at step {progress.step} after {progress.samples} examples"
 
 
