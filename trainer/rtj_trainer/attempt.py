@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_kept_until_exit: list[Any] = []
+"""tf.data's iterators. Destroying one waits until the thread that tunes it wakes up, which took up to
+12 s of the time that a pod had to stop. A trainer's process ends without destructors."""
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -70,6 +74,7 @@ class Attempt:
 
     def note(self, pipeline: "Pipeline") -> Progress:
         """Tell how the position is kept; return where the job is and where it ends."""
+        _kept_until_exit.append(pipeline.position)
         strategy, config = pipeline.strategy, self.config
         log.info("position strategy: %s, because %s", strategy.name, strategy.why)
         self.heart.report(strategy=strategy.name)
