@@ -113,9 +113,9 @@ class Committer:
     _auto: AutoInterval | None = field(init=False, default=None)
     _best: BestCommits = field(init=False)
     _begun: float = field(init=False, default=0.0)
-    """When the pause for the commit that is being written was over."""
+    """When the writing of the newest commit began."""
     _pause: float = field(init=False, default=0.0)
-    """How long that pause was."""
+    """How long training stood still for it."""
     _ended: float = field(init=False, default=0.0)
     """When the newest commit was durable, or had failed."""
     _told_seconds: float = field(init=False, default=0.0)
@@ -212,7 +212,10 @@ class Committer:
         self.listener.taken()
         self._writing = self._writer.submit(self._write, commit_id, manifest, snapshot, position)
         self._begun = time.monotonic()
-        self._pause = self._begun - self._tried_time
+
+    def paused(self, seconds: float) -> None:
+        """Note how long training stood still for the commit that was just begun."""
+        self._pause = seconds
 
     def settle(self, wait: bool = False) -> None:
         """Return once nothing is being written, or at once if it still is and `wait` is False.

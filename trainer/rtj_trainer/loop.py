@@ -179,6 +179,7 @@ class TrainingLoop:
         )
 
     def _begin_commit(self) -> None:
+        began = time.monotonic()
         self.heart.report(phase=TrainerPhase.SAVING)
         self._settle(wait=True)
         with self._warned_of_failure():
@@ -186,6 +187,7 @@ class TrainingLoop:
         # A trainer that was asked to stop trains no more.
         if not self.stop.requested:
             self.heart.report(phase=TrainerPhase.TRAINING)
+        self.committer.paused(time.monotonic() - began)
 
     def _settle(self, wait: bool = False) -> None:
         with self._warned_of_failure():
