@@ -152,6 +152,8 @@ class Committer:
     def _due_by_seconds(self, step: int) -> bool:
         every_seconds: float | None = self.policy.every_seconds
         if self._auto:
+            if self._writing and self._writing.done():
+                return False  # What it cost is known once it is settled.
             every_seconds = self._auto.seconds * (PATIENCE if self._writing else 1)
         elif every_seconds is None and self.policy.every_steps is None:
             every_seconds = DEFAULT_EVERY_SECONDS

@@ -48,8 +48,12 @@ def compile_test(model: Any, element_spec: Any) -> tuple[Any, Any]:
 
 
 def _compile(model: Any, step: Any, element_spec: Any, name: str) -> tuple[Any, Any]:
+    # As `fit` traces it, also without the conversion of Python's control flow.
     function = tf.function(
-        step, input_signature=[element_spec], jit_compile=model.jit_compile or None
+        step,
+        input_signature=[element_spec],
+        autograph=False,
+        jit_compile=model.jit_compile or None,
     )
     try:
         concrete = function.get_concrete_function()
