@@ -80,7 +80,8 @@ class Attempt:
         self.heart.report(strategy=strategy.name)
         progress = Progress(steps_per_epoch=strategy.batches_per_epoch, epochs=config.epochs)
         progress.total_steps = total_steps(config, progress.steps_per_epoch)
-        check_extension(config, self.choice, progress)
+        if not self.complete:
+            check_extension(config, self.choice, progress)
         return progress
 
     def identity(
@@ -134,7 +135,7 @@ class Attempt:
             settle(config, pipeline.unproven, depends_on, job.root / "preflight")
         with seeding.undisturbed():
             pipeline.position.start(_step(choice))
-        if choice.manifest:
+        if choice.manifest and not self.complete:
             saved = Fingerprint(choice.manifest.fingerprint, choice.manifest.environment)
             current = Fingerprint(identity, environment)
             if changed := fingerprint.check(saved, current, config.fingerprint_policy):

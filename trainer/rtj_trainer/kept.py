@@ -1,4 +1,4 @@
-"""The state of Python objects: each is read and written by two functions of its own, not by pickle."""
+"""The state of Python objects: each is read and written by two functions, and not by pickle."""
 
 import json
 from collections.abc import Callable, Sequence
