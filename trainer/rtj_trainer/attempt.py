@@ -189,6 +189,10 @@ def run_attempt(config: TrainerConfig, pod_uid: str, heart: Heart, stop: StopReq
         StopError: every other planned end.
     """
     with opened(config, pod_uid, heart, stop) as attempt:
+        if config.builder.train_function:
+            from rtj_trainer.own_loop.function import run_function
+
+            return run_function(attempt)
         if attempt.complete:
             attempt.record_start()
             return f"was complete at step {_step(attempt.choice)} already"
