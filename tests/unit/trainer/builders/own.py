@@ -54,7 +54,7 @@ def two_optimizers(session, eager=False):
         step = tf.function(step, reduce_retracing=True)
     for x, y in session.steps():
         die_at(f"before {session.step}")
-        step(x, y * (1 + 0.01 * random.random()))
+        step(x, y * (1 + 0.01 * random.random()))  # noqa: S311
         die_at(f"after {session.step}")
         if session.ends_epoch:
             value = float(mean.result())
