@@ -5,5 +5,5 @@ Here the step is the user's program, so it is turned round: the user hands over 
 change (`handed`), all of it is restored before the first batch is given out, and what changed
 without having been handed over stops the training before it could be committed (`watch`).
 
-The loop itself, commits, position, checks and ledger are those of `rtj_trainer.attempt`.
+The loop itself, commits, position, checks and ledger are those of `rtj_trainer.joining`.
 """

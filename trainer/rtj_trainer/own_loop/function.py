@@ -1,7 +1,7 @@
 """How a job's own function trains: `spec.builder.trainFunction`."""
 
 from rtj_trainer import builder
-from rtj_trainer.attempt import Attempt
+from rtj_trainer.joining import Attempt
 from rtj_trainer.own_loop.session import session_of
 
 

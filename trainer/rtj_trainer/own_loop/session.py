@@ -1,27 +1,23 @@
 """The session: what a user's own training loop sees of the trainer."""
 
 import contextlib
-import json
-import logging
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from types import FrameType, ModuleType
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import Any
 
-import keras
 import tensorflow as tf
 from rtj_api.names import Reason
 from tensorflow.python.eager import context
 
 from rtj_trainer import batches, builder, seeding
-from rtj_trainer.attempt import Attempt, ended
+from rtj_trainer.attempt import ended
 from rtj_trainer.callbacks import CallbackRunner
 from rtj_trainer.commits.layout import INDICES
 from rtj_trainer.epochs import EpochCount
-from rtj_trainer.errors import PermanentError, StopError, UserError
+from rtj_trainer.errors import StopError, UserError
+from rtj_trainer.joining import Attempt
 from rtj_trainer.loop import TrainingLoop
+from rtj_trainer.own_loop.given import Source, Steps, check_fit, given, misused
 from rtj_trainer.own_loop.handed import Handed, Objects
 from rtj_trainer.own_loop.watch import Watch
 from rtj_trainer.pipeline import Pipeline, PipelineFactory, dataset_function
@@ -30,7 +26,7 @@ from rtj_trainer.progress import Progress
 from rtj_trainer.state import Snapshot, TrainingState, variables_of
 from rtj_trainer.trainee import fit
 
-log = logging.getLogger(__name__)
+_END = object()
 
 
 @contextlib.contextmanager
@@ -45,7 +41,7 @@ def session_of(attempt: Attempt, load: Callable[[], ModuleType]) -> Iterator["Se
         PermanentError: TensorFlow was used before, or the program does not train to the end.
     """
     if context.context()._context_handle is not None:
-        _misused(
+        misused(
             "TensorFlow was used before the session was opened: make models, variables and "
             "datasets inside of it, since it sets the seed, and open one session in a process"
         )
@@ -58,16 +54,6 @@ def session_of(attempt: Attempt, load: Callable[[], ModuleType]) -> Iterator["Se
         with session._running:
             yield session
         session._check_end()
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The function that builds the dataset."""
-
-    build: Callable[[], Any]
-    identity: dict[str, Any]
-    params: dict[str, Any]
-    is_of_job: bool
 
 
 class Session:
@@ -128,7 +114,7 @@ class Session:
             PermanentError: `BuilderInvalid`: one is not built yet, or cannot be kept.
         """
         if self._begun:
-            _misused("session.track() must be called before session.steps(), which restores")
+            misused("session.track() must be called before session.steps(), which restores")
         for name, value in objects.items():
             self._handed.add(name, value)
 
@@ -151,8 +137,8 @@ class Session:
         epochs = EpochCount(self._progress, pipeline.strategy.batches_per_epoch)
         described = {"variables": state.describe()}
         self._join(source, pipeline, state, epochs, described, traced=True)
-        given = (batches.training_data(element) for element in self._batches())
-        return _Steps(given, self._watch)
+        elements = (batches.training_data(element) for element in self._batches())
+        return Steps(elements)
 
     def fit(
         self,
@@ -176,7 +162,7 @@ class Session:
         Raises:
             StopError: the dataset, a callback or the model cannot be resumed exactly.
         """
-        _check_fit(model)
+        check_fit(model)
         source = self._begin(build, params)
         pipeline = self._pipeline(source)
 
@@ -202,23 +188,23 @@ class Session:
         """End the training with the current step, as if it had been the last."""
         self._progress.stopped_early = True
 
-    def _begin(self, build: Callable[..., Any] | None, params: dict[str, Any]) -> _Source:
+    def _begin(self, build: Callable[..., Any] | None, params: dict[str, Any]) -> Source:
         if self._begun:
-            _misused(
+            misused(
                 "session.steps() or fit() was called a second time; one call gives the batches of "
                 "all epochs, and session.epoch and session.ends_epoch tell where they end"
             )
         self._begun = True
         if build is not None:
-            return _given(build, params)
+            return given(build, params)
         spec = self._attempt.config.builder
         if not spec.dataset_function:
-            _misused("session.steps() needs the function that builds the dataset")
+            misused("session.steps() needs the function that builds the dataset")
         own = {"function": spec.dataset_function, **spec.dataset_params}
         function = dataset_function(spec, self.program)
-        return _Source(function, own, spec.dataset_params, is_of_job=True)
+        return Source(function, own, spec.dataset_params, is_of_job=True)
 
-    def _pipeline(self, source: _Source) -> Pipeline:
+    def _pipeline(self, source: Source) -> Pipeline:
         attempt, config = self._attempt, self._attempt.config
         factory = PipelineFactory(
             source.build, config.seed, config.epochs, config.total_steps, config.volume / INDICES
@@ -234,7 +220,7 @@ class Session:
 
     def _join(
         self,
-        source: _Source,
+        source: Source,
         pipeline: Pipeline,
         state: TrainingState,
         epochs: EpochCount,
@@ -271,8 +257,12 @@ class Session:
         self._done = True
 
     def _checked(self, loop: TrainingLoop) -> Iterator[Any]:
-        first = True
-        for element in loop.steps():
+        first, elements = True, loop.steps()
+        while True:
+            with self._watch.passing():
+                element = next(elements, _END)
+            if element is _END:
+                return
             yield element
             if first:  # Not only at the first commit, for which the user would have to wait.
                 self._check()
@@ -285,7 +275,7 @@ class Session:
         if self._ended_by:
             raise self._ended_by  # The program caught it.
         if not self._begun:
-            _misused("the session ended without a call of session.steps() or session.fit()")
+            misused("the session ended without a call of session.steps() or session.fit()")
         if not self._done:
             raise UserError(
                 Reason.TRAINER_FAILED,
@@ -311,76 +301,3 @@ class _WatchedState(TrainingState):
         """Return the values as they are now; see `Watch.check` for what it raises."""
         self._check()
         return super().capture()
-
-
-class _Steps:
-    """The batches; not a generator, which `model.fit` would take, and read ahead of the steps."""
-
-    def __init__(self, given: Iterator[Any], watch: Watch) -> None:
-        self._given = given
-        self._watch = watch
-        self._thread = threading.get_ident()
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        if threading.get_ident() != self._thread or _is_read_by_keras():
-            _misused(
-                "the batches of session.steps() are read ahead of the steps, as model.fit and "
-                "other threads do, so a step would be counted that was not taken: use "
-                "session.fit(model, …), or take each step in the loop"
-            )
-        with self._watch.passing():
-            return next(self._given)
-
-
-def _is_read_by_keras() -> bool:
-    frame: FrameType | None = sys._getframe(2)
-    while frame:
-        if frame.f_globals.get("__name__", "").startswith("keras.src.trainers.data_adapters"):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _given(build: Any, params: dict[str, Any]) -> _Source:
-    if not callable(build):
-        hint = "build it in a function and give that" if isinstance(build, tf.data.Dataset) else ""
-        _misused(
-            f"session.steps() takes the function that builds the dataset, not a "
-            f"{type(build).__name__}: only what is built anew from the seed can be checked and "
-            f"resumed; {hint or 'see its description'}"
-        )
-    name = getattr(build, "__qualname__", type(build).__name__)
-    try:
-        plain = json.loads(json.dumps(params))
-    except TypeError as error:
-        raise PermanentError(
-            Reason.PARAMS_INVALID,
-            f"session.steps(): the parameters of {name} must be what JSON can hold, since they "
-            f"are compared at a restart: {error}; leave out what the function can find by itself",
-        ) from error
-
-    def checked() -> Any:
-        dataset = build(**params)
-        if not isinstance(dataset, tf.data.Dataset):
-            _misused(f"{name} must return a tf.data.Dataset, not {type(dataset).__name__}")
-        return dataset
-
-    return _Source(checked, {"function": name, **plain}, plain, is_of_job=False)
-
-
-def _check_fit(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        _misused(f"session.fit() takes a compiled keras.Model, not a {type(model).__name__}")
-    for name in ("fit", "make_train_function", "make_test_function"):
-        if getattr(type(model), name) is not getattr(keras.Model, name):
-            _misused(
-                f"{type(model).__name__} has a {name} of its own, which session.fit() does not "
-                "call; give it a train_step instead, or write the loop with session.steps()"
-            )
-
-
-def _misused(why: str) -> NoReturn:
-    raise PermanentError(Reason.BUILDER_INVALID, why)
