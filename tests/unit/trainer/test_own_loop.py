@@ -96,7 +96,8 @@ def test_fit_with_callbacks_and_validation_goes_on_as_if_it_had_not_been_killed(
     ("function", "words"),
     [
         ("forgets_a_variable", ["'counter", "was changed by the steps up to 1", "session.track()"]),
-        ("forgets_an_optimizer", ["was made during the steps up to 1", "session.track()"]),
+        ("forgets_an_optimizer", ["the variable 'adam", "session.track()"]),
+        ("makes_a_variable_in_a_step", ["'late", "was made during the steps up to 1"]),
         ("forgets_later", ["'late", "was changed by the steps up to 5"]),
         ("hands_over_what_is_not_built", ["optimizer has no variables yet", "optimizer.build("]),
         ("hands_over_a_list_of_numbers", ["history[0] is a float", "get_state(self)"]),

@@ -126,6 +126,13 @@ def forgets_later(session):
             late.assign(1.0)
 
 
+def makes_a_variable_in_a_step(session):
+    total, made = _variable(session), []
+    for _ in session.steps():
+        total.assign_add(1.0)
+        made = made or [tf.Variable(0.0, name="late")]
+
+
 def hands_over_what_is_not_built(session):
     session.track(optimizer=keras.optimizers.Adam())
 
