@@ -202,6 +202,7 @@ def gives_the_same_object(session):
 
 def fits_by_keras(session):
     model = build_model()
+    model.optimizer.build(model.trainable_variables)
     session.track(model=model)
     model.fit(batch for batch in session.steps())
 
