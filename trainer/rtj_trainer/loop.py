@@ -150,12 +150,18 @@ class TrainingLoop:
             elif self.committer.is_best(self.progress):
                 self._begin_commit()  # The final one may hold other weights.
 
+    def ends_epoch(self) -> bool:
+        """Return whether the batch that was given out last is the last of its epoch."""
+        return self._is_length(self.progress.step_in_epoch + 1)
+
     def _epoch_is_over(self) -> bool:
+        return self.epochs.stopped or self._is_length(self.progress.step_in_epoch)
+
+    def _is_length(self, steps: int) -> bool:
+        """Return whether an epoch has so many steps; they are taken, but for the last perhaps."""
         length = self.epochs.batches_per_epoch
-        if self.epochs.stopped:
-            return True
         if length is not None:
-            return self.progress.step_in_epoch == length
+            return steps == length
         batch = self._next_batch()
         if batch is None:
             return True
