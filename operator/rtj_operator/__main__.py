@@ -12,12 +12,14 @@ import sys
 from typing import NoReturn
 
 import kopf
+from rtj_api.names import LABEL_JOB
 
 from rtj_operator import logs, metrics
 from rtj_operator.cluster import (
     JOBS,
     LEASES,
     NODE_LEASES,
+    PODS,
     ClusterError,
     NotFoundError,
     UnavailableError,
@@ -65,11 +67,11 @@ async def run(config: Config) -> None:
         leader = Leader(cluster, config.operator_namespace, config.identity, pulse)
         reconciler = Reconciler(cluster, memory, config.settings, jobs_waiting=queue.depth)
         handlers = Handlers(queue, memory, pulse)
-        watching = asyncio.create_task(_watch(config, handlers, ready))
-        beating = asyncio.create_task(_watch_leases(config, cluster, handlers))
+        watching = asyncio.create_task(_watch_jobs(config, handlers, ready))
+        beside = asyncio.create_task(_watch_parts(config, cluster, handlers))
         leading = asyncio.create_task(_lead(config, cluster, leader, queue, reconciler))
         stopped = asyncio.create_task(_signal(ready))
-        parts = {watching, beating, leading, stopped}
+        parts = {watching, beside, leading, stopped}
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         if stopped in done:
             leading.cancel()
@@ -108,14 +110,17 @@ async def _wait_for_crd(cluster: KubeCluster, config: Config) -> None:
             return
 
 
-async def _watch_leases(config: Config, cluster: KubeCluster, handlers: Handlers) -> None:
-    namespaces = {*config.namespaces, NODE_LEASES} if config.namespaces else {""}
+async def _watch_parts(config: Config, cluster: KubeCluster, handlers: Handlers) -> None:
+    namespaces = config.namespaces or ("",)
+    beating = {*namespaces, NODE_LEASES} if config.namespaces else namespaces
     async with asyncio.TaskGroup() as group:
-        for namespace in namespaces:
+        for namespace in beating:
             group.create_task(Watch(cluster, LEASES, namespace, handlers.lease).run())
+        for namespace in namespaces:
+            group.create_task(Watch(cluster, PODS, namespace, handlers.pod, LABEL_JOB).run())
 
 
-async def _watch(config: Config, handlers: Handlers, ready: asyncio.Event) -> None:
+async def _watch_jobs(config: Config, handlers: Handlers, ready: asyncio.Event) -> None:
     await kopf.operator(
         registry=make_registry(handlers),
         settings=make_settings(),

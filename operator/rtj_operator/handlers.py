@@ -124,22 +124,18 @@ def _blank(pod: Pod) -> bool:
 
 
 def make_registry(handlers: Handlers) -> kopf.OperatorRegistry:
-    """Return the kopf handlers: the watches of jobs and pods, and a login."""
+    """Return the kopf handlers: the watch of jobs, and a login."""
     registry = kopf.OperatorRegistry()
 
     def login(**kwargs: Any) -> Any:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
-    # Coroutines, since kopf runs plain functions in threads, and the queue belongs to the loop's.
+    # A coroutine, since kopf runs plain functions in threads, and the queue belongs to the loop's.
     async def on_job(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
         handlers.job(type, body)
 
-    async def on_pod(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
-        handlers.pod(type, body)
-
     kopf.on.login(registry=registry)(login)
     kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(on_job)
-    kopf.on.event("", "v1", "pods", registry=registry)(on_pod)
     return registry
 
 
@@ -166,7 +162,6 @@ def make_settings() -> kopf.OperatorSettings:
     settings.persistence.diffbase_storage = _NoDiffs()
     # Until then kopf keeps a task and the last body of each object that it has heard of.
     settings.queueing.idle_timeout = 0.1
-    settings.watching.label_selectors["", "v1", "pods"] = LABEL_JOB
     # A node's network may come up after its pods: a packet lost then is repeated ever more rarely.
     settings.watching.connect_timeout = 5
     settings.networking.connect_timeout = 5

@@ -111,7 +111,7 @@ class KubeCluster:
                 return
 
     async def stream(
-        self, kind: Kind, namespace: str, version: str
+        self, kind: Kind, namespace: str, version: str, selector: str = ""
     ) -> AsyncIterator[tuple[str, Manifest]]:
         """Yield type and object of each event after this version, until the stream ends.
 
@@ -122,6 +122,7 @@ class KubeCluster:
             ("allowWatchBookmarks", "true"),
             ("resourceVersion", version),
         ]
+        query += [("labelSelector", selector)] if selector else []
         path = _path(kind, namespace)
         try:
             response = await self._send("GET", path, query, limit=WATCH_TIMEOUT)

@@ -1,8 +1,8 @@
-"""The watch of Leases, which change all the time: the fewest steps from the stream to a handler.
+"""A watch of what changes all the time: the fewest steps from the stream to a handler.
 
-A thousand trainers beat 200 times per second, and nearly every beat says only that they live. kopf
-gives each object a task, a queue and a context of its own, which costs more than all the rest of an
-event; jobs and pods, of which there are few events, are left to it.
+A thousand trainers beat 200 times per second, and nearly every beat says only that they live; a
+pod that is replaced changes seven times. kopf gives each object a task, a queue and a context of
+its own, which costs more than all the rest of an event. So only jobs are left to it.
 
 The order is that of every client: list, then watch from the list's version on. A stream that ends
 or breaks off is taken up where it was; once the API server has forgotten that version, all is
@@ -26,13 +26,29 @@ Handler = Callable[[str | None, Manifest], None]
 
 
 class Watch:
-    """Tells a handler of all objects of a kind, in one namespace or, with "", in all."""
+    """Tells a handler of all objects of a kind.
 
-    def __init__(self, cluster: KubeCluster, kind: Kind, namespace: str, handler: Handler) -> None:
+    Args:
+        cluster: Where they are.
+        kind: Theirs.
+        namespace: Theirs; "" means all.
+        handler: Called with each event, one after the other.
+        selector: Of their labels.
+    """
+
+    def __init__(
+        self,
+        cluster: KubeCluster,
+        kind: Kind,
+        namespace: str,
+        handler: Handler,
+        selector: str = "",
+    ) -> None:
         self._cluster = cluster
         self._kind = kind
         self._namespace = namespace
         self._handler = handler
+        self._selector = selector
         self._version: str | None = None
         """Up to which everything was told; None before a list."""
 
@@ -53,7 +69,7 @@ class Watch:
 
     async def _list(self) -> str:
         version = ""
-        async for page in self._cluster.pages(self._kind, self._namespace):
+        async for page in self._cluster.pages(self._kind, self._namespace, self._selector):
             for item in page.get("items") or []:
                 self._tell(None, item)
             version = page["metadata"]["resourceVersion"]
@@ -61,7 +77,8 @@ class Watch:
 
     async def _stream(self) -> None:
         since = self._version or ""
-        async for type_, body in self._cluster.stream(self._kind, self._namespace, since):
+        what = (self._kind, self._namespace, since, self._selector)
+        async for type_, body in self._cluster.stream(*what):
             self._version = body["metadata"]["resourceVersion"]
             if type_ != "BOOKMARK":
                 self._tell(type_, body)

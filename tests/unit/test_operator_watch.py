@@ -1,4 +1,4 @@
-"""The watch of Leases goes on from where it was, whatever becomes of its streams."""
+"""A watch goes on from where it was, whatever becomes of its streams."""
 
 import asyncio
 import json
@@ -16,6 +16,7 @@ from rtj_operator.watch import Watch
 pytestmark = pytest.mark.unit
 
 Answer = Callable[[web.Request], Any]
+SELECTOR = "of=ours"
 PAGES = {"": (["a"], "more"), "more": (["b"], "")}
 
 
@@ -45,6 +46,7 @@ class Server:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         query = request.query
+        assert query["labelSelector"] == SELECTOR
         if "watch" in query:
             self._note(query["resourceVersion"])
             if self.answers:
@@ -106,7 +108,7 @@ async def told(server: Server, asked: int) -> list[tuple[str | None, str]]:
         found.append((type_, body["metadata"]["resourceVersion"]))
 
     async with KubeCluster(client.ApiClient(client.Configuration(host=host))) as cluster:
-        watching = asyncio.create_task(Watch(cluster, LEASES, "", handler).run())
+        watching = asyncio.create_task(Watch(cluster, LEASES, "", handler, SELECTOR).run())
         server.wanted, enough = asked, asyncio.create_task(server.enough.wait())
         parts = (watching, enough)
         done, _ = await asyncio.wait(parts, timeout=10, return_when=asyncio.FIRST_COMPLETED)
