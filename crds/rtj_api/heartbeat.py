@@ -42,10 +42,27 @@ class CommitRef(WireModel):
     """Names one durable commit on the volume."""
 
     id: str = Field(
-        description="Directory of the commit: step and attempt, and `-final` for the last one."
+        description=(
+            "Directory of the commit: step and attempt, `-final` for the last one and `-epoch` for "
+            "one that is made for the results of an epoch."
+        )
     )
     step: int = Field(ge=0, description="Optimizer steps that are in it.")
     time: datetime = Field(description="When it became durable.")
+
+
+class BestCommit(WireModel):
+    """A commit that is kept for a result (`spec.checkpoint.keepBest`)."""
+
+    id: str = Field(description="Directory of the commit.")
+    value: float = Field(description="The result of the epoch that it ends.")
+
+
+class CommitInterval(WireModel):
+    """How often a trainer commits that finds that out itself (`spec.checkpoint.auto`)."""
+
+    seconds: float = Field(ge=0, description="Seconds from one commit to the next.")
+    message: str = Field("", max_length=512, description="Why: what was measured, in a sentence.")
 
 
 class FinalRecord(WireModel):
@@ -80,6 +97,10 @@ class Heartbeat(WireModel):
     """The commit that this attempt restored; None before that, and for a first start."""
     commits: list[str] = Field(default_factory=list)
     """The newest commits on the volume that a user may go back to, newest first."""
+    best_commits: list[BestCommit] = Field(default_factory=list)
+    """The commits that are kept for their results, best first."""
+    commit_interval: CommitInterval | None = None
+    """Absent where the job says how often to commit."""
     restore: RestoreAnswer | None = None
     """What became of the request to go back that this attempt was given."""
     strategy: str | None = None

@@ -105,6 +105,12 @@ RULES: dict[str, list[Rule]] = {
             "spec.forkFrom cannot be set or taken out later, since it says where the job began: "
             "create a new job, with another name, instead",
         ),
+        Rule(
+            "!has(self.checkpoint.keepBest) || has(self.builder.validationFunction) || "
+            "has(self.builder.trainFunction) || !self.checkpoint.keepBest.metric.startsWith('val_')",
+            "spec.checkpoint.keepBest.metric is a result of a validation, which the job does not "
+            "have: set spec.builder.validationFunction, or name a metric of the training",
+        ),
     ],
     "spec.builder": [
         _immutable("spec.builder"),
@@ -146,6 +152,13 @@ RULES: dict[str, list[Rule]] = {
         ),
     ],
     "spec.seed": [_immutable("spec.seed")],
+    "spec.checkpoint": [
+        Rule(
+            "!has(self.auto) || !has(self.everySteps) && !has(self.everySeconds)",
+            "spec.checkpoint.auto finds the interval itself: leave out everySteps and "
+            "everySeconds, or leave out auto",
+        ),
+    ],
     "spec.checkpoint.claimName": [_immutable("spec.checkpoint.claimName")],
     "spec.forkFrom": [
         Rule(

@@ -10,13 +10,14 @@ from typing import Literal
 from pydantic import Field
 
 from rtj_api.failure import MAX_WINDOWED_RESTARTS
-from rtj_api.heartbeat import CommitRef, Position
+from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef, Position
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.restore import MAX_COMMITS_SHOWN, ForkStatus, RestoreStatus
 from rtj_api.time_spent import TimeSpent
 from rtj_api.wire import WireModel
 
 MAX_ATTEMPTS_KEPT = 10
+MAX_BEST_SHOWN = 20
 
 
 class ConditionStatus(WireModel):
@@ -191,6 +192,19 @@ class JobStatus(WireModel):
             "The newest commits on the volume, newest first, at most 20: what "
             "spec.restore.fromCommit, or spec.forkFrom.commit of another job, can name."
         ),
+    )
+    best_commits: list[BestCommit] = Field(
+        default_factory=list,
+        max_length=MAX_BEST_SHOWN,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description=(
+            "The commits that are kept for their results (spec.checkpoint.keepBest), best first, "
+            "at most 20."
+        ),
+    )
+    commit_interval: CommitInterval | None = Field(
+        None,
+        description="How often the trainer commits, if it finds that out (spec.checkpoint.auto).",
     )
     restore: RestoreStatus | None = Field(
         None, description="The newest request to go back (spec.restore); absent without one."

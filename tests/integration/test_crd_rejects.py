@@ -158,6 +158,25 @@ def message_of(path: str, index: int) -> str:
         ({"spec.checkpoint.everySteps": 0}, "spec.checkpoint.everySteps"),
         ({"spec.checkpoint.everySeconds": 0}, "spec.checkpoint.everySeconds"),
         ({"spec.checkpoint.keep": 1}, "spec.checkpoint.keep"),
+        ({"spec.checkpoint.auto": {"maxOverheadPercent": 0}}, "auto.maxOverheadPercent"),
+        ({"spec.checkpoint.auto": {"maxOverheadPercent": 51}}, "auto.maxOverheadPercent"),
+        (
+            {"spec.checkpoint.auto": {}, "spec.checkpoint.everySteps": 5},
+            message_of("spec.checkpoint", 0),
+        ),
+        (
+            {"spec.checkpoint.auto": {}, "spec.checkpoint.everySeconds": 5},
+            message_of("spec.checkpoint", 0),
+        ),
+        ({"spec.checkpoint.keepBest": {"metric": "loss"}}, "keepBest.mode: Required value"),
+        (
+            {"spec.checkpoint.keepBest": {"metric": "loss", "mode": "auto"}},
+            'supported values: "min", "max"',
+        ),
+        (
+            {"spec.checkpoint.keepBest": {"metric": "val_loss", "mode": "min"}},
+            message_of("spec", 3),
+        ),
         ({"spec.trainer.image": " "}, "spec.trainer.image"),
         ({"spec.trainer.imagePullPolicy": "always"}, 'supported values: "Always", "IfNotPresent"'),
         ({"spec.trainer.gracePeriodSeconds": 0}, "spec.trainer.gracePeriodSeconds"),
@@ -327,6 +346,11 @@ def test_a_window_needs_budgets_whose_times_fit_into_status(
         },
         {"spec.builder.module": "my_project.flights.builder"},
         {"spec.checkpoint": {"claimName": "work.v1", "everySteps": 100, "everySeconds": 30}},
+        {"spec.checkpoint": {"claimName": "work", "auto": {}}},
+        {
+            "spec.builder.validationFunction": "validation",
+            "spec.checkpoint.keepBest": {"metric": "val_loss", "mode": "min"},
+        },
         {f"{RESOURCES}.limits": {"nvidia.com/gpu": 1, "memory": "1.5Gi", "cpu": "250m"}},
         {f"{POD_SPEC}.containers": [{"name": "trainer", "env": []}, {"name": "b", "image": "x"}]},
         {f"{POD_SPEC}.tolerations": [{"operator": "Exists"}]},

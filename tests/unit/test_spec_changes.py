@@ -24,6 +24,13 @@ SPEC: dict[str, Any] = {
 }
 
 
+BESIDE: dict[str, dict[str, str]] = {
+    "spec.builder.claim": {"name": "code"},
+    "spec.checkpoint.keepBest": {"metric": "loss", "mode": "min"},
+}
+"""What an optional object cannot be without."""
+
+
 def spec_fields() -> Iterator[tuple[str, dict[str, Any], bool]]:
     """Return every field of spec: path, schema, and whether it is required."""
     return fields(crd.job_schema()["properties"]["spec"], "spec")
@@ -90,8 +97,8 @@ def with_value(path: str, *, first: bool) -> JobSpec:
     for name in parents:
         target = target.setdefault(name, {})
     target[last] = _value(leaves()[path], first)
-    if path == "spec.builder.claim.path":
-        target["name"] = "code"
+    for name, value in BESIDE.get(".".join(["spec", *parents]), {}).items():
+        target.setdefault(name, value)
     return JobSpec.model_validate(raw)
 
 

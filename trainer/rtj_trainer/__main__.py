@@ -11,13 +11,15 @@ import sys
 
 from rtj_api.names import ExitCode
 
-from rtj_trainer import inspection, verify
+from rtj_trainer import startup
 from rtj_trainer.attempt import run_attempt
 from rtj_trainer.process import TrainerProcess, read_config
 
 
 def run_command(arguments: list[str]) -> int:
     """Run one of the commands that need no cluster; return its exit code."""
+    from rtj_trainer import inspection, verify
+
     parser = argparse.ArgumentParser(prog="python -m rtj_trainer")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inspection.add_parsers(commands)
@@ -31,6 +33,7 @@ def main() -> ExitCode:
     process = TrainerProcess()
     try:
         config = read_config()
+        startup.begin_import()
         heart = process.begin(config)
         message = run_attempt(config, process.pod_uid, heart, process.stop)
     except Exception as error:  # the user's model, data or volume can raise anything

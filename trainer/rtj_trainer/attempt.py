@@ -9,7 +9,7 @@ from rtj_api.launch import TrainerConfig
 from rtj_api.names import Reason
 from rtj_api.restore import MAX_COMMITS_SHOWN
 
-from rtj_trainer import builder
+from rtj_trainer import builder, startup
 from rtj_trainer.commits import attempts, retention
 from rtj_trainer.commits.layout import JobDirectory
 from rtj_trainer.heartbeat import Heart
@@ -30,6 +30,7 @@ def run_attempt(config: TrainerConfig, pod_uid: str, heart: Heart, stop: StopReq
     """
     with opened(config, pod_uid, heart, stop) as attempt:
         if config.builder.train_function:
+            startup.end_import()
             from rtj_trainer.own_loop.function import run_function
 
             return run_function(attempt)

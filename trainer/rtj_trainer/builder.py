@@ -7,10 +7,12 @@ trouble of its file system, so it is retried up to the job's backoffLimit.
 
 import importlib
 import inspect
+import os
 import sys
 import sysconfig
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -190,15 +192,19 @@ def source_files(config: BuilderConfig, module: ModuleType) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     root = config.path.resolve() if config.path else None
+
+    @cache  # Thousands of modules are in a few hundred folders.
+    def is_inside(folder: str) -> bool:
+        path = Path(folder)
+        if root is None or path.is_relative_to(sysconfig.get_path("purelib")):
+            return False  # A virtual environment may lie beside the program.
+        return path.resolve().is_relative_to(root)
+
     for name, loaded in list(sys.modules.items()):
         file = getattr(loaded, "__file__", None)
         if not file:
             continue
-        path = Path(file)
-        if path.is_relative_to(sysconfig.get_path("purelib")):
-            continue  # A virtual environment that lies beside the program.
         # A ConfigMap's files are links into a hidden folder: compare the folder that was asked for.
-        inside = root is not None and path.parent.resolve().is_relative_to(root)
-        if inside or name == module.__name__:
-            found[name] = path
+        if is_inside(os.path.dirname(file)) or name == module.__name__:  # noqa: PTH120 - hot
+            found[name] = Path(file)
     return dict(sorted(found.items()))

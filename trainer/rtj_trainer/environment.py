@@ -9,6 +9,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+from rtj_trainer import startup
+
 
 def prepare_tensorflow(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Make TensorFlow deterministic, with as many threads as the first attempt had.
@@ -20,9 +22,11 @@ def prepare_tensorflow(saved: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         saved: What this returned to the attempt that made the commit; empty at a first start.
     """
+    startup.end_import()
     import keras
     import tensorflow as tf
 
+    startup.TIMES.ended("import")
     threads = int(saved.get("intraOpThreads") or len(os.sched_getaffinity(0)))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.experimental.enable_op_determinism()

@@ -9,10 +9,13 @@ from types import ModuleType
 from typing import Any
 
 from rtj_api.launch import TrainerConfig
+from rtj_api.names import Reason
+from rtj_api.spec import KeepBest
 
 from rtj_trainer import builder, seeding
 from rtj_trainer.callbacks import CallbackRunner
 from rtj_trainer.epochs import Epochs
+from rtj_trainer.errors import PermanentError
 from rtj_trainer.pipeline import Factory, Pipeline
 from rtj_trainer.progress import Progress
 from rtj_trainer.state import TrainingState, variables_of
@@ -54,6 +57,7 @@ def build_trainee(
         state_of=lambda model, functions, runner: TrainingState(
             variables_of(model), functions, runner
         ),
+        best=config.checkpoint.keep_best,
     )
     identity = {
         "model": {"function": spec.model_function, **spec.model_params},
@@ -72,6 +76,7 @@ def fit(
     validation: Callable[[], Any] | None,
     callbacks: Callable[[Any], Any],
     state_of: Callable[[Any, list[Any], CallbackRunner], TrainingState],
+    best: KeepBest | None,
 ) -> Trainee:
     """Make ready a compiled model to be trained as `model.fit` does.
 
@@ -83,6 +88,7 @@ def fit(
         validation: Builds the dataset that it is evaluated on; None for no evaluation.
         callbacks: Returns the callbacks; called with the built model.
         state_of: Returns the state of model, traced functions and callbacks.
+        best: The result of an epoch that commits are kept for; None for none.
 
     Raises:
         StopError: something of it cannot be resumed exactly.
@@ -94,6 +100,8 @@ def fit(
     if data:
         test_function, traced_test = compile_test(model, data.element_spec)
         functions.append(traced_test)
+    if best:
+        _check_metric(best, model, functions)
     known = pipeline.strategy.batches_per_epoch
     params = {"verbose": 0, "epochs": progress.epochs, "steps": known}
     runner = CallbackRunner(callbacks(model), model, params)
@@ -109,6 +117,21 @@ def fit(
         "step": [graph_sha256(function) for function in functions],
     }
     return Trainee(state, epochs, identity)
+
+
+def _check_metric(best: KeepBest, model: Any, functions: list[Any]) -> None:
+    """Refuse a metric that no epoch would have: nothing would ever be kept for it."""
+    names: list[str] = []
+    for prefix, function in zip(("", "val_"), functions, strict=False):
+        returned = function.structured_outputs
+        own = isinstance(returned, dict) and returned
+        names += [f"{prefix}{name}" for name in (returned if own else model.metrics_names)]
+    if best.metric not in names:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"spec.checkpoint.keepBest.metric: an epoch has no result {best.metric!r}, it has "
+            f"{', '.join(names)}; create the job again with one of these",
+        )
 
 
 def _callbacks(config: TrainerConfig, module: ModuleType, model: Any) -> Any:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from rtj_api.heartbeat import Heartbeat, Position
-from rtj_api.status import CurrentAttempt, JobStatus
+from rtj_api.status import MAX_BEST_SHOWN, CurrentAttempt, JobStatus
 
 from rtj_operator.core.judge import is_training
 from rtj_operator.core.observed import Observed, Pod
@@ -49,6 +49,8 @@ def mirrored_fields(
         fields["commits"] = beat.commits
     if not is_training(beat):
         return fields
+    fields["best_commits"] = beat.best_commits[:MAX_BEST_SHOWN]
+    fields["commit_interval"] = beat.commit_interval
     fields["position"] = beat.position
     fields["progress"] = share_done(beat.position, total_steps) or status.progress
     fields["attempt"] = attempt.model_copy(

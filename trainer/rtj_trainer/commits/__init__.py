@@ -12,6 +12,7 @@ The layout, below `<volume>/<job uid>/`:
                                  became of a request to go back that it was given
     commits/000000000120-000003/ a commit: state after step 120, of attempt 3
     commits/…-final/             the commit at the end of the job
+    commits/…-epoch/             a commit that is made for the results of an epoch
     commits/tmp-…/               a commit or a position being written, or one being deleted; never
                                  read
     ledger/000003.jsonl          one line per step that attempt 3 took

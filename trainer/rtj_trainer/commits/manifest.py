@@ -53,6 +53,8 @@ class Manifest(WireModel):
     """Whether this is the end of the job."""
     epoch_ended: bool = False
     """Whether the end of the epoch, with validation and callbacks, is in it too."""
+    results: dict[str, float] = Field(default_factory=dict)
+    """What was measured at the end of the epoch; empty unless the commit is of just then."""
     stopped_early: bool = False
     """Whether a callback ended the job, which no later target changes."""
     altered_at_end: bool = False

@@ -1,7 +1,7 @@
 """Deletes what nothing can need any more."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rtj_trainer import files
 from rtj_trainer.commits.attempts import check_fence
@@ -25,9 +25,13 @@ def remove_leftovers(job: JobDirectory, attempt: int) -> None:
 
 
 def delete_old_commits(
-    job: JobDirectory, attempt: int, keep: int, every_steps: int | None = None
+    job: JobDirectory,
+    attempt: int,
+    keep: int,
+    every_steps: int | None = None,
+    best: Collection[int] = (),
 ) -> list[CommitId]:
-    """Keep the newest commits of the attempt's lineage, and milestones; return the deleted ids.
+    """Keep the newest commits of the attempt's lineage, and chosen ones; return the deleted ids.
 
     Commits outside the lineage that no newer attempt wrote are deleted too: nothing can restore
     them. Nothing is deleted unless the newest commit verifies.
@@ -37,6 +41,7 @@ def delete_old_commits(
         attempt: Number of the running attempt.
         keep: How many of the newest commits to keep.
         every_steps: Keep the first commit at or after each multiple of this, too.
+        best: Keep the commits of these steps, too.
 
     Raises:
         SupersededError: a newer attempt exists; what to keep is its decision.
@@ -50,7 +55,7 @@ def delete_old_commits(
         return []
     # By their steps: the commit that an attempt began with is there under its number, too.
     steps = sorted({found.step for found in lineage}, reverse=True)
-    kept_steps = {*steps[:keep], *milestones(steps, every_steps)}
+    kept_steps = {*steps[:keep], *milestones(steps, every_steps), *best}
     kept = {found for found in lineage if found.step in kept_steps}
     doomed = [found for found in job.commit_ids() if found not in kept and found.attempt <= attempt]
     for commit_id in doomed:

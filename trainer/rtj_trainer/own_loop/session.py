@@ -132,6 +132,11 @@ class Session:
             StopError: the dataset cannot be resumed exactly, or the commit is another program's.
         """
         source = self._begin(build, params)
+        if self._attempt.config.checkpoint.keep_best:
+            misused(
+                "spec.checkpoint.keepBest needs the results of epochs, which a loop over "
+                "session.steps() keeps to itself: use session.fit(), or leave keepBest out"
+            )
         pipeline = self._pipeline(source)
         state = _WatchedState(self._handed.variables, [], self._handed.objects(None), self._check)
         epochs = EpochCount(self._progress, pipeline.strategy.batches_per_epoch)
@@ -179,6 +184,7 @@ class Session:
             validation=validation,
             callbacks=lambda _: callbacks,
             state_of=state_of,
+            best=self._attempt.config.checkpoint.keep_best,
         )
         self._join(source, pipeline, trainee.state, trainee.epochs, trainee.identity, traced=False)
         for element in self._batches():
