@@ -167,10 +167,7 @@ class JobStatus(WireModel):
     attempts: list[EndedAttempt] = Field(
         default_factory=list,
         max_length=MAX_ATTEMPTS_KEPT,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["number"],
-        },
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
         description="The last ten attempts that are over, newest last.",
     )
     restarts: Restarts = Field(

@@ -53,7 +53,7 @@ def session_of(attempt: Attempt, load: Callable[[], ModuleType]) -> Iterator["Se
         session = Session(attempt, load(), environment, watch)
         with session._running:
             yield session
-        session._check_end()
+            session._check_end()  # Within, so that what is being written is not lost.
 
 
 class Session:
