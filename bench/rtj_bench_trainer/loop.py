@@ -30,7 +30,10 @@ def measure(repeats: int) -> dict[str, Any]:
 def _repeat(number: int, repeats: int) -> dict[str, Any]:
     say(f"loop: repeat {number + 1} of {repeats}")
     times = {
-        name: {"ours": _step(f"{name} ours", "loop_ours", size), "fit": _step(f"{name} fit", "loop_fit", size)}
+        name: {
+            "ours": _step(f"{name} ours", "loop_ours", size),
+            "fit": _step(f"{name} fit", "loop_fit", size),
+        }
         for name, size in SIZE.items()
     }
     ratios = {f"loop_ratio_{name}": _ratio(**found) for name, found in times.items()}

@@ -4,6 +4,7 @@ Without commits each step takes as long as the next. What the steps around a com
 is what the commit cost: the call that begins it, and the slower steps while it is written.
 """
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def stall(ends: Sequence[float], commit: Commit) -> float:
     if last >= len(ends) or commit.after < QUIET:
         raise ValueError(f"{len(ends)} steps are too few to tell what {commit} cost")
     before = ends[commit.after - QUIET : commit.after + 1]
-    usual = statistics.median(later - earlier for earlier, later in zip(before, before[1:]))
+    usual = statistics.median(later - earlier for earlier, later in itertools.pairwise(before))
     return ends[last] - ends[commit.after] - (last - commit.after) * usual
 
 

@@ -13,7 +13,9 @@ from rtj_trainer.data import Tagged, indexed
 EXAMPLES = 1 << 30
 
 
-def build_dataset(width: int, batch_size: int, examples: int = EXAMPLES, tagged: bool = True) -> Any:
+def build_dataset(
+    width: int, batch_size: int, examples: int = EXAMPLES, tagged: bool = True
+) -> Any:
     """Return batches that cost little to make.
 
     Args:

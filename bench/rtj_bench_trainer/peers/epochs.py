@@ -1,5 +1,6 @@
 """Notes when epochs end: what is between two ends is the time of an epoch, everything included."""
 
+import itertools
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ class EpochEnds(keras.callbacks.Callback):
         self._ends = ends
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Note the time."""
         self._ends.append(time.perf_counter())
 
     def get_state(self) -> None:
@@ -30,4 +32,4 @@ def seconds_per_step(ends: list[float], steps: int) -> list[float]:
         ends: Of all epochs.
         steps: In an epoch.
     """
-    return [(later - earlier) / steps for earlier, later in zip(ends, ends[1:], strict=False)]
+    return [(later - earlier) / steps for earlier, later in itertools.pairwise(ends)]

@@ -38,7 +38,7 @@ class Grain:
         return np.asarray(next(self._iterator))
 
     def advance(self, batches: int) -> None:
-        """Go on by so many batches; to read them takes Grain a minute for an epoch, and is skipped."""
+        """Go on by so many batches, none of which is read: an epoch would take Grain a minute."""
         state = self._iterator.get_state()
         self._iterator.set_state({**state, "next_index": state["next_index"] + batches})
 

@@ -12,7 +12,9 @@ from rtj_bench_trainer.peers.schedule import Schedule
 from rtj_bench_trainer.workload import build_dataset, build_model
 
 
-def measure(folder: str, width: int, layers: int, batch: int, commits: int, use: str) -> list[float]:
+def measure(
+    folder: str, width: int, layers: int, batch: int, commits: int, use: str
+) -> list[float]:
     """Return the seconds that each commit cost; `use` is `sync` or `async`."""
     prepare_tensorflow({})
     model = build_model(width, layers)
