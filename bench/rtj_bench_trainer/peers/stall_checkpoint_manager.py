@@ -1,4 +1,8 @@
-"""`tf.train.CheckpointManager`, sync and async; neither fsyncs."""
+"""`tf.train.CheckpointManager`, sync and async; neither fsyncs.
+
+It is given the variables and not the model: of a Keras 3 model the asynchronous one raises that a
+`tf.function` may not create variables.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,9 @@ def measure(
     """Return the seconds that each commit cost; `use` is `sync` or `async`."""
     prepare_tensorflow({})
     model = build_model(width, layers)
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+    model.optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *model.optimizer.variables]
+    checkpoint = tf.train.Checkpoint(variables=[found.value for found in variables])
     manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=2)
     options = tf.train.CheckpointOptions(enable_async=use == "async")
     number = 0
