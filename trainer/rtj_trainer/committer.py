@@ -225,9 +225,9 @@ class Committer:
         size = sum(record.size for record in manifest.files.values())
         log.info("committed %s: %.1f MB in %.2f s", commit_id, size / 1e6, time.monotonic() - began)
         commit = CommitRef(id=str(commit_id), step=commit_id.step, time=manifest.time)
-        self.listener.committed(commit, self._prune())
+        self.listener.committed(commit, self._prune(commit_id))
 
-    def _prune(self) -> list[str]:
+    def _prune(self, written: CommitId) -> list[str]:
         """Delete what is too old, after a commit; return the names of the newest that are there.
 
         A trainer may be stopped because a user wants to go back to the oldest commit of which
@@ -238,7 +238,7 @@ class Committer:
         keep = self.policy.keep + self._spared
         try:
             for commit_id in delete_old_commits(
-                self.job, self.attempt, keep, self.policy.keep_every_steps
+                self.job, self.attempt, keep, self.policy.keep_every_steps, written
             ):
                 log.debug("deleted commit %s", commit_id)
         except OSError as error:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 
-class EpochEnds(keras.callbacks.Callback):
+class EpochEnds(keras.callbacks.Callback):  # type: ignore[misc]
     """Notes the end of each epoch; has no hooks for batches, whose calls cost time themselves."""
 
     def __init__(self, ends: list[float]) -> None:

@@ -13,7 +13,7 @@ from rtj_bench_trainer.workload import build_dataset, build_model
 _EVERY_STEPS = QUIET + TAIL + 2
 
 
-class _Before(keras.callbacks.Callback):
+class _Before(keras.callbacks.Callback):  # type: ignore[misc]
     """Notes the end of each step, before the backup."""
 
     def __init__(self, schedule: Schedule) -> None:
@@ -28,7 +28,7 @@ class _Before(keras.callbacks.Callback):
             self._schedule.begin()
 
 
-class _After(keras.callbacks.Callback):
+class _After(keras.callbacks.Callback):  # type: ignore[misc]
     """Notes that the backup is over."""
 
     def __init__(self, schedule: Schedule) -> None:

@@ -20,7 +20,7 @@ __all__ = ["build_callbacks", "build_dataset", "build_model"]
 _schedule = Schedule(0)
 
 
-class _Note(keras.callbacks.Callback):
+class _Note(keras.callbacks.Callback):  # type: ignore[misc]
     """Notes the end of each step, and ends the training."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
