@@ -58,4 +58,4 @@ def _peer(name: str, size: Size) -> float | None:
     if not stalls:
         return None
     say(f"{name}: {', '.join(f'{value:.3f} s' for value in stalls)}")
-    return statistics.median(stalls)
+    return float(statistics.median(stalls))

@@ -45,8 +45,9 @@ class Mosaic:
     def advance(self, batches: int) -> None:
         """Go on by so many batches, none of which is read: an epoch would take it a minute."""
         self._taken += batches
-        self._loader.load_state_dict(self._state())
         self._iterator = None
+        self._dataset.next_epoch = 0  # A state of an epoch that has begun is taken for an old one.
+        self._loader.load_state_dict(self._state())
 
     def save(self, folder: Path) -> int:
         """Write what the dataset says of the position."""
@@ -59,8 +60,7 @@ class Mosaic:
         self._loader.load_state_dict(json.loads((folder / "state.json").read_text()))
 
     def _state(self) -> dict[str, Any]:
-        state: dict[str, Any] = self._dataset.state_dict(self._taken * rows.BATCH, True)
-        return state
+        return {**self._dataset.state_dict(self._taken * rows.BATCH, True), "epoch": 0}
 
 
 def act(act: str, folder: str, percent: int | Sequence[int]) -> dict[str, Any]:

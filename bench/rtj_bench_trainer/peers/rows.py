@@ -21,7 +21,8 @@ def make(folder: Path) -> None:
 
 def load(folder: Path) -> np.ndarray:
     """Return the rows, mapped into memory: shape [EXAMPLES, VALUES]."""
-    return np.load(folder / FILE, mmap_mode="r")
+    rows: np.ndarray = np.load(folder / FILE, mmap_mode="r")
+    return rows
 
 
 def digest(batch: object) -> str:
