@@ -49,11 +49,10 @@ class Pipeline:
 
 
 class PipelineFactory:
-    """Calls the builder's dataset function, each time in the same random state.
+    """Calls the function that builds the dataset, each time in the same random state.
 
     Args:
-        spec: Where the function is, and its parameters.
-        module: The builder.
+        build: Returns one epoch.
         seed: The job's.
         epochs: The job's; None for as many as total_steps need.
         total_steps: The job's; None for all of its epochs.
@@ -62,8 +61,7 @@ class PipelineFactory:
 
     def __init__(
         self,
-        spec: BuilderConfig,
-        module: ModuleType,
+        build: Callable[[], Any],
         seed: int,
         epochs: int | None,
         total_steps: int | None,
@@ -73,10 +71,7 @@ class PipelineFactory:
         self._store = store
         self._epochs = epochs
         self._total_steps = total_steps
-        self._dataset_params = spec.dataset_params
-        self._dataset_function = builder.get_function(
-            module, spec.dataset_function, "spec.builder.datasetFunction"
-        )
+        self._build = build
 
     def dataset(self, context: IndexedContext) -> Any:
         """Build the dataset.
@@ -86,9 +81,7 @@ class PipelineFactory:
         """
         seed_everything(self._seed)
         with indexed_context(context):
-            dataset = builder.call(
-                self._dataset_function, self._dataset_params, "spec.builder.datasetParams"
-            )
+            dataset = self._build()
         return _expect(dataset, tf.data.Dataset, "datasetFunction", "a tf.data.Dataset")
 
     def pipeline(self, first_start: bool, scratch: Path) -> Pipeline:
@@ -154,12 +147,13 @@ class Factory(PipelineFactory):
     def __init__(self, config: TrainerConfig, module: ModuleType) -> None:
         spec = config.builder
         super().__init__(
-            spec, module, config.seed, config.epochs, config.total_steps, config.volume / INDICES
+            dataset_function(spec, module),
+            config.seed,
+            config.epochs,
+            config.total_steps,
+            config.volume / INDICES,
         )
-        self._model_params = spec.model_params
-        self._model_function = builder.get_function(
-            module, spec.model_function, "spec.builder.modelFunction"
-        )
+        self._build_model = builder.bind(module, "model", spec.model_function, spec.model_params)
 
     def model(self) -> Any:
         """Build the model.
@@ -168,8 +162,16 @@ class Factory(PipelineFactory):
             StopError: the builder is wrong, or failed.
         """
         seed_everything(self._seed)
-        model = builder.call(self._model_function, self._model_params, "spec.builder.modelParams")
-        return _expect(model, keras.Model, "modelFunction", "a compiled keras.Model")
+        return _expect(self._build_model(), keras.Model, "modelFunction", "a compiled keras.Model")
+
+
+def dataset_function(spec: BuilderConfig, module: ModuleType) -> Callable[[], Any]:
+    """Return the builder's dataset function with its parameters.
+
+    Raises:
+        PermanentError: `FunctionNotFound`.
+    """
+    return builder.bind(module, "dataset", spec.dataset_function, spec.dataset_params)
 
 
 def _deterministic(dataset: Any) -> Any:
