@@ -49,7 +49,7 @@ def _step(name: str, peer: str, size: dict[str, int]) -> float | None:
         seconds = ask(peer, {"folder": folder, **size})
     if not seconds:
         return None
-    median = statistics.median(seconds)
+    median = float(statistics.median(seconds))
     say(f"loop: {name} {median * 1000:.3f} ms per step")
     return median
 

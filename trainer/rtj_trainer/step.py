@@ -9,7 +9,7 @@ from rtj_trainer.errors import PermanentError, UserError
 from rtj_trainer.touched import hidden_operations
 
 
-def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
+def compile_step(model: Any, element_spec: Any) -> Any:
     """Build model, optimizer and metrics by tracing `model.train_step`.
 
     The signature is that of the dataset, unknown dimensions included, so that every process
@@ -20,7 +20,7 @@ def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
         element_spec: Structure of what the model is trained on.
 
     Returns:
-        The function to call with a batch, and its traced form.
+        The traced function, to call with a batch.
 
     Raises:
         PermanentError: the model is not one that can be trained exactly.
@@ -30,7 +30,7 @@ def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
     return _compile(model, model.train_step, element_spec, "training step")
 
 
-def compile_test(model: Any, element_spec: Any) -> tuple[Any, Any]:
+def compile_test(model: Any, element_spec: Any) -> Any:
     """Trace `model.test_step` in the same way, after `compile_step`.
 
     Raises:
@@ -40,7 +40,7 @@ def compile_test(model: Any, element_spec: Any) -> tuple[Any, Any]:
     return _compile(model, model.test_step, element_spec, "test step")
 
 
-def _compile(model: Any, step: Any, element_spec: Any, name: str) -> tuple[Any, Any]:
+def _compile(model: Any, step: Any, element_spec: Any, name: str) -> Any:
     function = tf.function(
         step, input_signature=[element_spec], jit_compile=model.jit_compile or None
     )
@@ -60,7 +60,8 @@ def _compile(model: Any, step: Any, element_spec: Any, name: str) -> tuple[Any, 
             "of tf.random.*, a tf.Variable instead of a table, queue or iterator, and TensorFlow "
             "operations instead of Python functions",
         )
-    return function, concrete
+    # Not `function`: with each batch it would look for its trace again, half of a small step.
+    return concrete
 
 
 def _check_model(model: Any) -> None:

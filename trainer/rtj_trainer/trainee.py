@@ -44,13 +44,13 @@ def build_trainee(
     """
     spec = config.builder
     model = factory.model()
-    step_function, traced = compile_step(model, pipeline.element_spec)
-    functions = [traced]
+    step_function = compile_step(model, pipeline.element_spec)
+    functions = [step_function]
     with seeding.undisturbed():
         data = validation_data(_validation(config, module), config.seed)
     if data:
-        test_function, traced_test = compile_test(model, data.element_spec)
-        functions.append(traced_test)
+        test_function = compile_test(model, data.element_spec)
+        functions.append(test_function)
     runner = CallbackRunner(_callbacks(config, module, model), model, _params(config, pipeline))
     state = TrainingState(variables_of(model), functions, runner)
     evaluation = None

@@ -50,7 +50,7 @@ class _Heart(Heart):
         _schedule.done()
 
 
-def _due(committer: Committer, step: int) -> bool:
+def _due(self: Committer, step: int) -> bool:
     """Say when a commit is due, in the place of the policy."""
     return _schedule.due
 
