@@ -1,14 +1,12 @@
 """Our strategy `index`, through the trainer's own `PipelineFactory` and `Position`."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from rtj_api.launch import BuilderConfig
 from rtj_trainer.data import arrays, batches
 from rtj_trainer.environment import prepare_tensorflow
 from rtj_trainer.pipeline import PipelineFactory
@@ -28,18 +26,11 @@ class Index:
     """A pipeline whose position is the number of the batch."""
 
     def __init__(self, folder: str) -> None:
-        spec = BuilderConfig(
-            path=None,
-            module=__name__,
-            dataset_function="build_dataset",
-            dataset_params={"folder": folder},
-            model_function="",
-            model_params={},
-        )
+        root = Path(folder)
         factory = PipelineFactory(
-            spec, sys.modules[__name__], rows.SEED, 1, None, Path(folder) / "indices"
+            lambda: build_dataset(folder), rows.SEED, 1, None, root / "indices"
         )
-        self._position = factory.pipeline(False, Path(folder) / "scratch").position
+        self._position = factory.pipeline(False, root / "scratch").position
         self._taken = 0
         self._started = False
 
