@@ -31,6 +31,9 @@ class BuilderConfig(WireModel):
     validation_function: str | None = None
     """None if the job is not evaluated."""
     validation_params: dict[str, Any] = Field(default_factory=dict)
+    train_function: str | None = None
+    """None if the trainer takes the steps itself."""
+    train_params: dict[str, Any] = Field(default_factory=dict)
 
 
 class LeaseConfig(WireModel):

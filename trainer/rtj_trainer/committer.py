@@ -34,7 +34,7 @@ from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
 
 _NICENESS = 5
-"""Of the thread that writes, on top of that of the process: a step gets a core three times as often."""
+"""Of the thread that writes, beyond the process's: a step gets a core three times as often."""
 
 log = logging.getLogger(__name__)
 

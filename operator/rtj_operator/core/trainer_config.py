@@ -29,6 +29,8 @@ def trainer_config(job: Job, spec: JobSpec, attempt: int, settings: Settings) ->
             callbacks_params=builder.callbacks_params,
             validation_function=builder.validation_function,
             validation_params=builder.validation_params,
+            train_function=builder.train_function,
+            train_params=builder.train_params,
         ),
         seed=spec.seed,
         epochs=spec.epochs,
