@@ -10,7 +10,7 @@ from typing import Any
 from rtj_bench.say import say
 
 _BENCH = Path(__file__).resolve().parent.parent
-_TIMEOUT_SECONDS = 600
+_TIMEOUT_SECONDS = 1200
 _LINES = 15
 
 _ENVIRONMENT = {
