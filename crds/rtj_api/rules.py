@@ -107,7 +107,8 @@ RULES: dict[str, list[Rule]] = {
         ),
         Rule(
             "!has(self.checkpoint.keepBest) || has(self.builder.validationFunction) || "
-            "has(self.builder.trainFunction) || !self.checkpoint.keepBest.metric.startsWith('val_')",
+            "has(self.builder.trainFunction) || "
+            "!self.checkpoint.keepBest.metric.startsWith('val_')",
             "spec.checkpoint.keepBest.metric is a result of a validation, which the job does not "
             "have: set spec.builder.validationFunction, or name a metric of the training",
         ),

@@ -12,7 +12,7 @@ from rtj_trainer.errors import PermanentError, UserError
 from rtj_trainer.touched import hidden_operations, refuse_hidden
 
 
-def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
+def compile_step(model: Any, element_spec: Any) -> Any:
     """Build model, optimizer and metrics by tracing `model.train_step`.
 
     The signature is that of the dataset, unknown dimensions included, so that every process
@@ -23,7 +23,7 @@ def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
         element_spec: Structure of what the model is trained on.
 
     Returns:
-        The function to call with a batch, and its traced form.
+        The traced function, to call with a batch.
 
     Raises:
         PermanentError: the model is not one that can be trained exactly.
@@ -37,7 +37,7 @@ def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
     return compiled
 
 
-def compile_test(model: Any, element_spec: Any) -> tuple[Any, Any]:
+def compile_test(model: Any, element_spec: Any) -> Any:
     """Trace `model.test_step` in the same way, after `compile_step`.
 
     Raises:
@@ -47,7 +47,7 @@ def compile_test(model: Any, element_spec: Any) -> tuple[Any, Any]:
     return _compile(model, model.test_step, element_spec, "test step")
 
 
-def _compile(model: Any, step: Any, element_spec: Any, name: str) -> tuple[Any, Any]:
+def _compile(model: Any, step: Any, element_spec: Any, name: str) -> Any:
     # As `fit` traces it, also without the conversion of Python's control flow.
     function = tf.function(
         step,
@@ -65,7 +65,8 @@ def _compile(model: Any, step: Any, element_spec: Any, name: str) -> tuple[Any, 
         ) from error
     if hidden := hidden_operations(concrete):
         refuse_hidden(f"the model's {name}", hidden)
-    return function, concrete
+    # Not `function`: with each batch it would look for its trace again, half of a small step.
+    return concrete
 
 
 def _build_ahead(model: Any, element_spec: Any) -> None:

@@ -93,13 +93,13 @@ def fit(
     Raises:
         StopError: something of it cannot be resumed exactly.
     """
-    step_function, traced = compile_step(model, pipeline.element_spec)
-    functions = [traced]
+    step_function = compile_step(model, pipeline.element_spec)
+    functions = [step_function]
     with seeding.undisturbed():
         data = validation_data(validation, seed)
     if data:
-        test_function, traced_test = compile_test(model, data.element_spec)
-        functions.append(traced_test)
+        test_function = compile_test(model, data.element_spec)
+        functions.append(test_function)
     if best:
         _check_metric(best, model, functions)
     known = pipeline.strategy.batches_per_epoch
