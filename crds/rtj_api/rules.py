@@ -101,6 +101,15 @@ RULES: dict[str, list[Rule]] = {
             f"{MAX_WINDOWED_RESTARTS}: lower them, or leave windowSeconds out",
         ),
         Rule(
+            "has(self.dataset.cache) == has(oldSelf.dataset.cache)",
+            f"spec.dataset.cache cannot be set or taken out later: {_CREATE_ANOTHER}",
+        ),
+        Rule(
+            "has(self.dataset.cache) || !has(self.builder.batchFunction)",
+            "spec.builder.batchFunction is given batches of the cache: set spec.dataset.cache, or "
+            "call the function in datasetFunction",
+        ),
+        Rule(
             "has(self.forkFrom) == has(oldSelf.forkFrom)",
             "spec.forkFrom cannot be set or taken out later, since it says where the job began: "
             "create a new job, with another name, instead",
@@ -119,7 +128,7 @@ RULES: dict[str, list[Rule]] = {
                 f"spec.builder.{name}Params has no function to go to: set "
                 f"spec.builder.{name}Function, or leave the parameters out",
             )
-            for name in ("callbacks", "validation")
+            for name in ("batch", "callbacks", "validation")
         ),
         Rule(
             "!self.module.endsWith('.py')",
@@ -132,6 +141,10 @@ RULES: dict[str, list[Rule]] = {
             "spec.builder.claim.path must stay inside the claim: leave out '..'",
         ),
     ],
+    **{
+        f"spec.dataset.cache.{name}": [_immutable(f"spec.dataset.cache.{name}")]
+        for name in ("batchSize", "shuffle", "dropRemainder")
+    },
     "spec.seed": [_immutable("spec.seed")],
     "spec.checkpoint.claimName": [_immutable("spec.checkpoint.claimName")],
     "spec.forkFrom": [

@@ -109,13 +109,15 @@ def _train(
     environment = prepare_tensorflow(choice.manifest.environment if choice.manifest else {})
     # These import TensorFlow, so they wait until its threads are set.
     from rtj_trainer import seeding
+    from rtj_trainer.cache.materialise import materialise
     from rtj_trainer.loop import TrainingLoop
     from rtj_trainer.pipeline import Factory
     from rtj_trainer.preflight.doubt import settle
     from rtj_trainer.trainee import build_trainee
 
     module = builder.load_module(config.builder)
-    factory = Factory(config, module)
+    cache = materialise(config, module, job, heart)
+    factory = Factory(config, module, cache.source if cache else None)
     scratch = job.commits / f"{TEMPORARY_PREFIX}preflight-{config.attempt:06d}"
     pipeline = factory.pipeline(choice.commit_id is None, scratch)
     log.info("position strategy: %s, because %s", pipeline.strategy.name, pipeline.strategy.why)
@@ -180,6 +182,8 @@ def _train(
         heart,
         stop,
     ).run()
+    if cache:
+        cache.use.release()
     return f"complete at step {progress.step} after {progress.samples} examples"
 
 

@@ -14,7 +14,8 @@ from rtj_api.names import Reason
 from rtj_trainer import builder
 from rtj_trainer.batches import training_data
 from rtj_trainer.commits.layout import INDICES
-from rtj_trainer.data import IndexedContext, indexed_context
+from rtj_trainer.data import IndexedContext, batches, indexed_context
+from rtj_trainer.data.source import Source
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.position import Position
 from rtj_trainer.position.iterator import IteratorPosition
@@ -149,9 +150,18 @@ class PipelineFactory:
 
 
 class Factory(PipelineFactory):
-    """Calls both of a job's builder functions."""
+    """Calls both of a job's builder functions.
 
-    def __init__(self, config: TrainerConfig, module: ModuleType) -> None:
+    Args:
+        config: Of the attempt.
+        module: The builder.
+        cached: The examples that the dataset function gave once (`rtj_trainer.cache`); None if it
+            is to be called.
+    """
+
+    def __init__(
+        self, config: TrainerConfig, module: ModuleType, cached: Source | None = None
+    ) -> None:
         spec = config.builder
         super().__init__(
             spec, module, config.seed, config.epochs, config.total_steps, config.volume / INDICES
@@ -159,6 +169,41 @@ class Factory(PipelineFactory):
         self._model_params = spec.model_params
         self._model_function = builder.get_function(
             module, spec.model_function, "spec.builder.modelFunction"
+        )
+
+        self._config = config
+        self._module = module
+        self._cached = cached
+
+    def dataset(self, context: IndexedContext) -> Any:
+        """Build the dataset, from the cache if there is one.
+
+        Raises:
+            StopError: the builder is wrong, or failed.
+        """
+        policy = self._config.cache
+        if self._cached is None or policy is None:
+            return super().dataset(context)
+        seed_everything(self._seed)
+        with indexed_context(context):
+            examples = batches(
+                self._cached,
+                policy.batch_size,
+                augment=self._batch_function(),
+                shuffle=policy.shuffle,
+                drop_remainder=policy.drop_remainder,
+            )
+            return examples.prefetch(tf.data.AUTOTUNE)
+
+    def _batch_function(self) -> Callable[[Any, Any], Any] | None:
+        spec = self._config.builder
+        if spec.batch_function is None:
+            return None
+        function = builder.get_function(
+            self._module, spec.batch_function, "spec.builder.batchFunction"
+        )
+        return lambda batch, seed: builder.call(
+            function, spec.batch_params, "spec.builder.batchParams", batch, seed
         )
 
     def model(self) -> Any:

@@ -179,4 +179,6 @@ _BUILDER_KEYS = {
     "callbacksParams",
     "validationFunction",
     "validationParams",
+    "batchFunction",
+    "batchParams",
 }
