@@ -99,6 +99,15 @@ def message_of(path: str, index: int) -> str:
         ({"spec.epochs": LEFT_OUT}, message_of("spec", 0)),
         ({"spec.builder.claim": {"name": "code"}}, message_of("spec.builder", 1)),
         ({"spec.builder.module": "builder.py"}, "not of a file: leave out '.py'"),
+        ({"spec.builder.batchParams": {"a": 1}}, "set spec.builder.batchFunction"),
+        ({"spec.builder.batchFunction": "f"}, "set spec.dataset.cache, or call the function"),
+        ({"spec.dataset.cache": {}}, "spec.dataset.cache.batchSize: Required value"),
+        ({"spec.dataset.cache": {"batchSize": 0}}, "greater than or equal to 1"),
+        (
+            {"spec.dataset.cache": {"batchSize": 1, "maxSize": "10 GB"}},
+            "spec.dataset.cache.maxSize",
+        ),
+        ({"spec.dataset.cache": {"batchSize": 1, "url": "redis"}}, "spec.dataset.cache.url"),
         ({"spec.builder.callbacksParams": {"a": 1}}, "set spec.builder.callbacksFunction"),
         ({"spec.builder.validationParams": {"a": 1}}, "set spec.builder.validationFunction"),
         (

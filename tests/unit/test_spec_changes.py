@@ -92,6 +92,8 @@ def with_value(path: str, *, first: bool) -> JobSpec:
     target[last] = _value(leaves()[path], first)
     if path == "spec.builder.claim.path":
         target["name"] = "code"
+    if path.startswith("spec.dataset.cache."):
+        target.setdefault("batchSize", 8)
     return JobSpec.model_validate(raw)
 
 
@@ -105,6 +107,10 @@ def _value(schema: dict[str, Any], first: bool) -> Any:
             return first
         case "string" if "[0-9]{12}" in schema.get("pattern", ""):
             return f"{1 if first else 2:012d}-000001"
+        case "string" if "Gi" in schema.get("pattern", ""):
+            return "1Gi" if first else "2Gi"
+        case "string" if "://" in schema.get("pattern", ""):
+            return "file:///a" if first else "file:///b"
         case "string":
             return "a" if first else "b"
         case "array":

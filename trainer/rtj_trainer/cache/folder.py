@@ -143,9 +143,9 @@ class CacheFolder:
     def complete(self, entries: Iterable[Entry]) -> list[Entry]:
         """Write the manifest; return the entries that it has, of this writer or of another."""
         files.create_exclusively(self.root / MANIFEST, write_manifest(entries))
-        shutil.rmtree(self.root / "positions", ignore_errors=True)
-        for path in self.shards.glob(".*"):
-            path.unlink(missing_ok=True)
+        # Not what other writers are writing: each sees the manifest after its shard, and ends.
+        for path in (self.root / "positions").glob("[0-9]*"):
+            shutil.rmtree(path, ignore_errors=True)
         found = self.manifest()
         if found is None:
             raise FileNotFoundError(f"{self.root / MANIFEST} was removed while it was written")

@@ -55,6 +55,7 @@ class Writer:
         entries = list(entries)
         while True:
             if (found := self._folder.manifest()) is not None:
+                self._folder.remove_leftovers()
                 return found
             self._before_shard()
             entry = self.shard(position, self._left(entries))

@@ -1,4 +1,4 @@
-"""The examples of `builder.by_index`, one by one, from pipelines that are read in different ways."""
+"""The examples of `builder.by_index`, one by one, from pipelines that are read in several ways."""
 
 import pathlib
 
