@@ -101,6 +101,11 @@ RULES: dict[str, list[Rule]] = {
             f"{MAX_WINDOWED_RESTARTS}: lower them, or leave windowSeconds out",
         ),
         Rule(
+            "has(self.forkFrom) == has(oldSelf.forkFrom)",
+            "spec.forkFrom cannot be set or taken out later, since it says where the job began: "
+            "create a new job, with another name, instead",
+        ),
+        Rule(
             "has(self.dataset.cache) == has(oldSelf.dataset.cache)",
             f"spec.dataset.cache cannot be set or taken out later: {_CREATE_ANOTHER}",
         ),
@@ -108,11 +113,6 @@ RULES: dict[str, list[Rule]] = {
             "has(self.dataset.cache) || !has(self.builder.batchFunction)",
             "spec.builder.batchFunction is given batches of the cache: set spec.dataset.cache, or "
             "call the function in datasetFunction",
-        ),
-        Rule(
-            "has(self.forkFrom) == has(oldSelf.forkFrom)",
-            "spec.forkFrom cannot be set or taken out later, since it says where the job began: "
-            "create a new job, with another name, instead",
         ),
     ],
     "spec.builder": [
