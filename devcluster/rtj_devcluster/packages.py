@@ -21,6 +21,9 @@ NODES = {
 }
 """Program → Debian package: what a node is made of."""
 
+_LOCK_SECONDS = 300
+"""How long to wait for another apt-get, such as that of a cluster which is brought up beside."""
+
 IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
 """Program → Debian package: what builds images."""
 
@@ -53,7 +56,7 @@ def ensure(programs: dict[str, str]) -> None:
         )
     packages = sorted({programs[program] for program in missing})
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    apt = ["apt-get", "-qq", "-o", f"DPkg::Lock::Timeout={_LOCK_SECONDS}"]
     with stage(f"Install {', '.join(packages)}"):
-        run(["apt-get", "-qq", "update"], env=environment)
-        install = ["apt-get", "-qq", "install", "--yes", "--no-install-recommends"]
-        run([*install, *packages], env=environment)
+        run([*apt, "update"], env=environment)
+        run([*apt, "install", "--yes", "--no-install-recommends", *packages], env=environment)

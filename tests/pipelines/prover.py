@@ -29,7 +29,7 @@ class Run:
     """A pipeline as one process of a job sees it."""
 
     def __init__(self, request: dict[str, Any], first_start: bool) -> None:
-        from rtj_trainer.pipeline import PipelineFactory
+        from rtj_trainer.pipeline import PipelineFactory, dataset_function
 
         spec = BuilderConfig(
             path=BUILDERS,
@@ -41,7 +41,8 @@ class Run:
         )
         epochs = None if request["endless"] else EPOCHS
         total = ENDLESS_STEPS if request["endless"] else None
-        factory = PipelineFactory(spec, builder.load_module(spec), SEED, epochs, total)
+        build = dataset_function(spec, builder.load_module(spec))
+        factory = PipelineFactory(build, SEED, epochs, total)
         self.factory = factory
         self.pipeline = factory.pipeline(first_start, Path(request["folder"]) / "scratch")
         self.position = self.pipeline.position

@@ -1,8 +1,11 @@
 """One attempt, from the fence to the last commit: the order in which everything happens."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtj_api.heartbeat import CommitRef, FinalRecord, TrainerPhase
 from rtj_api.launch import TrainerConfig
@@ -26,7 +29,156 @@ from rtj_trainer.signals import StopRequest
 from rtj_trainer.stacks import StackFolder, Watchdog
 from rtj_trainer.target import check_extension, is_complete, target_of, total_steps
 
+if TYPE_CHECKING:
+    from rtj_trainer.epochs import EpochCount
+    from rtj_trainer.loop import TrainingLoop
+    from rtj_trainer.pipeline import Pipeline
+    from rtj_trainer.state import TrainingState
+
 log = logging.getLogger(__name__)
+
+_kept_until_exit: list[Any] = []
+"""tf.data's iterators. Destroying one waits until the thread that tunes it wakes up, which took up to
+12 s of the time that a pod had to stop. A trainer's process ends without destructors."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt that holds the volume and knows what it goes on from."""
+
+    config: TrainerConfig
+    job: JobDirectory
+    start: Start
+    heart: Heart
+    stop: StopRequest
+
+    @property
+    def choice(self) -> Choice:
+        """The commit to go on from."""
+        return self.start.choice
+
+    @property
+    def complete(self) -> bool:
+        """Whether that commit is the end of the job."""
+        return is_complete(self.config, self.choice)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder that the checks may create and remove again."""
+        return self.job.commits / f"{TEMPORARY_PREFIX}preflight-{self.config.attempt:06d}"
+
+    def prepare(self) -> dict[str, Any]:
+        """Prepare TensorFlow, before anything touches it; return what the numbers depend on."""
+        manifest = self.choice.manifest
+        return prepare_tensorflow(manifest.environment if manifest else {})
+
+    def note(self, pipeline: "Pipeline") -> Progress:
+        """Tell how the position is kept; return where the job is and where it ends."""
+        _kept_until_exit.append(pipeline.position)
+        strategy, config = pipeline.strategy, self.config
+        log.info("position strategy: %s, because %s", strategy.name, strategy.why)
+        self.heart.report(strategy=strategy.name)
+        progress = Progress(steps_per_epoch=strategy.batches_per_epoch, epochs=config.epochs)
+        progress.total_steps = total_steps(config, progress.steps_per_epoch)
+        check_extension(config, self.choice, progress)
+        return progress
+
+    def identity(
+        self, sources: dict[str, Path], dataset: dict[str, Any], params: list[Any]
+    ) -> dict[str, Any]:
+        """Return what must be the same in the next attempt, whoever takes the steps.
+
+        Args:
+            sources: The program's own files, by module name.
+            dataset: Name and parameters of the function that builds the dataset.
+            params: Parameters in which data files may be named.
+        """
+        data = look_at(params, self.job.root)
+        return {
+            "files": data.contents,
+            "fileTimes": data.times,
+            "source": fingerprint.of_source(sources),
+            "dataset": dataset,
+            "seed": self.config.seed,
+        }
+
+    def loop(
+        self,
+        environment: dict[str, Any],
+        identity: dict[str, Any],
+        pipeline: "Pipeline",
+        progress: Progress,
+        state: "TrainingState",
+        epochs: "EpochCount",
+    ) -> "TrainingLoop":
+        """Go to the position of the commit, check that it fits, and return the loop from there.
+
+        Args:
+            environment: From `prepare`.
+            identity: Must be the same in the next attempt.
+            pipeline: The data.
+            progress: From `note`.
+            state: All variables, built.
+            epochs: What belongs to an epoch and not to a step.
+
+        Raises:
+            StopError: the job is another than the commit's, or the commit cannot be restored.
+        """
+        from rtj_trainer import seeding
+        from rtj_trainer.loop import TrainingLoop
+        from rtj_trainer.preflight.doubt import settle
+
+        config, job, choice, heart = self.config, self.job, self.choice, self.heart
+        if choice.commit_id is None:
+            depends_on = {**identity, "environment": environment}
+            settle(config, pipeline.unproven, depends_on, job.root / "preflight")
+        with seeding.undisturbed():
+            pipeline.position.start(_step(choice))
+        if choice.manifest:
+            saved = Fingerprint(choice.manifest.fingerprint, choice.manifest.environment)
+            current = Fingerprint(identity, environment)
+            if changed := fingerprint.check(saved, current, config.fingerprint_policy):
+                _warn(heart, Reason.FINGERPRINT_CHANGED, changed)
+        ledger_hash = _restore(job, choice, state, pipeline.position, progress)
+        heart.follow(progress)
+        self.record_start()
+        self._report_answer()
+        ledger = LedgerWriter(job.ledger_segment(config.attempt), ledger_hash)
+        constant = {
+            "strategy": pipeline.strategy.name,
+            "fingerprint": identity,
+            "environment": environment,
+            "target": target_of(config),
+        }
+        committer = Committer(
+            job,
+            config.attempt,
+            config.checkpoint,
+            state,
+            pipeline.position,
+            ledger,
+            constant,
+            choice.commit_id,
+            self.stop,
+            heart,
+        )
+        return TrainingLoop(
+            pipeline.position, progress, epochs, ledger, committer, heart, self.stop
+        )
+
+    def record_start(self) -> None:
+        """Make durable what the attempt goes on from; only then its commits count."""
+        try:
+            attempts.write_start_record(self.job, self.start.record)
+        except OSError as error:
+            raise _unusable(self.job, error) from error
+
+    def _report_answer(self) -> None:
+        start = self.start
+        if answer := start.record.answer:
+            self.heart.report(restore=answer)
+            if start.answers and not start.went_back:
+                _warn(self.heart, answer.reason, answer.message)
 
 
 def run_attempt(config: TrainerConfig, pod_uid: str, heart: Heart, stop: StopRequest) -> str:
@@ -35,33 +187,75 @@ def run_attempt(config: TrainerConfig, pod_uid: str, heart: Heart, stop: StopReq
     Raises:
         StopError: every other planned end.
     """
+    with opened(config, pod_uid, heart, stop) as attempt:
+        if attempt.complete:
+            attempt.record_start()
+            return f"was complete at step {_step(attempt.choice)} already"
+        return _train(attempt)
+
+
+@contextmanager
+def opened(
+    config: TrainerConfig, pod_uid: str, heart: Heart, stop: StopRequest
+) -> Iterator[Attempt]:
+    """Fence the volume and choose what to go on from; watch over the process until the end.
+
+    Raises:
+        StopError: the volume cannot be used, or there is nothing to go on from.
+    """
     job = JobDirectory(config.volume / config.job_uid)
     try:
         job.create()
         attempts.create_fence(job, config.attempt, pod_uid)
         retention.remove_leftovers(job, config.attempt)
     except OSError as error:
-        raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
+        raise _unusable(job, error) from error
     stacks = StackFolder(job, config.attempt)
     stacks.prune()
     heart.dump_with(stacks.dump)
     with Watchdog(stacks.watchdog_file):
         heart.report(watchdog_path=job.from_claim(stacks.watchdog_file))
-        return _run_fenced(config, job, heart, stop)
+        heart.check_superseded()
+        if config.fork_from:
+            heart.report(phase=TrainerPhase.RESTORING)
+        start = find_start(config, job)
+        _report_choice(config, start, heart)
+        heart.report(commits=job.newest_commits(MAX_COMMITS_SHOWN))
+        yield Attempt(config, job, start, heart, stop)
 
 
-def _run_fenced(config: TrainerConfig, job: JobDirectory, heart: Heart, stop: StopRequest) -> str:
-    heart.check_superseded()
-    if config.fork_from:
-        heart.report(phase=TrainerPhase.RESTORING)
-    start = find_start(config, job)
-    choice = start.choice
-    _report_choice(config, start, heart)
-    heart.report(commits=job.newest_commits(MAX_COMMITS_SHOWN))
-    if is_complete(config, choice):
-        _record_start(job, start)
-        return f"was complete at step {_step(choice)} already"
-    return _train(config, job, start, heart, stop)
+def _train(attempt: Attempt) -> str:
+    config = attempt.config
+    environment = attempt.prepare()
+    # These import TensorFlow, so they wait until its threads are set.
+    from rtj_trainer.cache.materialise import materialise
+    from rtj_trainer.pipeline import Factory
+    from rtj_trainer.trainee import build_trainee
+
+    spec = config.builder
+    module = builder.load_module(spec)
+    cache = materialise(config, module, attempt.job, attempt.heart)
+    factory = Factory(config, module, cache.source if cache else None)
+    pipeline = factory.pipeline(attempt.choice.commit_id is None, attempt.scratch)
+    progress = attempt.note(pipeline)
+    trainee = build_trainee(config, module, factory, pipeline, progress)
+    common = attempt.identity(
+        builder.source_files(spec, module),
+        {"function": spec.dataset_function, **spec.dataset_params},
+        [spec.dataset_params, spec.validation_params],
+    )
+    identity = {**common, **trainee.identity, **pipeline.identity}
+    attempt.loop(environment, identity, pipeline, progress, trainee.state, trainee.epochs).run(
+        trainee.epochs.train
+    )
+    if cache:
+        cache.use.release()
+    return ended(progress)
+
+
+def ended(progress: Progress) -> str:
+    """Return a sentence about a job that is complete."""
+    return f"complete at step {progress.step} after {progress.samples} examples"
 
 
 def _step(choice: Choice) -> int:
@@ -102,96 +296,8 @@ def _warn(heart: Heart, reason: Reason, message: str) -> None:
     heart.report(warning=warning)
 
 
-def _train(
-    config: TrainerConfig, job: JobDirectory, start: Start, heart: Heart, stop: StopRequest
-) -> str:
-    choice = start.choice
-    environment = prepare_tensorflow(choice.manifest.environment if choice.manifest else {})
-    # These import TensorFlow, so they wait until its threads are set.
-    from rtj_trainer import seeding
-    from rtj_trainer.cache.materialise import materialise
-    from rtj_trainer.loop import TrainingLoop
-    from rtj_trainer.pipeline import Factory
-    from rtj_trainer.preflight.doubt import settle
-    from rtj_trainer.trainee import build_trainee
-
-    module = builder.load_module(config.builder)
-    cache = materialise(config, module, job, heart)
-    factory = Factory(config, module, cache.source if cache else None)
-    scratch = job.commits / f"{TEMPORARY_PREFIX}preflight-{config.attempt:06d}"
-    pipeline = factory.pipeline(choice.commit_id is None, scratch)
-    log.info("position strategy: %s, because %s", pipeline.strategy.name, pipeline.strategy.why)
-    heart.report(strategy=pipeline.strategy.name)
-    progress = Progress(steps_per_epoch=pipeline.strategy.batches_per_epoch, epochs=config.epochs)
-    progress.total_steps = total_steps(config, progress.steps_per_epoch)
-    check_extension(config, choice, progress)
-    trainee = build_trainee(config, module, factory, pipeline, progress)
-    data = look_at([config.builder.dataset_params, config.builder.validation_params], job.root)
-    identity = {
-        "files": data.contents,
-        "fileTimes": data.times,
-        "source": fingerprint.of_source(builder.source_files(config.builder, module)),
-        "dataset": {"function": config.builder.dataset_function, **config.builder.dataset_params},
-        "seed": config.seed,
-        **trainee.identity,
-        **pipeline.identity,
-    }
-    if choice.commit_id is None:
-        depends_on = {**identity, "environment": environment}
-        settle(config, pipeline.unproven, depends_on, job.root / "preflight")
-    with seeding.undisturbed():
-        pipeline.position.start(_step(choice))
-    if choice.manifest:
-        saved = Fingerprint(choice.manifest.fingerprint, choice.manifest.environment)
-        current = Fingerprint(identity, environment)
-        if changed := fingerprint.check(saved, current, config.fingerprint_policy):
-            _warn(heart, Reason.FINGERPRINT_CHANGED, changed)
-    ledger_hash = _restore(job, choice, trainee.state, pipeline.position, progress)
-    heart.follow(progress)
-    _record_start(job, start)
-    if answer := start.record.answer:
-        heart.report(restore=answer)
-        if start.answers and not start.went_back:
-            _warn(heart, answer.reason, answer.message)
-    ledger = LedgerWriter(job.ledger_segment(config.attempt), ledger_hash)
-    constant = {
-        "strategy": pipeline.strategy.name,
-        "fingerprint": identity,
-        "environment": environment,
-        "target": target_of(config),
-    }
-    committer = Committer(
-        job,
-        config.attempt,
-        config.checkpoint,
-        trainee.state,
-        pipeline.position,
-        ledger,
-        constant,
-        choice.commit_id,
-        stop,
-        heart,
-    )
-    TrainingLoop(
-        trainee.step_function,
-        pipeline.position,
-        progress,
-        trainee.epochs,
-        ledger,
-        committer,
-        heart,
-        stop,
-    ).run()
-    if cache:
-        cache.use.release()
-    return f"complete at step {progress.step} after {progress.samples} examples"
-
-
-def _record_start(job: JobDirectory, start: Start) -> None:
-    try:
-        attempts.write_start_record(job, start.record)
-    except OSError as error:
-        raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
+def _unusable(job: JobDirectory, error: OSError) -> UserError:
+    return UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}")
 
 
 def _restore(

@@ -32,7 +32,8 @@ def sha256_of(element: Any) -> str:
     """Return a digest of types, shapes and values of all tensors in an element."""
     digest = hashlib.sha256()
     for tensor in tf.nest.flatten(element, expand_composites=True):
-        value = np.asarray(tensor.numpy())
+        # As an array of bytes, a single string would lose the zero bytes at its end.
+        value = np.asarray(tensor.numpy(), object if tensor.dtype == tf.string else None)
         digest.update(f"{tensor.dtype.name} {value.shape}\n".encode())
         if value.dtype == object:
             for item in value.ravel():

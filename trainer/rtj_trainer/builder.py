@@ -91,6 +91,22 @@ def get_function(module: ModuleType, name: str, field: str) -> Callable[..., Any
     )
 
 
+def bind(module: ModuleType, kind: str, name: str, params: dict[str, Any]) -> Callable[..., Any]:
+    """Return a function of the builder with the job's parameters as keyword arguments.
+
+    Args:
+        module: The builder.
+        kind: What it is for, as the fields of the job have it, such as `dataset`.
+        name: Name of the function.
+        params: Keyword arguments.
+
+    Raises:
+        PermanentError: `FunctionNotFound`. A call raises what `call` raises.
+    """
+    function = get_function(module, name, f"spec.builder.{kind}Function")
+    return lambda *given: call(function, params, f"spec.builder.{kind}Params", *given)
+
+
 def call(function: Callable[..., Any], params: dict[str, Any], field: str, *given: Any) -> Any:
     """Call a builder function with the job's parameters.
 

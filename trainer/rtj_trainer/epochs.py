@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rtj_trainer import batches
 from rtj_trainer.callbacks import CallbackRunner
 from rtj_trainer.progress import Progress
 from rtj_trainer.results import as_text, results
@@ -15,14 +16,10 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Epochs:
-    """Begins and ends the epochs of a job, and the job."""
+class EpochCount:
+    """Begins and ends the epochs of a job whose program does all but count them by itself."""
 
-    model: Any
-    state: TrainingState
     progress: Progress
-    callbacks: CallbackRunner
-    evaluation: Evaluation | None
     batches_per_epoch: int | None
     """None if only the data can tell."""
 
@@ -33,15 +30,51 @@ class Epochs:
 
     @property
     def stopped(self) -> bool:
-        """Whether a callback has ended the training."""
-        return self.callbacks.stopped
+        """Whether the training is over before its end."""
+        return self.progress.stopped_early
 
     def begin(self) -> None:
         """Begin the next epoch."""
         self.progress.begin_epoch()
+
+    def end(self, interrupted: Callable[[], bool]) -> bool:
+        """End the epoch; return False if that was interrupted, and then nothing has changed."""
+        self.progress.epoch_ended = True
+        return True
+
+    def finish(self) -> None:
+        """End the job."""
+
+
+@dataclass
+class Epochs(EpochCount):
+    """Trains a Keras model as `model.fit` does."""
+
+    model: Any
+    step_function: Callable[[Any], Any]
+    """Compiled, from `rtj_trainer.step.compile_step`."""
+    state: TrainingState
+    callbacks: CallbackRunner
+    evaluation: Evaluation | None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a callback has ended the training."""
+        return self.callbacks.stopped
+
+    def begin(self) -> None:
+        """Begin the next epoch, with metrics that know nothing of the one before."""
+        super().begin()
         for metric in self.model.metrics:
             metric.reset_state()
         self.callbacks.epoch_begin(self.progress.epoch)
+
+    def train(self, element: Any) -> None:
+        """Train on one batch, and tell the callbacks."""
+        number = self.progress.step_in_epoch
+        self.callbacks.batch_begin(number)
+        logs = self.step_function(batches.training_data(element))
+        self.callbacks.batch_end(number, logs)
 
     def end(self, interrupted: Callable[[], bool]) -> bool:
         """Evaluate the model and tell the callbacks.

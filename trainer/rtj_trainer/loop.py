@@ -1,4 +1,8 @@
-"""The training loop: batch, step, ledger, commit; and the orderly stop between two steps."""
+"""The training loop: batch, step, ledger, commit; and the orderly stop between two steps.
+
+It does not take the step itself: it gives out a batch, and what happens until the next one is asked
+for is the step. So the same loop serves a Keras model and a user's own code.
+"""
 
 import contextlib
 import logging
@@ -12,7 +16,7 @@ from rtj_api.names import ExitCode, Reason
 
 from rtj_trainer import batches
 from rtj_trainer.committer import CommitFailedError, Committer
-from rtj_trainer.epochs import Epochs
+from rtj_trainer.epochs import EpochCount
 from rtj_trainer.errors import PreemptedError, SupersededError, UserError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import Entry, LedgerWriter
@@ -26,12 +30,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingLoop:
-    """Trains from a restored position to the end of the job, or until it is asked to stop."""
+    """Goes from a restored position to the end of the job, or until it is asked to stop."""
 
-    step_function: Callable[[Any], Any]
     position: Position
     progress: Progress
-    epochs: Epochs
+    epochs: EpochCount
     ledger: LedgerWriter
     committer: Committer
     heart: Heart
@@ -39,20 +42,27 @@ class TrainingLoop:
     _slow_step: int | None = None
     """Step of the commit that was last said to be slow."""
 
-    def run(self) -> None:
+    def run(self, step: Callable[[Any], None]) -> None:
         """Train to the end and make the final commit.
 
+        Args:
+            step: Trains on a batch.
+
         Raises:
-            PreemptedError: asked to stop; the last step is committed if that was possible.
-            SupersededError: a newer attempt exists.
-            UserError: the final commit cannot be written.
+            StopError: see `steps`.
         """
+        with self.running():
+            for element in self.steps():
+                step(element)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let the loop decide when to stop; settle what is being written if training fails."""
         with self.stop.deferred():
             if not self.position.replays:
                 self.heart.report(phase=TrainerPhase.TRAINING)
             try:
-                self._train()
-                self._end_data()
+                yield
             except SupersededError:
                 raise
             except Exception:
@@ -60,9 +70,15 @@ class TrainingLoop:
                 with contextlib.suppress(Exception):
                     self.committer.settle(wait=True)
                 raise
-            self._finish()
 
-    def _train(self) -> None:
+    def steps(self) -> Iterator[Any]:
+        """Yield each batch, count it once the next one is asked for, and make the final commit.
+
+        Raises:
+            PreemptedError: asked to stop; the last step is committed if that was possible.
+            SupersededError: a newer attempt exists.
+            UserError: the final commit cannot be written.
+        """
         while not self._at_end():
             self._check_stop()
             batch = self._next_batch()
@@ -74,9 +90,14 @@ class TrainingLoop:
                 if not ended or self.epochs.stopped:
                     self.position.unread(batch)
                     continue
-            self._step(batch.index, batch.element)
+            if batch.index == 0:
+                self.epochs.begin()
+            yield batch.element
+            self._count(batch.element)
             if not self._at_end() and self.committer.due(self.progress.step):
                 self._begin_commit()
+        self._end_data()
+        self._finish()
 
     def _at_end(self) -> bool:
         return self._at_total() or self.epochs.stopped
@@ -91,18 +112,12 @@ class TrainingLoop:
         with self.heart.replaying():
             return self.position.next()
 
-    def _step(self, index: int, element: Any) -> None:
-        progress, callbacks = self.progress, self.epochs.callbacks
-        if index == 0:
-            self.epochs.begin()
-        number = progress.step_in_epoch
-        callbacks.batch_begin(number)
-        logs = self.step_function(batches.training_data(element))
+    def _count(self, element: Any) -> None:
+        progress = self.progress
         progress.count(batches.count_examples(element))
         ids = batches.ids_of(element)
         digest = batches.sha256_of(element) if ids is None else None
         self.ledger.append(Entry(progress.step, progress.epoch, ids, digest))
-        callbacks.batch_end(number, logs)
 
     def _end_epoch(self) -> bool:
         """End the epoch; return False if it was interrupted by a request to stop."""

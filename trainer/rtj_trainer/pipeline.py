@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from rtj_api.dataset import DatasetCache
 from rtj_api.launch import BuilderConfig, TrainerConfig
 from rtj_api.names import Reason
 
@@ -50,11 +51,10 @@ class Pipeline:
 
 
 class PipelineFactory:
-    """Calls the builder's dataset function, each time in the same random state.
+    """Calls the function that builds the dataset, each time in the same random state.
 
     Args:
-        spec: Where the function is, and its parameters.
-        module: The builder.
+        build: Returns one epoch.
         seed: The job's.
         epochs: The job's; None for as many as total_steps need.
         total_steps: The job's; None for all of its epochs.
@@ -63,8 +63,7 @@ class PipelineFactory:
 
     def __init__(
         self,
-        spec: BuilderConfig,
-        module: ModuleType,
+        build: Callable[[], Any],
         seed: int,
         epochs: int | None,
         total_steps: int | None,
@@ -74,10 +73,7 @@ class PipelineFactory:
         self._store = store
         self._epochs = epochs
         self._total_steps = total_steps
-        self._dataset_params = spec.dataset_params
-        self._dataset_function = builder.get_function(
-            module, spec.dataset_function, "spec.builder.datasetFunction"
-        )
+        self._build = build
 
     def dataset(self, context: IndexedContext) -> Any:
         """Build the dataset.
@@ -87,9 +83,7 @@ class PipelineFactory:
         """
         seed_everything(self._seed)
         with indexed_context(context):
-            dataset = builder.call(
-                self._dataset_function, self._dataset_params, "spec.builder.datasetParams"
-            )
+            dataset = self._build()
         return _expect(dataset, tf.data.Dataset, "datasetFunction", "a tf.data.Dataset")
 
     def pipeline(self, first_start: bool, scratch: Path) -> Pipeline:
@@ -163,48 +157,17 @@ class Factory(PipelineFactory):
         self, config: TrainerConfig, module: ModuleType, cached: Source | None = None
     ) -> None:
         spec = config.builder
+        build = dataset_function(spec, module)
+        if cached is not None and config.cache is not None:
+            build = _batches_of(cached, config.cache, spec, module)
         super().__init__(
-            spec, module, config.seed, config.epochs, config.total_steps, config.volume / INDICES
+            build,
+            config.seed,
+            config.epochs,
+            config.total_steps,
+            config.volume / INDICES,
         )
-        self._model_params = spec.model_params
-        self._model_function = builder.get_function(
-            module, spec.model_function, "spec.builder.modelFunction"
-        )
-
-        self._config = config
-        self._module = module
-        self._cached = cached
-
-    def dataset(self, context: IndexedContext) -> Any:
-        """Build the dataset, from the cache if there is one.
-
-        Raises:
-            StopError: the builder is wrong, or failed.
-        """
-        policy = self._config.cache
-        if self._cached is None or policy is None:
-            return super().dataset(context)
-        seed_everything(self._seed)
-        with indexed_context(context):
-            examples = batches(
-                self._cached,
-                policy.batch_size,
-                augment=self._batch_function(),
-                shuffle=policy.shuffle,
-                drop_remainder=policy.drop_remainder,
-            )
-            return examples.prefetch(tf.data.AUTOTUNE)
-
-    def _batch_function(self) -> Callable[[Any, Any], Any] | None:
-        spec = self._config.builder
-        if spec.batch_function is None:
-            return None
-        function = builder.get_function(
-            self._module, spec.batch_function, "spec.builder.batchFunction"
-        )
-        return lambda batch, seed: builder.call(
-            function, spec.batch_params, "spec.builder.batchParams", batch, seed
-        )
+        self._build_model = builder.bind(module, "model", spec.model_function, spec.model_params)
 
     def model(self) -> Any:
         """Build the model.
@@ -213,8 +176,36 @@ class Factory(PipelineFactory):
             StopError: the builder is wrong, or failed.
         """
         seed_everything(self._seed)
-        model = builder.call(self._model_function, self._model_params, "spec.builder.modelParams")
-        return _expect(model, keras.Model, "modelFunction", "a compiled keras.Model")
+        return _expect(self._build_model(), keras.Model, "modelFunction", "a compiled keras.Model")
+
+
+def dataset_function(spec: BuilderConfig, module: ModuleType) -> Callable[[], Any]:
+    """Return the builder's dataset function with its parameters.
+
+    Raises:
+        PermanentError: `FunctionNotFound`.
+    """
+    return builder.bind(module, "dataset", spec.dataset_function, spec.dataset_params)
+
+
+def _batches_of(
+    cached: Source, policy: DatasetCache, spec: BuilderConfig, module: ModuleType
+) -> Callable[[], Any]:
+    augment = None
+    if spec.batch_function is not None:
+        augment = builder.bind(module, "batch", spec.batch_function, spec.batch_params)
+
+    def build() -> Any:
+        examples = batches(
+            cached,
+            policy.batch_size,
+            augment=augment,
+            shuffle=policy.shuffle,
+            drop_remainder=policy.drop_remainder,
+        )
+        return examples.prefetch(tf.data.AUTOTUNE)
+
+    return build
 
 
 def _deterministic(dataset: Any) -> Any:

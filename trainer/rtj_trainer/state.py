@@ -18,50 +18,64 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from rtj_trainer import seeding
-from rtj_trainer.callbacks import CallbackRunner
 from rtj_trainer.plain import Arrays
 from rtj_trainer.touched import Handle, handle_of, handles
 
 _PREFIX = "state"
 _GENERATORS = "generators.json"
-_CALLBACKS = "callbacks.json"
+_OBJECTS = "callbacks.json"
 _ARRAYS = "callbacks.npz"
 
 
+class Objects(Protocol):
+    """Python objects with state of their own, as `rtj_trainer.callbacks.CallbackRunner` has."""
+
+    def capture(self, arrays: Arrays) -> dict[str, Any]:
+        """Return all of it as JSON; `arrays` gets the bytes of each array."""
+
+    def restore(self, document: dict[str, Any], arrays: Arrays) -> None:
+        """Give it all back."""
+
+
+def variables_of(model: Any) -> dict[str, list[tf.Variable]]:
+    """Return the variables of a model that is compiled and built, by group."""
+    return {
+        "model": [variable.value for variable in model.variables],
+        "optimizer": [variable.value for variable in model.optimizer.variables],
+        "metrics": [variable.value for variable in model.metrics_variables],
+    }
+
+
 class TrainingState:
-    """The variables of a built model, the host's generators, and the callbacks' own state.
+    """Variables, the host's generators, and the state of Python objects.
 
     Args:
-        model: The built model.
+        variables: By group; they must be built.
         functions: The traced functions whose variables are part of it.
-        callbacks: The job's.
+        objects: The callbacks of the job, or what else has state.
     """
 
-    def __init__(self, model: Any, functions: list[Any], callbacks: CallbackRunner) -> None:
-        self._callbacks = callbacks
+    def __init__(
+        self, variables: dict[str, list[tf.Variable]], functions: list[Any], objects: Objects
+    ) -> None:
+        self._objects = objects
         generators = [tf.random.get_global_generator().state, seeding.keras_generator().state.value]
-        groups = {
-            "model": [variable.value for variable in model.variables],
-            "optimizer": [variable.value for variable in model.optimizer.variables],
-            "metrics": [variable.value for variable in model.metrics_variables],
-            "generator": generators,
-        }
         found = {
-            name: [handle_of(variable.handle) for variable in variables]
-            for name, variables in groups.items()
+            name: [handle_of(variable.handle) for variable in group]
+            for name, group in {**variables, "generator": generators}.items()
         }
         found["step"] = [handle for function in functions for handle in handles(function)]
         seen: set[int] = set()
         self.groups: dict[str, list[Handle]] = {}
-        for name, variables in found.items():
+        for name, group in found.items():
             self.groups[name] = []
-            for variable in variables:
+            for variable in group:
                 if variable is None:
                     raise AssertionError(f"a variable of the {name} has no type")
                 if id(variable.resource) not in seen:
@@ -81,8 +95,8 @@ class TrainingState:
         with tf.device("CPU:0"):
             values = {name: tf.identity(handle.read()) for name, handle in self._named().items()}
         arrays: Arrays = {}
-        callbacks = self._callbacks.capture(arrays)
-        return Snapshot(values, seeding.host_generators(), callbacks, arrays)
+        objects = self._objects.capture(arrays)
+        return Snapshot(values, seeding.host_generators(), objects, arrays)
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -118,8 +132,8 @@ class TrainingState:
         )
         for variable, value in zip(variables.values(), values, strict=True):
             variable.write(value)
-        callbacks = json.loads((folder / _CALLBACKS).read_bytes())
-        self._callbacks.restore(callbacks, _read_arrays(folder / _ARRAYS))
+        objects = json.loads((folder / _OBJECTS).read_bytes())
+        self._objects.restore(objects, _read_arrays(folder / _ARRAYS))
         seeding.set_host_generators(json.loads((folder / _GENERATORS).read_bytes()))
 
 
@@ -131,10 +145,10 @@ class Snapshot:
     """Each variable's value, by group and number."""
     generators: dict[str, Any]
     """Of the host."""
-    callbacks: dict[str, Any]
-    """From `CallbackRunner.capture`."""
+    objects: dict[str, Any]
+    """From `Objects.capture`."""
     arrays: Arrays
-    """The bytes of what `callbacks` speaks of."""
+    """The bytes of what `objects` speaks of."""
 
     def sha256(self) -> str:
         """Return the digest of every variable's type, shape and bytes, and of all else in it."""
@@ -156,10 +170,10 @@ class Snapshot:
         )
 
     def _text(self) -> str:
-        return json.dumps([self.generators, self.callbacks])
+        return json.dumps([self.generators, self.objects])
 
     def write(self, folder: Path) -> None:
-        """Write the variables, the host's generators and the callbacks' state into a folder.
+        """Write the variables, the host's generators and the objects' state into a folder.
 
         Raises:
             OSError: they cannot be written.
@@ -174,7 +188,7 @@ class Snapshot:
         except tf.errors.OpError as error:
             raise OSError(f"TensorFlow cannot write into {folder}: {error.message}") from error
         (folder / _GENERATORS).write_text(json.dumps(self.generators))
-        (folder / _CALLBACKS).write_text(json.dumps(self.callbacks))
+        (folder / _OBJECTS).write_text(json.dumps(self.objects))
         if self.arrays:
             np.savez(folder / _ARRAYS, **self.arrays)
 

@@ -14,7 +14,7 @@ from rtj_trainer.callbacks import CallbackRunner
 from rtj_trainer.epochs import Epochs
 from rtj_trainer.pipeline import Factory, Pipeline
 from rtj_trainer.progress import Progress
-from rtj_trainer.state import TrainingState
+from rtj_trainer.state import TrainingState, variables_of
 from rtj_trainer.step import compile_step, compile_test
 from rtj_trainer.touched import graph_sha256
 from rtj_trainer.validation import Evaluation, validation_data
@@ -24,7 +24,6 @@ from rtj_trainer.validation import Evaluation, validation_data
 class Trainee:
     """A model that is ready for its state to be restored, and then to be trained."""
 
-    step_function: Any
     state: TrainingState
     epochs: Epochs
     identity: dict[str, Any]
@@ -48,17 +47,17 @@ def build_trainee(
     step_function, traced = compile_step(model, pipeline.element_spec)
     functions = [traced]
     with seeding.undisturbed():
-        data = validation_data(spec, module, config.seed)
+        data = validation_data(_validation(config, module), config.seed)
     if data:
         test_function, traced_test = compile_test(model, data.element_spec)
         functions.append(traced_test)
     runner = CallbackRunner(_callbacks(config, module, model), model, _params(config, pipeline))
-    state = TrainingState(model, functions, runner)
+    state = TrainingState(variables_of(model), functions, runner)
     evaluation = None
     if data:
         evaluation = Evaluation(model, test_function, data, state.undisturbed)
     known = pipeline.strategy.batches_per_epoch
-    epochs = Epochs(model, state, progress, runner, evaluation, known)
+    epochs = Epochs(progress, known, model, step_function, state, runner, evaluation)
     identity = {
         "model": {"function": spec.model_function, **spec.model_params},
         "callbacks": {"function": spec.callbacks_function, **spec.callbacks_params},
@@ -68,17 +67,22 @@ def build_trainee(
         "variables": state.describe(),
         "step": [graph_sha256(function) for function in functions],
     }
-    return Trainee(step_function, state, epochs, identity)
+    return Trainee(state, epochs, identity)
 
 
 def _callbacks(config: TrainerConfig, module: ModuleType, model: Any) -> Any:
     spec = config.builder
     if spec.callbacks_function is None:
         return []
-    function = builder.get_function(
-        module, spec.callbacks_function, "spec.builder.callbacksFunction"
-    )
-    return builder.call(function, spec.callbacks_params, "spec.builder.callbacksParams", model)
+    function = builder.bind(module, "callbacks", spec.callbacks_function, spec.callbacks_params)
+    return function(model)
+
+
+def _validation(config: TrainerConfig, module: ModuleType) -> Any:
+    spec = config.builder
+    if spec.validation_function is None:
+        return None
+    return builder.bind(module, "validation", spec.validation_function, spec.validation_params)
 
 
 def _params(config: TrainerConfig, pipeline: Pipeline) -> dict[str, Any]:

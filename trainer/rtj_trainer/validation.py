@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
-from rtj_api.launch import BuilderConfig
 from rtj_api.names import Reason
 
-from rtj_trainer import builder
 from rtj_trainer.batches import training_data
 from rtj_trainer.data import IndexedContext, indexed_context
 from rtj_trainer.errors import PermanentError
@@ -44,10 +42,14 @@ class ValidationData:
     """Returns the dataset, which has the same batches each time."""
 
 
-def validation_data(spec: BuilderConfig, module: Any, seed: int) -> ValidationData | None:
+def validation_data(function: Callable[[], Any] | None, seed: int) -> ValidationData | None:
     """Build the validation dataset, and look whether it is the same each time.
 
     The caller must keep the generators, since the builder is seeded.
+
+    Args:
+        function: Builds it; None if the job has none.
+        seed: The job's.
 
     Returns:
         None if the job has none.
@@ -55,16 +57,13 @@ def validation_data(spec: BuilderConfig, module: Any, seed: int) -> ValidationDa
     Raises:
         StopError: the builder is wrong, or failed, or its dataset is another each time.
     """
-    if spec.validation_function is None:
+    if function is None:
         return None
-    function = builder.get_function(module, spec.validation_function, _FIELD)
 
     def build() -> Any:
         seed_everything(seed)
         with indexed_context(IndexedContext(seed)):
-            dataset = builder.call(
-                function, spec.validation_params, "spec.builder.validationParams"
-            )
+            dataset = function()
         if not isinstance(dataset, tf.data.Dataset):
             raise PermanentError(
                 Reason.BUILDER_INVALID,

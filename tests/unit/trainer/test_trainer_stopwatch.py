@@ -142,7 +142,6 @@ def test_reading_up_to_the_position_is_still_restoring(replays: bool, phase: Tra
         raise ReadError
 
     loop = TrainingLoop(
-        step_function=lambda _: None,
         position=SimpleNamespace(replays=replays, next=read, strategy="replay"),  # type: ignore[arg-type]
         progress=Progress(step=5),
         epochs=SimpleNamespace(stopped=False),  # type: ignore[arg-type]
@@ -152,5 +151,5 @@ def test_reading_up_to_the_position_is_still_restoring(replays: bool, phase: Tra
         stop=StopRequest(),
     )
     with pytest.raises(ReadError):
-        loop.run()
+        loop.run(lambda _: None)
     assert told == [phase]

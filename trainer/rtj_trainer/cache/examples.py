@@ -11,7 +11,7 @@ from rtj_api.names import Reason
 from rtj_trainer.cache import elements
 from rtj_trainer.data import IndexedContext, Tagged
 from rtj_trainer.errors import PermanentError
-from rtj_trainer.pipeline import PipelineFactory
+from rtj_trainer.pipeline import PipelineFactory, dataset_function
 
 BLOCK = 16
 """Examples that are taken from the pipeline at once: one by one takes Python longer."""
@@ -28,7 +28,7 @@ class ExamplesFactory(PipelineFactory):
     """The dataset that was built last."""
 
     def __init__(self, config: TrainerConfig, module: ModuleType, store: Path) -> None:
-        super().__init__(config.builder, module, config.seed, 1, None, store)
+        super().__init__(dataset_function(config.builder, module), config.seed, 1, None, store)
 
     def dataset(self, context: IndexedContext) -> Any:
         """Build the dataset.

@@ -133,10 +133,11 @@ def main(what: str, folder: Path) -> None:
 
 def _pipeline(plan: Plan, folder: Path, first_start: bool) -> Any:
     from rtj_trainer import builder
-    from rtj_trainer.pipeline import PipelineFactory
+    from rtj_trainer.pipeline import PipelineFactory, dataset_function
 
     module = builder.load_module(plan.builder)
-    factory = PipelineFactory(plan.builder, module, plan.seed, plan.epochs, plan.total_steps)
+    build = dataset_function(plan.builder, module)
+    factory = PipelineFactory(build, plan.seed, plan.epochs, plan.total_steps)
     return factory.pipeline(first_start, folder / "probe")
 
 
