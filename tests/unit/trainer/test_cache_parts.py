@@ -151,6 +151,31 @@ class Meanwhile:
         return self._inner.next()
 
 
+class Saved(ReplayPosition):
+    """A position that has something to keep."""
+
+    def save(self, folder: Path) -> None:
+        (folder / "iterator").write_text("here")
+
+
+def test_a_writer_killed_before_its_entry_leaves_the_position_that_is_needed(
+    tmp_path: Path, heart: Heart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_in(tmp_path)
+    add = folder.add
+    monkeypatch.setattr(
+        folder, "add", lambda number, entry: add(number, entry) if number < 3 else 1 / 0
+    )
+    position = Saved(blocks(Dataset.range(100)), 1)
+    position.start(0)
+    with pytest.raises(ZeroDivisionError):
+        writer_of(folder, heart).write(position, [])
+    known = len(folder.entries())
+    assert known == 3
+    assert (folder.position(known) / "iterator").exists()
+    assert not folder.position(known - 1).exists()
+
+
 def test_two_writers_at_once_write_one_cache(tmp_path: Path, heart: Heart) -> None:
     examples = Dataset.range(100)
     slow, fast = folder_in(tmp_path, "slow"), folder_in(tmp_path, "fast")

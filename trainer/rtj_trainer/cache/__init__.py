@@ -6,7 +6,7 @@ so all jobs that would write the same examples share one.
 
     shards/<sha256>.tfrecord   examples, one record each, about 64 MiB; named by their content
     entries/<number>.json      which shard is number 0, 1, 2 …; the first writer decides
-    positions/<number>/        where the pipeline stood before that shard; only the newest is kept
+    positions/<number>/        where the pipeline stood before that shard; the newest are kept
     manifest.json              all entries: the cache is complete, and never changes
     uses/<job uid>             who uses it, by the time of the file
     indices/                   where each record is, as `rtj_trainer.data` keeps it for any file

@@ -118,7 +118,10 @@ class CacheFolder:
         return folder
 
     def finish_position(self, written: Path, number: int) -> None:
-        """Make a position durable under its number, and remove those before it."""
+        """Make a position durable under its number, and remove those that no entry leads to.
+
+        The one before is needed until the entry between them is there.
+        """
         for path in written.iterdir():
             files.fsync_file(path)
         files.fsync_directory(written)
@@ -127,7 +130,7 @@ class CacheFolder:
         except OSError:  # Another writer's is there, and says the same.
             shutil.rmtree(written, ignore_errors=True)
         for path in (self.root / "positions").iterdir():
-            if path.name < f"{number:06d}" and (path.name[0] != "." or self._is_mine(path)):
+            if path.name < f"{number - 1:06d}" and (path.name[0] != "." or self._is_mine(path)):
                 shutil.rmtree(path, ignore_errors=True)
 
     def remove_leftovers(self) -> None:

@@ -61,7 +61,8 @@ class Writer:
             entry = self.shard(position, self._left(entries))
             if entry is None:
                 return self._folder.complete(entries)
-            self._keep_position(position, len(entries) + 1)
+            if self._left([*entries, entry]) != 0:
+                self._keep_position(position, len(entries) + 1)
             if self._folder.add(len(entries), entry) != entry:
                 what = f"two processes read other examples for shard {len(entries)} of its cache"
                 instead = "depend on nothing but its parameters, and on data that stays as it is"
