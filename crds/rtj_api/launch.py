@@ -35,6 +35,9 @@ class BuilderConfig(WireModel):
     batch_function: str | None = None
     """None if batches of the cache are trained on as they are."""
     batch_params: dict[str, Any] = Field(default_factory=dict)
+    train_function: str | None = None
+    """None if the trainer takes the steps itself."""
+    train_params: dict[str, Any] = Field(default_factory=dict)
 
 
 class LeaseConfig(WireModel):

@@ -128,7 +128,20 @@ RULES: dict[str, list[Rule]] = {
                 f"spec.builder.{name}Params has no function to go to: set "
                 f"spec.builder.{name}Function, or leave the parameters out",
             )
-            for name in ("batch", "callbacks", "validation")
+            for name in ("batch", "callbacks", "validation", "train")
+        ),
+        Rule(
+            "!has(self.trainFunction) || "
+            "!has(self.callbacksFunction) && !has(self.validationFunction)",
+            "spec.builder.trainFunction trains by itself, so nothing would call callbacksFunction "
+            "or validationFunction: leave them out, and give callbacks and validation to "
+            "session.fit() there",
+        ),
+        Rule(
+            "!has(self.trainFunction) || "
+            "!has(self.modelParams) && self.modelFunction == 'build_model'",
+            "spec.builder.trainFunction makes its own models, so nothing would call modelFunction: "
+            "leave modelFunction and modelParams out, and give the parameters in trainParams",
         ),
         Rule(
             "!self.module.endsWith('.py')",

@@ -149,6 +149,20 @@ class Builder(WireModel):
         max_length=64,
         description="Keyword arguments of validationFunction, any JSON. Default: none.",
     )
+    train_function: PythonName | None = Field(
+        None,
+        description=(
+            "Function that trains by itself; its first argument is the session, whose steps() "
+            "gives it the batches of datasetFunction. It makes its own models, so modelFunction, "
+            "callbacksFunction and validationFunction do not go with it. Default: the trainer "
+            "trains the model of modelFunction."
+        ),
+    )
+    train_params: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Further keyword arguments of trainFunction, any JSON. Default: none.",
+    )
 
 
 DEFAULT_EVERY_SECONDS = 60

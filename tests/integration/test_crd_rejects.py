@@ -110,6 +110,16 @@ def message_of(path: str, index: int) -> str:
         ({"spec.dataset.cache": {"batchSize": 1, "url": "redis"}}, "spec.dataset.cache.url"),
         ({"spec.builder.callbacksParams": {"a": 1}}, "set spec.builder.callbacksFunction"),
         ({"spec.builder.validationParams": {"a": 1}}, "set spec.builder.validationFunction"),
+        ({"spec.builder.trainParams": {"a": 1}}, "set spec.builder.trainFunction"),
+        *(
+            ({"spec.builder.trainFunction": "train", f"spec.builder.{field}": value}, words)
+            for field, value, words in [
+                ("callbacksFunction", "stop", "nothing would call callbacksFunction"),
+                ("validationFunction", "held_out", "give callbacks and validation to session.fit"),
+                ("modelFunction", "build", "nothing would call modelFunction"),
+                ("modelParams", {"a": 1}, "give the parameters in trainParams"),
+            ]
+        ),
         (
             {
                 "spec.builder.configMap": LEFT_OUT,

@@ -8,6 +8,7 @@ trouble of its file system, so it is retried up to the job's backoffLimit.
 import importlib
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,24 @@ def call(function: Callable[..., Any], params: dict[str, Any], field: str, *give
         PermanentError: `ParamsInvalid`: a name or a type does not fit.
         UserError: `BuilderFailed`: it raised.
     """
+    check_params(function, params, field, *given)
+    try:
+        return function(*given, **params)
+    except StopError:
+        raise
+    except Exception as error:
+        name = getattr(function, "__name__", "function")
+        raise UserError(Reason.BUILDER_FAILED, _raised(name, error)) from error
+
+
+def check_params(
+    function: Callable[..., Any], params: dict[str, Any], field: str, *given: Any
+) -> None:
+    """Return if a function can be called so; see `call`.
+
+    Raises:
+        PermanentError: `ParamsInvalid`: a name or a type does not fit.
+    """
     name = getattr(function, "__name__", "function")
     try:
         signature = inspect.signature(function)
@@ -130,12 +149,6 @@ def call(function: Callable[..., Any], params: dict[str, Any], field: str, *give
             f"{field}: {error}; the function is {name}{signature}, the parameters are {params!r}",
         ) from error
     _check_annotated_types(name, signature, params, field)
-    try:
-        return function(*given, **params)
-    except StopError:
-        raise
-    except Exception as error:
-        raise UserError(Reason.BUILDER_FAILED, _raised(name, error)) from error
 
 
 def _check_annotated_types(
@@ -182,6 +195,8 @@ def source_files(config: BuilderConfig, module: ModuleType) -> dict[str, Path]:
         if not file:
             continue
         path = Path(file)
+        if path.is_relative_to(sysconfig.get_path("purelib")):
+            continue  # A virtual environment that lies beside the program.
         # A ConfigMap's files are links into a hidden folder: compare the folder that was asked for.
         inside = root is not None and path.parent.resolve().is_relative_to(root)
         if inside or name == module.__name__:

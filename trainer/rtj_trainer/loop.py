@@ -135,12 +135,18 @@ class TrainingLoop:
         if self.epochs.open and self._epoch_is_over() and not self._end_epoch():
             self._check_stop()
 
+    def ends_epoch(self) -> bool:
+        """Return whether the batch that was given out last is the last of its epoch."""
+        return self._is_length(self.progress.step_in_epoch + 1)
+
     def _epoch_is_over(self) -> bool:
+        return self.epochs.stopped or self._is_length(self.progress.step_in_epoch)
+
+    def _is_length(self, steps: int) -> bool:
+        """Return whether an epoch has so many steps; they are taken, but for the last perhaps."""
         length = self.epochs.batches_per_epoch
-        if self.epochs.stopped:
-            return True
         if length is not None:
-            return self.progress.step_in_epoch == length
+            return steps == length
         batch = self._next_batch()
         if batch is None:
             return True

@@ -36,6 +36,11 @@ _BUILDS_DIFFER = (
     "make it depend on nothing else, such as the time or unseeded generators"
 )
 
+_NOT_BUILT_ANEW = (
+    "datasetFunction returned the same object twice, so each of its shuffles would go on from "
+    "where the checks before training left it; build the dataset within the function"
+)
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -107,7 +112,9 @@ class PipelineFactory:
         if first_start or strategy.name == "index":
             # The probe moved the shuffles' state; also, two builds must be alike.
             context = IndexedContext(self._seed, store=self._store)
-            dataset = self.dataset(context)
+            first, dataset = dataset, self.dataset(context)
+            if dataset is first:
+                refuse([_NOT_BUILT_ANEW])
             again = _identity(dataset, read_graph(dataset), strategy, context)
             if again != identity:
                 refuse([_BUILDS_DIFFER])

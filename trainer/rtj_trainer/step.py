@@ -6,7 +6,7 @@ import tensorflow as tf
 from rtj_api.names import Reason
 
 from rtj_trainer.errors import PermanentError, UserError
-from rtj_trainer.touched import hidden_operations
+from rtj_trainer.touched import hidden_operations, refuse_hidden
 
 
 def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
@@ -53,13 +53,7 @@ def _compile(model: Any, step: Any, element_spec: Any, name: str) -> tuple[Any, 
             f"{type(error).__name__}: {error}",
         ) from error
     if hidden := hidden_operations(concrete):
-        raise PermanentError(
-            Reason.PIPELINE_NOT_RESUMABLE,
-            f"the model's {name} uses {', '.join(hidden)}, whose state cannot be saved, so "
-            "training was not started: use keras.random.* with a SeedGenerator instead "
-            "of tf.random.*, a tf.Variable instead of a table, queue or iterator, and TensorFlow "
-            "operations instead of Python functions",
-        )
+        refuse_hidden(f"the model's {name}", hidden)
     return function, concrete
 
 

@@ -3,7 +3,8 @@
 The order is part of it: each process must draw the same from the generators that were seeded.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -43,25 +44,65 @@ def build_trainee(
         StopError: the builder is wrong, or failed, or what it builds cannot be resumed exactly.
     """
     spec = config.builder
-    model = factory.model()
-    step_function, traced = compile_step(model, pipeline.element_spec)
-    functions = [traced]
-    with seeding.undisturbed():
-        data = validation_data(_validation(config, module), config.seed)
-    if data:
-        test_function, traced_test = compile_test(model, data.element_spec)
-        functions.append(traced_test)
-    runner = CallbackRunner(_callbacks(config, module, model), model, _params(config, pipeline))
-    state = TrainingState(variables_of(model), functions, runner)
-    evaluation = None
-    if data:
-        evaluation = Evaluation(model, test_function, data, state.undisturbed)
-    known = pipeline.strategy.batches_per_epoch
-    epochs = Epochs(progress, known, model, step_function, state, runner, evaluation)
+    trainee = fit(
+        factory.model(),
+        pipeline,
+        progress,
+        seed=config.seed,
+        validation=_validation(config, module),
+        callbacks=lambda model: _callbacks(config, module, model),
+        state_of=lambda model, functions, runner: TrainingState(
+            variables_of(model), functions, runner
+        ),
+    )
     identity = {
         "model": {"function": spec.model_function, **spec.model_params},
         "callbacks": {"function": spec.callbacks_function, **spec.callbacks_params},
         "validation": {"function": spec.validation_function, **spec.validation_params},
+    }
+    return replace(trainee, identity={**identity, **trainee.identity})
+
+
+def fit(
+    model: Any,
+    pipeline: Pipeline,
+    progress: Progress,
+    *,
+    seed: int,
+    validation: Callable[[], Any] | None,
+    callbacks: Callable[[Any], Any],
+    state_of: Callable[[Any, list[Any], CallbackRunner], TrainingState],
+) -> Trainee:
+    """Make ready a compiled model to be trained as `model.fit` does.
+
+    Args:
+        model: A compiled keras.Model.
+        pipeline: What it is trained on.
+        progress: Counts its steps.
+        seed: The job's.
+        validation: Builds the dataset that it is evaluated on; None for no evaluation.
+        callbacks: Returns the callbacks; called with the built model.
+        state_of: Returns the state of model, traced functions and callbacks.
+
+    Raises:
+        StopError: something of it cannot be resumed exactly.
+    """
+    step_function, traced = compile_step(model, pipeline.element_spec)
+    functions = [traced]
+    with seeding.undisturbed():
+        data = validation_data(validation, seed)
+    if data:
+        test_function, traced_test = compile_test(model, data.element_spec)
+        functions.append(traced_test)
+    known = pipeline.strategy.batches_per_epoch
+    params = {"verbose": 0, "epochs": progress.epochs, "steps": known}
+    runner = CallbackRunner(callbacks(model), model, params)
+    state = state_of(model, functions, runner)
+    evaluation = None
+    if data:
+        evaluation = Evaluation(model, test_function, data, state.undisturbed)
+    epochs = Epochs(progress, known, model, step_function, state, runner, evaluation)
+    identity = {
         "validationPipeline": data.identity if data else None,
         "callbackList": runner.describe(),
         "variables": state.describe(),
@@ -83,11 +124,3 @@ def _validation(config: TrainerConfig, module: ModuleType) -> Any:
     if spec.validation_function is None:
         return None
     return builder.bind(module, "validation", spec.validation_function, spec.validation_params)
-
-
-def _params(config: TrainerConfig, pipeline: Pipeline) -> dict[str, Any]:
-    return {
-        "verbose": 0,
-        "epochs": config.epochs,
-        "steps": pipeline.strategy.batches_per_epoch,
-    }

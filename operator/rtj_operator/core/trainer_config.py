@@ -31,6 +31,8 @@ def trainer_config(job: Job, spec: JobSpec, attempt: int, settings: Settings) ->
             validation_params=builder.validation_params,
             batch_function=builder.batch_function,
             batch_params=builder.batch_params,
+            train_function=builder.train_function,
+            train_params=builder.train_params,
         ),
         seed=spec.seed,
         epochs=spec.epochs,

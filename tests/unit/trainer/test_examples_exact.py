@@ -93,7 +93,13 @@ def test_iterator_resumes_exactly(make_job: MakeJob) -> None:
     assert check_each_id_once_per_epoch(job.outcome()[2], range(100))
 
 
-@pytest.mark.parametrize("name", ["cached", "flights", "iterator"])
+def test_loop_resumes_exactly(make_job: MakeJob) -> None:
+    function = {"trainFunction": "train"}
+    job = both(lambda: example(make_job, "loop", **function), Kill("step", 28), Kill("step", 13))
+    assert check_each_id_once_per_epoch(job.outcome()[2], range(1000))
+
+
+@pytest.mark.parametrize("name", ["cached", "flights", "iterator", "loop"])
 def test_a_manifest_repeats_its_builder_and_is_valid(name: str) -> None:
     objects = list(yaml.safe_load_all((EXAMPLES / name / "manifest.yaml").read_text()))
     by_kind = {found["kind"]: found for found in objects}
