@@ -84,6 +84,13 @@ class StackDump(WireModel):
     )
 
 
+class CacheProgress(WireModel):
+    """How far an attempt is with the dataset's cache (`spec.dataset.cache`), before it trains."""
+
+    examples: int = Field(0, ge=0, description="Examples written, fetched or verified.")
+    shards: int = Field(0, ge=0, description="Shards that it made durable.")
+
+
 class Heartbeat(WireModel):
     """One beat of one attempt."""
 
@@ -105,6 +112,8 @@ class Heartbeat(WireModel):
     """What became of the request to go back that this attempt was given."""
     strategy: str | None = None
     """How the position is kept: iterator, index or replay."""
+    cache: CacheProgress | None = None
+    """Absent before the cache is looked at, and without one."""
     steps_per_second: float | None = Field(None, ge=0)
     """Over the last five minutes of the attempt, commits included."""
     spent: TrainerSeconds | None = None
@@ -120,5 +129,9 @@ class Heartbeat(WireModel):
 
     @property
     def standstill(self) -> str:
-        """Name of the time from the last change of phase or step to the next; fit for a file."""
-        return f"{self.attempt:06d}-{self.phase}-{self.position.step}"
+        """Name of the time from the last change of phase or step to the next; fit for a file.
+
+        Examples that go into the cache before training count as steps do.
+        """
+        cached = f"-{self.cache.examples}" if self.cache else ""
+        return f"{self.attempt:06d}-{self.phase}-{self.position.step}{cached}"

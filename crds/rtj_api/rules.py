@@ -112,6 +112,19 @@ RULES: dict[str, list[Rule]] = {
             "spec.checkpoint.keepBest.metric is a result of a validation, which the job does not "
             "have: set spec.builder.validationFunction, or name a metric of the training",
         ),
+        Rule(
+            "has(self.dataset.cache) == has(oldSelf.dataset.cache)",
+            f"spec.dataset.cache cannot be set or taken out later: {_CREATE_ANOTHER}",
+        ),
+        Rule(
+            "has(self.dataset.cache) || !has(self.builder.batchFunction)",
+            "spec.builder.batchFunction is given batches of the cache: set spec.dataset.cache, or "
+            "call the function in datasetFunction",
+        ),
+        Rule(
+            "!has(self.dataset.cache) || !has(self.builder.trainFunction)",
+            "spec.dataset.cache is not read by spec.builder.trainFunction: leave out one of them",
+        ),
     ],
     "spec.builder": [
         _immutable("spec.builder"),
@@ -126,7 +139,7 @@ RULES: dict[str, list[Rule]] = {
                 f"spec.builder.{name}Params has no function to go to: set "
                 f"spec.builder.{name}Function, or leave the parameters out",
             )
-            for name in ("callbacks", "validation", "train")
+            for name in ("batch", "callbacks", "validation", "train")
         ),
         Rule(
             "!has(self.trainFunction) || "
@@ -152,6 +165,10 @@ RULES: dict[str, list[Rule]] = {
             "spec.builder.claim.path must stay inside the claim: leave out '..'",
         ),
     ],
+    **{
+        f"spec.dataset.cache.{name}": [_immutable(f"spec.dataset.cache.{name}")]
+        for name in ("batchSize", "shuffle", "dropRemainder")
+    },
     "spec.seed": [_immutable("spec.seed")],
     "spec.checkpoint": [
         Rule(

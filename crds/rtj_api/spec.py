@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from rtj_api.dataset import Dataset
 from rtj_api.failure import FailurePolicy
 from rtj_api.fingerprint import FingerprintPolicy
 from rtj_api.free_json import POD_TEMPLATE, RESOURCES
@@ -95,6 +96,20 @@ class Builder(WireModel):
             "Keyword arguments of datasetFunction, any JSON. kubectl drops a null and turns 1.0 "
             "into 1. Default: none."
         ),
+    )
+    batch_function: PythonName | None = Field(
+        None,
+        description=(
+            "Function from a batch of cached examples and a seed to what the model is trained on, "
+            "for what must differ from epoch to epoch. The seed is for tf.random.stateless_*: "
+            "shape [2], another in every batch. Only with spec.dataset.cache. Default: the batch "
+            "as it is."
+        ),
+    )
+    batch_params: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Further keyword arguments of batchFunction, any JSON. Default: none.",
     )
     model_function: PythonName = Field(
         "build_model",
@@ -415,6 +430,10 @@ class JobSpec(WireModel):
             "Optimizer steps; the dataset is repeated as needed. Exactly one of epochs and "
             "totalSteps is required."
         ),
+    )
+    dataset: Dataset = Field(
+        default_factory=Dataset,
+        description="What happens to the examples of datasetFunction. Default: {}.",
     )
     checkpoint: CheckpointPolicy = Field(
         description="Where and how often the training state is committed."

@@ -24,8 +24,9 @@ SPEC: dict[str, Any] = {
 }
 
 
-BESIDE: dict[str, dict[str, str]] = {
+BESIDE: dict[str, dict[str, Any]] = {
     "spec.builder.claim": {"name": "code"},
+    "spec.dataset.cache": {"batchSize": 8},
     "spec.checkpoint.keepBest": {"metric": "loss", "mode": "min"},
 }
 """What an optional object cannot be without."""
@@ -112,6 +113,10 @@ def _value(schema: dict[str, Any], first: bool) -> Any:
             return first
         case "string" if "[0-9]{12}" in schema.get("pattern", ""):
             return f"{1 if first else 2:012d}-000001"
+        case "string" if "Gi" in schema.get("pattern", ""):
+            return "1Gi" if first else "2Gi"
+        case "string" if "://" in schema.get("pattern", ""):
+            return "file:///a" if first else "file:///b"
         case "string":
             return "a" if first else "b"
         case "array":

@@ -74,12 +74,14 @@ def _train(attempt: Attempt) -> str:
     config = attempt.config
     environment = attempt.prepare()
     # These import TensorFlow, so they wait until its threads are set.
+    from rtj_trainer.cache.materialise import materialise
     from rtj_trainer.pipeline import Factory
     from rtj_trainer.trainee import build_trainee
 
     spec = config.builder
     module = builder.load_module(spec)
-    factory = Factory(config, module)
+    cache = materialise(config, module, attempt.job, attempt.heart)
+    factory = Factory(config, module, cache.source if cache else None)
     pipeline = factory.pipeline(attempt.choice.commit_id is None, attempt.scratch)
     progress = attempt.note(pipeline)
     trainee = build_trainee(config, module, factory, pipeline, progress)
@@ -92,6 +94,8 @@ def _train(attempt: Attempt) -> str:
     attempt.loop(environment, identity, pipeline, progress, trainee.state, trainee.epochs).run(
         trainee.epochs.train
     )
+    if cache:
+        cache.use.release()
     return ended(progress)
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from rtj_api.dataset import DatasetCache
 from rtj_api.launch import BuilderConfig, TrainerConfig
 from rtj_api.names import Reason
 
 from rtj_trainer import builder
 from rtj_trainer.batches import training_data
 from rtj_trainer.commits.layout import INDICES
-from rtj_trainer.data import IndexedContext, indexed_context
+from rtj_trainer.data import IndexedContext, batches, indexed_context
+from rtj_trainer.data.source import Source
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.position import Position
 from rtj_trainer.position.iterator import IteratorPosition
@@ -149,12 +151,24 @@ class PipelineFactory:
 
 
 class Factory(PipelineFactory):
-    """Calls both of a job's builder functions."""
+    """Calls both of a job's builder functions.
 
-    def __init__(self, config: TrainerConfig, module: ModuleType) -> None:
+    Args:
+        config: Of the attempt.
+        module: The builder.
+        cached: The examples that the dataset function gave once (`rtj_trainer.cache`); None if it
+            is to be called.
+    """
+
+    def __init__(
+        self, config: TrainerConfig, module: ModuleType, cached: Source | None = None
+    ) -> None:
         spec = config.builder
+        build = dataset_function(spec, module)
+        if cached is not None and config.cache is not None:
+            build = _batches_of(cached, config.cache, spec, module)
         super().__init__(
-            dataset_function(spec, module),
+            build,
             config.seed,
             config.epochs,
             config.total_steps,
@@ -179,6 +193,26 @@ def dataset_function(spec: BuilderConfig, module: ModuleType) -> Callable[[], An
         PermanentError: `FunctionNotFound`.
     """
     return builder.bind(module, "dataset", spec.dataset_function, spec.dataset_params)
+
+
+def _batches_of(
+    cached: Source, policy: DatasetCache, spec: BuilderConfig, module: ModuleType
+) -> Callable[[], Any]:
+    augment = None
+    if spec.batch_function is not None:
+        augment = builder.bind(module, "batch", spec.batch_function, spec.batch_params)
+
+    def build() -> Any:
+        examples = batches(
+            cached,
+            policy.batch_size,
+            augment=augment,
+            shuffle=policy.shuffle,
+            drop_remainder=policy.drop_remainder,
+        )
+        return examples.prefetch(tf.data.AUTOTUNE)
+
+    return build
 
 
 def _deterministic(dataset: Any) -> Any:

@@ -95,12 +95,16 @@ def until_identified(observed: Observed) -> float | None:
 
 
 def progressed(beat: Heartbeat | None, committed_before: int | None) -> bool:
-    """Whether the attempt of this beat moved the job's newest commit forward.
+    """Whether the attempt of this beat moved the job's newest commit, or its cache, forward.
 
     A commit that became durable but was not reported before a kill is counted when the next
-    attempt starts from it.
+    attempt starts from it. A shard of the dataset's cache need not be written again either.
     """
-    if beat is None or beat.commit is None:
+    if beat is None:
+        return False
+    if beat.cache and beat.cache.shards:
+        return True
+    if beat.commit is None:
         return False
     if committed_before is None or beat.commit.step > committed_before:
         return True

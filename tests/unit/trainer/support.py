@@ -189,6 +189,8 @@ _BUILDER_KEYS = {
     "callbacksParams",
     "validationFunction",
     "validationParams",
+    "batchFunction",
+    "batchParams",
     "trainFunction",
     "trainParams",
 }

@@ -79,6 +79,15 @@ def test_cached_resumes_exactly(make_job: MakeJob) -> None:
     assert "position strategy: iterator" in job.log
 
 
+def test_cached_resumes_exactly_from_a_cache_on_the_volume(make_job: MakeJob) -> None:
+    changes = {"datasetFunction": "build_examples", "cache": {"batchSize": 32}, "epochs": 2}
+    job = both(
+        lambda: example(make_job, "cached", **changes), Kill("cache-shard"), Kill("step", 40)
+    )
+    assert "position strategy: index" in job.log
+    assert check_each_id_once_per_epoch(job.outcome()[2], range(1000)) == {0: 1000, 1: 1000}
+
+
 def test_iterator_resumes_exactly(make_job: MakeJob) -> None:
     job = both(lambda: example(make_job, "iterator"), Kill("step", 14))
     assert check_each_id_once_per_epoch(job.outcome()[2], range(100))

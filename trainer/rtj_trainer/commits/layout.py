@@ -10,6 +10,8 @@ MANIFEST = "manifest.json"
 TEMPORARY_PREFIX = "tmp-"
 INDICES = "indices"
 """Folder beside those of the jobs, in which `rtj_trainer.data.store` keeps what all may use."""
+CACHE = "cache"
+"""Folder beside those of the jobs, in which `rtj_trainer.cache` keeps what all may use."""
 _COMMIT_ID = re.compile(r"^(\d{12})-(\d{6})(-final|-epoch)?$")
 _FENCE = re.compile(r"^(\d{6})\.json$")
 
