@@ -112,6 +112,8 @@ class Heartbeat(WireModel):
     """What became of the request to go back that this attempt was given."""
     strategy: str | None = None
     """How the position is kept: iterator, index or replay."""
+    strategy_message: str | None = None
+    """Why so."""
     cache: CacheProgress | None = None
     """Absent before the cache is looked at, and without one."""
     steps_per_second: float | None = Field(None, ge=0)

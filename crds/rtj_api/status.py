@@ -215,6 +215,9 @@ class JobStatus(WireModel):
     strategy: str | None = Field(
         None, description="How the trainer keeps its position: index, iterator or replay."
     )
+    strategy_message: str | None = Field(
+        None, description="Why the trainer keeps its position in that way."
+    )
     time: TimeSpent | None = Field(
         None,
         description=(

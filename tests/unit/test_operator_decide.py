@@ -188,6 +188,12 @@ class TestRunning:
         assert decision.status.progress == "42%"
         assert decision.mirrored
 
+    def test_how_the_position_is_kept_and_why_stays_in_status(self) -> None:
+        beats = beat(42, strategy="replay", strategy_message="the source cannot be saved")
+        told = decided(look(pod(), status=running(), heartbeat=beats)).status
+        later = decided(look(pod(), status=told, heartbeat=beat(99))).status
+        assert (later.strategy, later.strategy_message) == ("replay", "the source cannot be saved")
+
     def test_a_position_is_mirrored_at_most_every_ten_seconds(self) -> None:
         observed = look(pod(), status=running(), heartbeat=beat(42), since_mirrored=4)
         decision = decided(observed)

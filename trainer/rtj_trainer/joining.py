@@ -77,7 +77,7 @@ class Attempt:
         _kept_until_exit.append(pipeline.position)
         strategy, config = pipeline.strategy, self.config
         log.info("position strategy: %s, because %s", strategy.name, strategy.why)
-        self.heart.report(strategy=strategy.name)
+        self.heart.report(strategy=strategy.name, strategy_message=strategy.why)
         progress = Progress(steps_per_epoch=strategy.batches_per_epoch, epochs=config.epochs)
         progress.total_steps = total_steps(config, progress.steps_per_epoch)
         if not self.complete:
@@ -147,6 +147,7 @@ class Attempt:
         ledger = LedgerWriter(job.ledger_segment(config.attempt), ledger_hash)
         constant = {
             "strategy": pipeline.strategy.name,
+            "strategy_message": pipeline.strategy.why,
             "fingerprint": identity,
             "environment": environment,
             "target": target_of(config),

@@ -42,7 +42,10 @@ def mirrored_fields(
     attempt = status.attempt
     if attempt is None:
         return {}
-    fields: dict[str, Any] = {"strategy": beat.strategy or status.strategy}
+    fields: dict[str, Any] = {}
+    if beat.strategy:
+        fields["strategy"] = beat.strategy
+        fields["strategy_message"] = beat.strategy_message
     if beat.commit:
         fields["last_commit"] = beat.commit
     if beat.commits:

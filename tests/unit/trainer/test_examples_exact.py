@@ -72,6 +72,7 @@ def test_the_articles_csv_line_with_cache_and_prefetch_is_replayed_exactly(
     params = {"path": str(flights), "batch_size": 512}
     job = both(lambda: example(make_job, "flights", module="article", datasetParams=params), *kills)
     assert "position strategy: replay, because tf.data restores a CSV reader" in job.log
+    assert job.last_manifest.strategy_message in job.log
 
 
 def test_cached_resumes_exactly(make_job: MakeJob) -> None:

@@ -46,6 +46,9 @@ class Manifest(WireModel):
     """Where the first commit of a fork was copied from."""
     time: datetime
     strategy: str
+    """How the position was kept: index, iterator or replay."""
+    strategy_message: str = ""
+    """Why so."""
     fingerprint: dict[str, Any]
     ledger_hash: str
     state_sha256: str
