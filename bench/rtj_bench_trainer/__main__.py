@@ -14,7 +14,7 @@ from typing import Any
 
 from rtj_bench.say import say
 
-from rtj_bench_trainer import loop, resume, stall, startup
+from rtj_bench_trainer import goodput, loop, resume, stall, startup
 from rtj_bench_trainer.figures import has_null
 
 Stage = Callable[[int], dict[str, Any]]
@@ -25,6 +25,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "stall": stall.KEYS,
     "loop": loop.KEYS,
     "startup": startup.KEYS,
+    "goodput": goodput.KEYS,
 }
 """The stages with their keys, which are null if one fails."""
 
@@ -40,6 +41,7 @@ def main() -> None:
         "stall": stall.measure,
         "loop": loop.measure,
         "startup": startup.measure,
+        "goodput": goodput.measure,
     }
     wanted = arguments.only or list(stages)
     parts = {name: _part(name, stages[name], arguments.repeats) for name in wanted}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,22 @@ def ask(peer: str, question: Any, python: str = sys.executable) -> Any:
         say(f"ERROR {peer} ended with {done.returncode}:\n{last}")
         return None
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def spawn(root: Path, arguments: list[str], more: dict[str, str]) -> "subprocess.Popen[str]":
+    """Start a Python that trains on the CPU, and whose output is read as it comes.
+
+    Args:
+        root: Its working folder.
+        arguments: Of Python.
+        more: For its environment, which also has `STARTED`, the monotonic time in seconds.
+    """
+    environment = {**os.environ, **_ENVIRONMENT, "STARTED": str(time.monotonic()), **more}
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

@@ -8,16 +8,15 @@ had saved; the two take turns, so that a machine that is busy is busy for both.
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from rtj_bench.say import say
 
 from rtj_bench_trainer.figures import summary
+from rtj_bench_trainer.process import spawn
 
 KEYS = ("startup_s", "startup_naive_s")
 
@@ -127,23 +126,7 @@ def _naive(root: Path, attempt: int, until: str) -> dict[str, float]:
 
 def _run(arguments: list[str], root: Path, more: dict[str, str], until: str) -> dict[str, float]:
     """Run Python until it prints some text; return the parts of its start."""
-    started = time.monotonic()
-    environment = {
-        **os.environ,
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "PYTHONUNBUFFERED": "1",
-        "STARTED": str(started),
-        **more,
-    }
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=root,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = spawn(root, arguments, more)
     printed, parts = "", {}
     for line in process.stdout or ():
         printed += line
