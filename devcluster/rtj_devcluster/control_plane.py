@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rtj_devcluster import kubebox, processes, slots
 from rtj_devcluster.addresses import (
@@ -43,6 +44,8 @@ class ControlPlaneOptions:
     """Seconds of silence after which a node is marked as not ready; None: upstream's 50."""
     audit: bool = False
     """Whether the API server writes ``log/audit.log``: one JSON line (metadata only) a request."""
+    audited_user: str | None = None
+    """Whose requests alone are in it; None: everybody's."""
     client_qps: int | None = None
     """Requests per second that each controller of the controller manager may make; None: upstream's
     20, in bursts of 30."""
@@ -178,12 +181,14 @@ class ControlPlane:
         if not self.options.audit:
             return []
         policy = self.folder / "audit-policy.yaml"
-        rules = [{"level": "Metadata"}]
+        rule: dict[str, Any] = {"level": "Metadata"}
+        if self.options.audited_user:
+            rule["users"] = [self.options.audited_user]
         document = {
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",
             "omitStages": ["RequestReceived"],
-            "rules": rules,
+            "rules": [rule],
         }
         write_atomically(policy, json.dumps(document))
         return [f"--audit-policy-file={policy}", f"--audit-log-path={self.log('audit')}"]
