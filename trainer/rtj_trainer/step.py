@@ -1,5 +1,6 @@
 """The model's own `train_step` and `test_step`, each compiled once for all batches."""
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -20,7 +21,9 @@ def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
         element_spec: Structure of what the model is trained on.
 
     Returns:
-        The function to call with a batch, and its traced form.
+        The function to call with a batch, and its traced form. The function raises
+        PermanentError if an operation has no deterministic kernel on this device, which TensorFlow
+        says only when it runs; no result of such a step is kept.
 
     Raises:
         PermanentError: the model is not one that can be trained exactly.
@@ -60,7 +63,29 @@ def _compile(model: Any, step: Any, element_spec: Any, name: str) -> tuple[Any, 
             "of tf.random.*, a tf.Variable instead of a table, queue or iterator, and TensorFlow "
             "operations instead of Python functions",
         )
-    return function, concrete
+    return _refusing(function, name), concrete
+
+
+def _refusing(function: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """Return the function, with TensorFlow's refusal to be deterministic as a PermanentError."""
+
+    def call(batch: Any) -> Any:
+        try:
+            return function(batch)
+        except tf.errors.UnimplementedError as error:
+            lines = [line.strip() for line in error.message.splitlines()]
+            own = [line for line in lines if not line.startswith('File "')]  # no trace
+            said = [line for line in own if "determin" in line.lower()]
+            if not said:
+                raise
+            raise PermanentError(
+                Reason.PIPELINE_NOT_RESUMABLE,
+                f"the model's {name} cannot be computed deterministically on this device, so a "
+                f"killed job would end with other weights: {said[-1].rstrip('.')}; use another "
+                "operation instead, or train without a GPU",
+            ) from error
+
+    return call
 
 
 def _check_model(model: Any) -> None:
