@@ -38,9 +38,10 @@ lock: setup ## Write the hashed requirement files again from pyproject.toml.
 	export PATH="$$PWD/$(BIN):$$PATH"
 	$(LOCK) requirements/bootstrap.in --output-file requirements/bootstrap.txt
 	$(LOCK) pyproject.toml --extra dev --output-file requirements/dev.txt
-	for extra in operator trainer trainer-gpu; do
+	for extra in operator trainer trainer-gpu bench-trainer; do
 		$(LOCK) pyproject.toml --extra $$extra --constraint requirements/dev.txt --output-file requirements/$$extra.txt
 	done
+	$(LOCK) pyproject.toml --extra bench-streaming --output-file requirements/bench-streaming.txt
 
 .PHONY: generate
 generate: setup ## Write the CRD and the field reference again from the models.
@@ -88,6 +89,25 @@ test-nightly: setup ## The model of the operator, with ten thousand histories; p
 .PHONY: bench-operator
 bench-operator: setup ## How fast the operator is, beside batch/v1 Jobs; twenty minutes on a quiet machine.
 	$(BIN)/python -m rtj_bench $(BENCH)
+
+# The peers of the trainer are kept out of .venv: one of them needs torch.
+$(VENV)-bench/.installed: requirements/bench-trainer.txt pyproject.toml | $(VENV)/.installed
+	$(PYTHON) -m venv --clear $(@D)
+	export VIRTUAL_ENV=$(@D)
+	$(BIN)/uv pip sync --compile-bytecode --require-hashes requirements/bench-trainer.txt
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)-streaming/.installed: requirements/bench-streaming.txt | $(VENV)/.installed
+	$(PYTHON) -m venv --clear $(@D)
+	VIRTUAL_ENV=$(@D) $(BIN)/uv pip sync --compile-bytecode --require-hashes requirements/bench-streaming.txt
+	touch $@
+
+.PHONY: bench-trainer
+bench-trainer: $(VENV)-bench/.installed ## How fast the trainer is, beside its peers; twenty minutes on a quiet machine.
+	# Without Streaming its figures are null, and the run fails, but at its end.
+	$(MAKE) $(VENV)-streaming/.installed || true
+	$(VENV)-bench/bin/python -m rtj_bench_trainer --streaming $(VENV)-streaming/bin/python $(BENCH)
 
 .PHONY: demo
 demo: setup ## The story of the README, for real. CLUSTER=dev (default), kind or current.

@@ -13,7 +13,7 @@ import aiohttp
 T = TypeVar("T")
 Manifest = dict[str, Any]
 
-MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 CONNECTIONS = 100
 
 
@@ -53,7 +53,7 @@ class Api:
         await self._session.close()
 
     async def request(
-        self, method: str, path: str, body: Manifest | None = None, kind: str = "application/json"
+        self, method: str, path: str, body: Any = None, kind: str = "application/json"
     ) -> Any:
         """Return the answer's object. Raises ApiError, aiohttp.ClientError."""
         data = None if body is None else json.dumps(body).encode()

@@ -23,7 +23,7 @@ from rtj_devcluster.control_plane import ControlPlane, ControlPlaneOptions
 from rtj_devcluster.pki import Pki
 from rtj_devcluster.shell import run, tail, wait_until
 
-from rtj_bench import kwok
+from rtj_bench import cpu, kwok
 from rtj_bench.api import Api, ApiError, Manifest, in_parallel, until
 from rtj_bench.say import say
 
@@ -36,7 +36,6 @@ PLAYER = "rtj-bench"
 NODES = 50
 TOKEN_HOURS = 12
 READY_WITHIN_SECONDS = 300.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -219,8 +218,7 @@ class Operator:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that it has used, in user and kernel mode."""
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(stat[11]) + int(stat[12])) / _TICKS
+        return cpu.of_process(self.process.pid)
 
     def wanted_seconds(self) -> float:
         """Return the time that it has used a core or has waited for one."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from rtj_bench import audit
+from rtj_bench import audit, cpu
 from rtj_bench.api import Api, in_parallel
 from rtj_bench.figures import Figures, percentile
 from rtj_bench.plane import Operator, Plane
@@ -201,19 +201,23 @@ async def measure(plane: Plane, sizes: Sizes, repeats: int, figures: Figures) ->
 
 
 async def _repeat(relaunches: Relaunches, figures: Figures, *, ours: bool) -> None:
-    operator = relaunches.operator
+    control_plane = relaunches.plane.control_plane
     prefix, name = ("", "jobs of ours") if ours else ("job_", "batch/v1 Jobs")
     await relaunches.prepare(ours=ours)
-    began, cpu = time.monotonic(), operator.cpu_seconds()
+    began, before = time.monotonic(), cpu.of_all(control_plane)
     samples = await relaunches.sustained(ours=ours)
-    share = 100 * (operator.cpu_seconds() - cpu) / (time.monotonic() - began)
+    used = cpu.between(before, cpu.of_all(control_plane))
     half, most = percentile(samples, 50), percentile(samples, 99)
     figures.add({f"{prefix}relaunch_p50_s": half, f"{prefix}relaunch_p99_s": most})
     say(
         f"{name}: {len(samples)} preemptions, p50 {half:.3f} s, p99 {most:.3f} s, "
-        f"most {max(samples):.3f} s; the operator used {share:.0f} % of a core"
+        f"most {max(samples):.3f} s; in {time.monotonic() - began:.0f} s "
+        f"{cpu.told(used, len(samples))}"
     )
     await relaunches.prepare(ours=ours)
+    before = cpu.of_all(control_plane)
     seconds = await relaunches.zone(ours=ours)
+    used = cpu.between(before, cpu.of_all(control_plane))
     figures.add({f"{prefix}zone_relaunch_s": seconds})
-    say(f"{name}: all {relaunches.sizes.jobs} at once, relaunched after {seconds:.2f} s")
+    jobs = relaunches.sizes.jobs
+    say(f"{name}: all {jobs} at once, relaunched after {seconds:.2f} s with {cpu.told(used, jobs)}")

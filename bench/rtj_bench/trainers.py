@@ -20,7 +20,7 @@ from pathlib import Path
 from rtj_api.heartbeat import CommitRef, Heartbeat, Position, TrainerPhase
 from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_ATTEMPT, LABEL_JOB
 
-from rtj_bench.api import MERGE_PATCH, Api, ApiError, Manifest
+from rtj_bench.api import JSON_PATCH, Api, ApiError, Manifest
 
 BEAT_SECONDS = 5.0
 STEPS_PER_BEAT = 50
@@ -72,38 +72,56 @@ class Trainers:
 
     async def _train(self, trainer: Trainer, delay: float) -> None:
         await asyncio.sleep(delay)
-        base = f"/apis/coordination.k8s.io/v1/namespaces/{trainer.namespace}/leases/{trainer.job}"
-        began = datetime.now(UTC)
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{trainer.namespace}/leases/{trainer.job}"
+        began, held = datetime.now(UTC), False
         while True:
             # A pod that goes while its beat is on its way is nothing to stop for.
             with suppress(ApiError, OSError):
-                await self._api.request("PATCH", base, self._beat(trainer, began), MERGE_PATCH)
+                await (self._renew if held else self._take_over)(path, trainer, began)
+                held = True
             await asyncio.sleep(BEAT_SECONDS)
             if not self._still:
                 trainer.step += STEPS_PER_BEAT
 
-    @staticmethod
-    def _beat(trainer: Trainer, began: datetime) -> Manifest:
-        base = trainer.attempt * STEPS_PER_ATTEMPT
-        step = base + min(trainer.step, STEPS_PER_ATTEMPT - 1)
-        beat = Heartbeat(
-            attempt=trainer.attempt,
-            phase=TrainerPhase.TRAINING,
-            position=Position(step=step, samples=32 * step, total_steps=1_000_000),
-            commit=CommitRef(id=f"{base:012}-{trainer.attempt:06}", step=base, time=began),
-            strategy="index",
-            steps_per_second=STEPS_PER_BEAT / BEAT_SECONDS,
-        )
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        text = beat.model_dump_json(by_alias=True, exclude_none=True)
-        return {
-            "metadata": {"annotations": {ANNOTATION_HEARTBEAT: text}},
-            "spec": {
-                "holderIdentity": trainer.uid,
-                "leaseTransitions": trainer.attempt,
-                "renewTime": now,
-            },
+    async def _take_over(self, path: str, trainer: Trainer, began: datetime) -> None:
+        """As `rtj_trainer.lease` does: write all of it once."""
+        lease = await self._api.request("GET", path)
+        lease["spec"] = {
+            "holderIdentity": trainer.uid,
+            "leaseTransitions": trainer.attempt,
+            "renewTime": _now(),
         }
+        lease["metadata"]["annotations"] = {ANNOTATION_HEARTBEAT: _beat(trainer, began)}
+        lease["metadata"]["managedFields"] = [{}]
+        await self._api.request("PUT", path, lease)
+
+    async def _renew(self, path: str, trainer: Trainer, began: datetime) -> None:
+        annotation = ANNOTATION_HEARTBEAT.replace("/", "~1")
+        told = f"/metadata/annotations/{annotation}"
+        patch = [
+            {"op": "test", "path": "/spec/holderIdentity", "value": trainer.uid},
+            {"op": "add", "path": "/spec/renewTime", "value": _now()},
+            {"op": "add", "path": told, "value": _beat(trainer, began)},
+        ]
+        await self._api.request("PATCH", path, patch, JSON_PATCH)
+
+
+def _beat(trainer: Trainer, began: datetime) -> str:
+    base = trainer.attempt * STEPS_PER_ATTEMPT
+    step = base + min(trainer.step, STEPS_PER_ATTEMPT - 1)
+    beat = Heartbeat(
+        attempt=trainer.attempt,
+        phase=TrainerPhase.TRAINING,
+        position=Position(step=step, samples=32 * step, total_steps=1_000_000),
+        commit=CommitRef(id=f"{base:012}-{trainer.attempt:06}", step=base, time=began),
+        strategy="index",
+        steps_per_second=STEPS_PER_BEAT / BEAT_SECONDS,
+    )
+    return beat.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 async def _main(api: Api, *options: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rtj_api.names import GROUP, KIND, PLURAL, SHORT_NAME, SINGULAR, VERSION
 from rtj_api.rules import RULES, Rule
-from rtj_api.schema import Schema, structural, with_open_enums, without_defaults
+from rtj_api.schema import Schema, structural, with_open_enums, with_whole_parts, without_defaults
 from rtj_api.spec import JobSpec
 from rtj_api.status import JobStatus
 
@@ -67,7 +67,7 @@ def manifest() -> dict[str, Any]:
 def job_schema() -> Schema:
     """Return the structural schema of a whole job, rules included."""
     spec = structural(JobSpec)
-    status = with_open_enums(without_defaults(structural(JobStatus)))
+    status = with_whole_parts(with_open_enums(without_defaults(structural(JobStatus))))
     schema: Schema = {
         "description": spec["description"],
         "type": "object",

@@ -42,10 +42,27 @@ class CommitRef(WireModel):
     """Names one durable commit on the volume."""
 
     id: str = Field(
-        description="Directory of the commit: step and attempt, and `-final` for the last one."
+        description=(
+            "Directory of the commit: step and attempt, `-final` for the last one and `-epoch` for "
+            "one that is made for the results of an epoch."
+        )
     )
     step: int = Field(ge=0, description="Optimizer steps that are in it.")
     time: datetime = Field(description="When it became durable.")
+
+
+class BestCommit(WireModel):
+    """A commit that is kept for a result (`spec.checkpoint.keepBest`)."""
+
+    id: str = Field(description="Directory of the commit.")
+    value: float = Field(description="The result of the epoch that it ends.")
+
+
+class CommitInterval(WireModel):
+    """How often a trainer commits that finds that out itself (`spec.checkpoint.auto`)."""
+
+    seconds: float = Field(ge=0, description="Seconds from one commit to the next.")
+    message: str = Field("", max_length=512, description="Why: what was measured, in a sentence.")
 
 
 class FinalRecord(WireModel):
@@ -67,6 +84,13 @@ class StackDump(WireModel):
     )
 
 
+class CacheProgress(WireModel):
+    """How far an attempt is with the dataset's cache (`spec.dataset.cache`), before it trains."""
+
+    examples: int = Field(0, ge=0, description="Examples written, fetched or verified.")
+    shards: int = Field(0, ge=0, description="Shards that it made durable.")
+
+
 class Heartbeat(WireModel):
     """One beat of one attempt."""
 
@@ -80,10 +104,18 @@ class Heartbeat(WireModel):
     """The commit that this attempt restored; None before that, and for a first start."""
     commits: list[str] = Field(default_factory=list)
     """The newest commits on the volume that a user may go back to, newest first."""
+    best_commits: list[BestCommit] = Field(default_factory=list)
+    """The commits that are kept for their results, best first."""
+    commit_interval: CommitInterval | None = None
+    """Absent where the job says how often to commit."""
     restore: RestoreAnswer | None = None
     """What became of the request to go back that this attempt was given."""
     strategy: str | None = None
     """How the position is kept: iterator, index or replay."""
+    strategy_message: str | None = None
+    """Why so."""
+    cache: CacheProgress | None = None
+    """Absent before the cache is looked at, and without one."""
     steps_per_second: float | None = Field(None, ge=0)
     """Over the last five minutes of the attempt, commits included."""
     spent: TrainerSeconds | None = None
@@ -99,5 +131,9 @@ class Heartbeat(WireModel):
 
     @property
     def standstill(self) -> str:
-        """Name of the time from the last change of phase or step to the next; fit for a file."""
-        return f"{self.attempt:06d}-{self.phase}-{self.position.step}"
+        """Name of the time from the last change of phase or step to the next; fit for a file.
+
+        Examples that go into the cache before training count as steps do.
+        """
+        cached = f"-{self.cache.examples}" if self.cache else ""
+        return f"{self.attempt:06d}-{self.phase}-{self.position.step}{cached}"

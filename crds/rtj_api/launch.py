@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from rtj_api.dataset import DatasetCache
 from rtj_api.fingerprint import FingerprintPolicy
 from rtj_api.names import BUILDER_MOUNT_PATH, VOLUME_MOUNT_PATH
 from rtj_api.restore import ForkRequest, RestoreRequest
@@ -31,6 +32,12 @@ class BuilderConfig(WireModel):
     validation_function: str | None = None
     """None if the job is not evaluated."""
     validation_params: dict[str, Any] = Field(default_factory=dict)
+    batch_function: str | None = None
+    """None if batches of the cache are trained on as they are."""
+    batch_params: dict[str, Any] = Field(default_factory=dict)
+    train_function: str | None = None
+    """None if the trainer takes the steps itself."""
+    train_params: dict[str, Any] = Field(default_factory=dict)
 
 
 class LeaseConfig(WireModel):
@@ -54,6 +61,8 @@ class TrainerConfig(WireModel):
     epochs: int | None
     total_steps: int | None
     checkpoint: CheckpointPolicy
+    cache: DatasetCache | None = None
+    """None if the dataset function runs in every epoch."""
     fingerprint_policy: FingerprintPolicy = FingerprintPolicy()
     expected_step: int = Field(0, ge=0)
     """Step of the last commit in the job's status: an older restore must be reported."""

@@ -16,7 +16,7 @@ from rtj_api.wire import WireModel
 
 LATEST = "latest"
 MAX_COMMITS_SHOWN = 20
-_COMMIT = r"[0-9]{12}-[0-9]{6}(-final)?"
+_COMMIT = r"[0-9]{12}-[0-9]{6}(-final|-epoch)?"
 
 CommitName = Annotated[str, Field(min_length=19, max_length=25, pattern=rf"^{_COMMIT}$")]
 CommitChoice = Annotated[

@@ -105,6 +105,26 @@ RULES: dict[str, list[Rule]] = {
             "spec.forkFrom cannot be set or taken out later, since it says where the job began: "
             "create a new job, with another name, instead",
         ),
+        Rule(
+            "!has(self.checkpoint.keepBest) || has(self.builder.validationFunction) || "
+            "has(self.builder.trainFunction) || "
+            "!self.checkpoint.keepBest.metric.startsWith('val_')",
+            "spec.checkpoint.keepBest.metric is a result of a validation, which the job does not "
+            "have: set spec.builder.validationFunction, or name a metric of the training",
+        ),
+        Rule(
+            "has(self.dataset.cache) == has(oldSelf.dataset.cache)",
+            f"spec.dataset.cache cannot be set or taken out later: {_CREATE_ANOTHER}",
+        ),
+        Rule(
+            "has(self.dataset.cache) || !has(self.builder.batchFunction)",
+            "spec.builder.batchFunction is given batches of the cache: set spec.dataset.cache, or "
+            "call the function in datasetFunction",
+        ),
+        Rule(
+            "!has(self.dataset.cache) || !has(self.builder.trainFunction)",
+            "spec.dataset.cache is not read by spec.builder.trainFunction: leave out one of them",
+        ),
     ],
     "spec.builder": [
         _immutable("spec.builder"),
@@ -119,7 +139,20 @@ RULES: dict[str, list[Rule]] = {
                 f"spec.builder.{name}Params has no function to go to: set "
                 f"spec.builder.{name}Function, or leave the parameters out",
             )
-            for name in ("callbacks", "validation")
+            for name in ("batch", "callbacks", "validation", "train")
+        ),
+        Rule(
+            "!has(self.trainFunction) || "
+            "!has(self.callbacksFunction) && !has(self.validationFunction)",
+            "spec.builder.trainFunction trains by itself, so nothing would call callbacksFunction "
+            "or validationFunction: leave them out, and give callbacks and validation to "
+            "session.fit() there",
+        ),
+        Rule(
+            "!has(self.trainFunction) || "
+            "!has(self.modelParams) && self.modelFunction == 'build_model'",
+            "spec.builder.trainFunction makes its own models, so nothing would call modelFunction: "
+            "leave modelFunction and modelParams out, and give the parameters in trainParams",
         ),
         Rule(
             "!self.module.endsWith('.py')",
@@ -132,7 +165,18 @@ RULES: dict[str, list[Rule]] = {
             "spec.builder.claim.path must stay inside the claim: leave out '..'",
         ),
     ],
+    **{
+        f"spec.dataset.cache.{name}": [_immutable(f"spec.dataset.cache.{name}")]
+        for name in ("batchSize", "shuffle", "dropRemainder")
+    },
     "spec.seed": [_immutable("spec.seed")],
+    "spec.checkpoint": [
+        Rule(
+            "!has(self.auto) || !has(self.everySteps) && !has(self.everySeconds)",
+            "spec.checkpoint.auto finds the interval itself: leave out everySteps and "
+            "everySeconds, or leave out auto",
+        ),
+    ],
     "spec.checkpoint.claimName": [_immutable("spec.checkpoint.claimName")],
     "spec.forkFrom": [
         Rule(

@@ -68,6 +68,19 @@ def with_open_enums(schema: Schema) -> Schema:
     return widened
 
 
+def with_whole_parts(schema: Schema) -> Schema:
+    """Return `schema` with each object in it said to be written as a whole, by one writer.
+
+    So the API server keeps one entry for each in `metadata.managedFields`, not one for each field
+    in it, which it would read, compare and write again at every change.
+    """
+    parts = {
+        name: {**part, "x-kubernetes-map-type": "atomic"} if part.get("type") == "object" else part
+        for name, part in schema["properties"].items()
+    }
+    return {**schema, "properties": parts}
+
+
 def fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema, bool]]:
     """Yield every field of `schema`, depth first.
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from rtj_api.dataset import Dataset
 from rtj_api.failure import FailurePolicy
 from rtj_api.fingerprint import FingerprintPolicy
 from rtj_api.free_json import POD_TEMPLATE, RESOURCES
@@ -96,6 +97,20 @@ class Builder(WireModel):
             "into 1. Default: none."
         ),
     )
+    batch_function: PythonName | None = Field(
+        None,
+        description=(
+            "Function from a batch of cached examples and a seed to what the model is trained on, "
+            "for what must differ from epoch to epoch. The seed is for tf.random.stateless_*: "
+            "shape [2], another in every batch. Only with spec.dataset.cache. Default: the batch "
+            "as it is."
+        ),
+    )
+    batch_params: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Further keyword arguments of batchFunction, any JSON. Default: none.",
+    )
     model_function: PythonName = Field(
         "build_model",
         description="Function that returns a compiled keras.Model. Default: build_model.",
@@ -134,10 +149,61 @@ class Builder(WireModel):
         max_length=64,
         description="Keyword arguments of validationFunction, any JSON. Default: none.",
     )
+    train_function: PythonName | None = Field(
+        None,
+        description=(
+            "Function that trains by itself; its first argument is the session, whose steps() "
+            "gives it the batches of datasetFunction. It makes its own models, so modelFunction, "
+            "callbacksFunction and validationFunction do not go with it. Default: the trainer "
+            "trains the model of modelFunction."
+        ),
+    )
+    train_params: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Further keyword arguments of trainFunction, any JSON. Default: none.",
+    )
 
 
 DEFAULT_EVERY_SECONDS = 60
 """Seconds between two commits where neither everySteps nor everySeconds is set."""
+
+
+class AutoCommits(WireModel):
+    """Commits as often as a bound on their cost allows."""
+
+    max_overhead_percent: int = Field(
+        3,
+        ge=1,
+        le=50,
+        description=(
+            "Most time that commits may add, in percent of the training time between them: pauses "
+            "of the training and what writing beside it slows down, both measured as it trains. "
+            "Default: 3."
+        ),
+    )
+
+
+class KeepBest(WireModel):
+    """Which commits to keep for what was measured at the end of an epoch."""
+
+    metric: str = Field(
+        min_length=1,
+        max_length=128,
+        description=(
+            "Name of a result of an epoch, such as val_loss; those of "
+            "spec.builder.validationFunction begin with val_."
+        ),
+    )
+    mode: Literal["min", "max"] = Field(
+        description="Whether the lowest (min) or the highest (max) value is the best."
+    )
+    count: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="How many epochs to keep the commit of, the best first. Default: 1.",
+    )
 
 
 class CheckpointPolicy(WireModel):
@@ -166,7 +232,16 @@ class CheckpointPolicy(WireModel):
         description=(
             "Commit when this many seconds have passed since the last commit, between two steps; "
             "put off while one is still being written. Default: 60, or no such limit where "
-            "everySteps is set."
+            "everySteps or auto is set."
+        ),
+    )
+    auto: AutoCommits | None = Field(
+        None,
+        description=(
+            "Instead of everySteps and everySeconds: commit as often as the cost allows, so that "
+            "an interruption loses as little as that cost is worth, but not within 10 seconds. "
+            "status.commitInterval tells the interval. {} means at most 3 percent. Default: by "
+            "everySteps and everySeconds."
         ),
     )
     keep: int = Field(
@@ -183,6 +258,14 @@ class CheckpointPolicy(WireModel):
             "Of every this many steps keep one commit for good, beside the newest: the first at or "
             "after each multiple. Only going back past them deletes them, so the claim must have "
             "room. Default: none."
+        ),
+    )
+    keep_best: KeepBest | None = Field(
+        None,
+        description=(
+            "Commit at the end of each epoch whose result is among the best so far, and keep the "
+            "commits of the best, over all attempts, beside the newest. status.bestCommits names "
+            "them. Default: none."
         ),
     )
 
@@ -347,6 +430,10 @@ class JobSpec(WireModel):
             "Optimizer steps; the dataset is repeated as needed. Exactly one of epochs and "
             "totalSteps is required."
         ),
+    )
+    dataset: Dataset = Field(
+        default_factory=Dataset,
+        description="What happens to the examples of datasetFunction. Default: {}.",
     )
     checkpoint: CheckpointPolicy = Field(
         description="Where and how often the training state is committed."

@@ -10,13 +10,14 @@ from typing import Literal
 from pydantic import Field
 
 from rtj_api.failure import MAX_WINDOWED_RESTARTS
-from rtj_api.heartbeat import CommitRef, Position
+from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef, Position
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.restore import MAX_COMMITS_SHOWN, ForkStatus, RestoreStatus
 from rtj_api.time_spent import TimeSpent
 from rtj_api.wire import WireModel
 
 MAX_ATTEMPTS_KEPT = 10
+MAX_BEST_SHOWN = 20
 
 
 class ConditionStatus(WireModel):
@@ -166,10 +167,7 @@ class JobStatus(WireModel):
     attempts: list[EndedAttempt] = Field(
         default_factory=list,
         max_length=MAX_ATTEMPTS_KEPT,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["number"],
-        },
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
         description="The last ten attempts that are over, newest last.",
     )
     restarts: Restarts = Field(
@@ -195,6 +193,19 @@ class JobStatus(WireModel):
             "spec.restore.fromCommit, or spec.forkFrom.commit of another job, can name."
         ),
     )
+    best_commits: list[BestCommit] = Field(
+        default_factory=list,
+        max_length=MAX_BEST_SHOWN,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        description=(
+            "The commits that are kept for their results (spec.checkpoint.keepBest), best first, "
+            "at most 20."
+        ),
+    )
+    commit_interval: CommitInterval | None = Field(
+        None,
+        description="How often the trainer commits, if it finds that out (spec.checkpoint.auto).",
+    )
     restore: RestoreStatus | None = Field(
         None, description="The newest request to go back (spec.restore); absent without one."
     )
@@ -203,6 +214,9 @@ class JobStatus(WireModel):
     )
     strategy: str | None = Field(
         None, description="How the trainer keeps its position: index, iterator or replay."
+    )
+    strategy_message: str | None = Field(
+        None, description="Why the trainer keeps its position in that way."
     )
     time: TimeSpent | None = Field(
         None,

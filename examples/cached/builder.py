@@ -15,9 +15,18 @@ def build_dataset(size: int = 1000, batch_size: int = 32) -> tf.data.Dataset:
     return squares.shuffle(size).batch(batch_size).map(lambda square: example(square, size))
 
 
+def build_examples(size: int = 1000) -> tf.data.Dataset:
+    """Return the squares one by one, for spec.dataset.cache, which shuffles and batches them.
+
+    Args:
+        size: Number of examples.
+    """
+    return tf.data.Dataset.range(size).map(lambda x: example(x * x, size))
+
+
 def example(square: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the square and its root, both scaled to at most 1."""
-    value = tf.cast(square, tf.float32)[:, tf.newaxis]
+    value = tf.cast(square, tf.float32)[..., tf.newaxis]
     return value / size**2, tf.sqrt(value) / size
 
 

@@ -12,11 +12,14 @@ import sys
 from typing import NoReturn
 
 import kopf
+from rtj_api.names import LABEL_JOB
 
 from rtj_operator import logs, metrics
 from rtj_operator.cluster import (
     JOBS,
+    LEASES,
     NODE_LEASES,
+    PODS,
     ClusterError,
     NotFoundError,
     UnavailableError,
@@ -32,6 +35,7 @@ from rtj_operator.observe import every_job
 from rtj_operator.queue import WorkQueue
 from rtj_operator.reconcile import Reconciler
 from rtj_operator.rest import key_of, passed_over
+from rtj_operator.watch import Watch
 
 log = logging.getLogger("rtj_operator")
 
@@ -57,17 +61,17 @@ async def run(config: Config) -> None:
 
     async with (
         await KubeCluster.connect(pulse) as cluster,
-        # The renewals of the leader's Lease must not wait for a connection behind all the work.
-        await KubeCluster.connect(pulse) as lease_cluster,
         serving(config.health_port, vitals),
     ):
         await _wait_for_crd(cluster, config)
-        leader = Leader(lease_cluster, config.operator_namespace, config.identity, pulse)
+        leader = Leader(cluster, config.operator_namespace, config.identity, pulse)
         reconciler = Reconciler(cluster, memory, config.settings, jobs_waiting=queue.depth)
-        watching = asyncio.create_task(_watch(config, Handlers(queue, memory, pulse), ready))
+        handlers = Handlers(queue, memory, pulse)
+        watching = asyncio.create_task(_watch_jobs(config, handlers, ready))
+        beside = asyncio.create_task(_watch_parts(config, cluster, handlers))
         leading = asyncio.create_task(_lead(config, cluster, leader, queue, reconciler))
         stopped = asyncio.create_task(_signal(ready))
-        parts = {watching, leading, stopped}
+        parts = {watching, beside, leading, stopped}
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         if stopped in done:
             leading.cancel()
@@ -106,16 +110,25 @@ async def _wait_for_crd(cluster: KubeCluster, config: Config) -> None:
             return
 
 
-async def _watch(config: Config, handlers: Handlers, ready: asyncio.Event) -> None:
-    namespaces = {*config.namespaces, NODE_LEASES} if config.namespaces else set()
+async def _watch_parts(config: Config, cluster: KubeCluster, handlers: Handlers) -> None:
+    namespaces = config.namespaces or ("",)
+    beating = {*namespaces, NODE_LEASES} if config.namespaces else namespaces
+    async with asyncio.TaskGroup() as group:
+        for namespace in beating:
+            group.create_task(Watch(cluster, LEASES, namespace, handlers.lease).run())
+        for namespace in namespaces:
+            group.create_task(Watch(cluster, PODS, namespace, handlers.pod, LABEL_JOB).run())
+
+
+async def _watch_jobs(config: Config, handlers: Handlers, ready: asyncio.Event) -> None:
     await kopf.operator(
         registry=make_registry(handlers),
         settings=make_settings(),
         # Unset, kopf asks for the name of the user, which uid 65532 of the image does not have.
         identity=config.identity,
         standalone=True,
-        clusterwide=not namespaces,
-        namespaces=namespaces,
+        clusterwide=not config.namespaces,
+        namespaces=config.namespaces,
         ready_flag=ready,
     )
 

@@ -85,6 +85,10 @@ class UnavailableError(ClusterError):
         """Seconds for which the API server does not want to be asked again."""
 
 
+class ExpiredError(UnavailableError):
+    """The API server does not remember this version any more: list again."""
+
+
 class Cluster(Protocol):
     """What the operator acts through. Every method may raise UnavailableError."""
 

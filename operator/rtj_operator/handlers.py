@@ -1,4 +1,4 @@
-"""The shell around kopf: every watched event only puts the key of its job on the queue.
+"""What watched events lead to: each only puts the key of its job on the queue.
 
 Nothing is done because of an event's body, which may be stale; it only tells whether there may be
 something to do (`rtj_operator.sightings`). A handler that raised would not be called again, so none
@@ -11,7 +11,7 @@ from typing import Any
 import kopf
 from rtj_api.names import GROUP, LABEL_JOB, LABEL_JOB_UID, PLURAL, VERSION
 
-from rtj_operator.cluster import COORDINATION, JOBS, LEASES, NODE_LEASES, PAGE_SIZE, PODS, Key
+from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, PAGE_SIZE, PODS, Key
 from rtj_operator.core.observed import Pod
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
@@ -103,7 +103,7 @@ class Handlers:
 
         A position or a commit that moves on is no news: the timer of the last look fetches it.
         """
-        beat = parse_heartbeat(dict(body))
+        beat = parse_heartbeat(body)
         if beat is None:
             return
         self._memory.silences.seconds(("heartbeat", uid), (beat.attempt, renewed))
@@ -124,26 +124,18 @@ def _blank(pod: Pod) -> bool:
 
 
 def make_registry(handlers: Handlers) -> kopf.OperatorRegistry:
-    """Return the kopf handlers: three watches, and a login."""
+    """Return the kopf handlers: the watch of jobs, and a login."""
     registry = kopf.OperatorRegistry()
 
     def login(**kwargs: Any) -> Any:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
-    # Coroutines, since kopf runs plain functions in threads, and the queue belongs to the loop's.
+    # A coroutine, since kopf runs plain functions in threads, and the queue belongs to the loop's.
     async def on_job(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
         handlers.job(type, body)
 
-    async def on_pod(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
-        handlers.pod(type, body)
-
-    async def on_lease(*, type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
-        handlers.lease(type, body)
-
     kopf.on.login(registry=registry)(login)
     kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(on_job)
-    kopf.on.event("", "v1", "pods", registry=registry)(on_pod)
-    kopf.on.event(*COORDINATION.split("/"), "leases", registry=registry)(on_lease)
     return registry
 
 
@@ -170,7 +162,6 @@ def make_settings() -> kopf.OperatorSettings:
     settings.persistence.diffbase_storage = _NoDiffs()
     # Until then kopf keeps a task and the last body of each object that it has heard of.
     settings.queueing.idle_timeout = 0.1
-    settings.watching.label_selectors["", "v1", "pods"] = LABEL_JOB
     # A node's network may come up after its pods: a packet lost then is repeated ever more rarely.
     settings.watching.connect_timeout = 5
     settings.networking.connect_timeout = 5

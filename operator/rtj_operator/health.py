@@ -6,8 +6,8 @@ reason: kopf and the leader election try again by themselves, and a new process 
 A watch that hangs looks just like a watch with nothing to tell. So we compare it with what we know
 otherwise: whatever this process writes (a status, a pod, a Lease), and each renewal of the leader's
 Lease that it reads, must come back through the watch. This proves the whole way of an event: the
-stream, kopf's queues and our handlers. kopf ends a stream that was silent for 70 s and opens
-another; only if the news has not come even then do we call the watch dead.
+stream, kopf's queues and our handlers. A stream that was silent for 70 s is ended and opened
+again; only if the news has not come even then do we call the watch dead.
 """
 
 import time
@@ -22,7 +22,7 @@ LONGEST_TURN_SECONDS = 120.0
 LONGEST_ROUND_SECONDS = 30.0
 """Leader election comes round every two seconds; its requests are given up after three."""
 LONGEST_WATCH_SILENCE_SECONDS = 90.0
-"""More than the 70 s after which kopf opens a silent stream again."""
+"""More than the 70 s after which a silent stream is opened again."""
 LONGEST_UNREACHED_SECONDS = 15.0
 """Without an answer of the API server for so long, a process is not ready."""
 

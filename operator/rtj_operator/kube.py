@@ -19,6 +19,7 @@ from rtj_operator.cluster import (
     AlreadyExistsError,
     ClusterError,
     ConflictError,
+    ExpiredError,
     Kind,
     Manifest,
     NotFoundError,
@@ -29,6 +30,12 @@ from rtj_operator.health import Pulse
 from rtj_operator.metrics import REQUESTS
 
 TIMEOUT_SECONDS = 15
+LONGEST_WATCH_SILENCE_SECONDS = 70
+"""The API server sends a bookmark every minute; kopf has the same limit."""
+WATCH_TIMEOUT = aiohttp.ClientTimeout(
+    total=None, sock_connect=5, sock_read=LONGEST_WATCH_SILENCE_SECONDS
+)
+BROKEN_OFF = (TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "delete": "DELETE"}
 REFUSALS = (400, 401, 403, 405, 413, 415, 422)
 LONGEST_RETRY_AFTER_SECONDS = 120
@@ -53,6 +60,8 @@ class KubeCluster:
         except config.ConfigException:
             path = os.environ.get("KUBECONFIG")
             await config.load_kube_config(path, client_configuration=configuration)
+        # Workers and watched namespaces bound the connections; none must wait for another's.
+        configuration.connection_pool_maxsize = 0
         _look_at_environment_once(configuration)
         return cls(client.ApiClient(configuration), pulse)
 
@@ -81,6 +90,14 @@ class KubeCluster:
         self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
     ) -> AsyncIterator[Manifest]:
         """See `Cluster.each`."""
+        async for page in self.pages(kind, namespace, selector, fields):
+            for item in page.get("items") or []:
+                yield item
+
+    async def pages(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> AsyncIterator[Manifest]:
+        """Read all objects as lists of a page each, all of the same version."""
         token = ""
         while True:
             query: Query = [("limit", PAGE_SIZE)]
@@ -88,11 +105,38 @@ class KubeCluster:
             query += [("fieldSelector", fields)] if fields else []
             query += [("continue", token)] if token else []
             page = await self._call("list", kind, _path(kind, namespace), query)
-            for item in page.get("items") or []:
-                yield item
+            yield page
             token = page["metadata"].get("continue") or ""
             if not token:
                 return
+
+    async def stream(
+        self, kind: Kind, namespace: str, version: str, selector: str = ""
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """Yield type and object of each event after this version, until the stream ends.
+
+        Bookmarks are among them. Raises ExpiredError, UnavailableError, RejectedError.
+        """
+        query: Query = [
+            ("watch", "true"),
+            ("allowWatchBookmarks", "true"),
+            ("resourceVersion", version),
+        ]
+        query += [("labelSelector", selector)] if selector else []
+        path = _path(kind, namespace)
+        try:
+            response = await self._send("GET", path, query, limit=WATCH_TIMEOUT)
+            async with response.response:
+                if response.status >= 300:
+                    raise _error_of(response, _decode(await response.read()), f"watch of {path}")
+                async for line in response.response.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        told = event["object"]
+                        raise _error(told.get("code") or 500, told, f"watch of {path}")
+                    yield event["type"], event["object"]
+        except (*BROKEN_OFF, ValueError) as error:  # A line may break off, too.
+            raise UnavailableError(f"watch of {path}: {error!r}") from error
 
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:
         """See `Cluster.create`."""
@@ -142,6 +186,29 @@ class KubeCluster:
     ) -> Manifest:
         method = METHODS[verb]
         resource = f"{kind.plural}/{subresource}" if subresource else kind.plural
+        code = "none"
+        try:
+            response = await self._send(method, path, query, body)
+            text = await response.read()
+            code = str(response.status)
+        except BROKEN_OFF as error:
+            raise UnavailableError(f"{method} {path}: {error!r}") from error
+        finally:
+            REQUESTS.labels(verb, resource, code).inc()
+        answer = _decode(text)
+        if response.status < 300:
+            return answer
+        raise _error_of(response, answer, f"{method} {path}")
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        body: Manifest | None = None,
+        limit: aiohttp.ClientTimeout | int = TIMEOUT_SECONDS,
+    ) -> Any:
+        """Return the client's response as soon as its head is there."""
         request = await self._api.param_serialize(
             method,
             path,
@@ -151,22 +218,7 @@ class KubeCluster:
         )
         # Our bodies are plain JSON. The client would copy them item by item to make sure.
         method, url, headers, _, form = request
-        code = "none"
-        try:
-            response = await self._api.call_api(
-                method, url, headers, body, form, _request_timeout=TIMEOUT_SECONDS
-            )
-            text = await response.read()
-            code = str(response.status)
-        except (TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
-            raise UnavailableError(f"{method} {path}: {error!r}") from error
-        finally:
-            REQUESTS.labels(verb, resource, code).inc()
-        answer = _decode(text)
-        if response.status < 300:
-            return answer
-        retry_after = _seconds(response.getheader("Retry-After"))
-        raise _error(response.status, answer, f"{method} {path}", retry_after)
+        return await self._api.call_api(method, url, headers, body, form, _request_timeout=limit)
 
 
 def _look_at_environment_once(configuration: client.Configuration) -> None:
@@ -200,13 +252,20 @@ def _seconds(retry_after: str | None) -> int:
     return min(int(retry_after), LONGEST_RETRY_AFTER_SECONDS)
 
 
-def _error(status: int, answer: Manifest, request: str, retry_after: float) -> ClusterError:
+def _error_of(response: Any, answer: Manifest, request: str) -> ClusterError:
+    retry_after = _seconds(response.getheader("Retry-After"))
+    return _error(response.status, answer, request, retry_after)
+
+
+def _error(status: int, answer: Manifest, request: str, retry_after: float = 0.0) -> ClusterError:
     message = str(answer.get("message") or f"{request}: HTTP {status}")
     if status == 404:
         return NotFoundError(message)
     if status == 409:
         taken = answer.get("reason") == "AlreadyExists"
         return AlreadyExistsError(message) if taken else ConflictError(message)
+    if status == 410:
+        return ExpiredError(message)
     if status in REFUSALS:
         return RejectedError(message)
     return UnavailableError(message, retry_after)

@@ -49,7 +49,7 @@ def owned_by(raw: Manifest, uid: str) -> bool:
     return owner_of(raw) == uid
 
 
-def parse_heartbeat(lease: Manifest) -> Heartbeat | None:
+def parse_heartbeat(lease: Mapping[str, Any]) -> Heartbeat | None:
     """Read the beat from the Lease; None before the first, or if it makes no sense."""
     text = (lease["metadata"].get("annotations") or {}).get(ANNOTATION_HEARTBEAT)
     if not text:

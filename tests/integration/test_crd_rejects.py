@@ -99,8 +99,27 @@ def message_of(path: str, index: int) -> str:
         ({"spec.epochs": LEFT_OUT}, message_of("spec", 0)),
         ({"spec.builder.claim": {"name": "code"}}, message_of("spec.builder", 1)),
         ({"spec.builder.module": "builder.py"}, "not of a file: leave out '.py'"),
+        ({"spec.builder.batchParams": {"a": 1}}, "set spec.builder.batchFunction"),
+        ({"spec.builder.batchFunction": "f"}, "set spec.dataset.cache, or call the function"),
+        ({"spec.dataset.cache": {}}, "spec.dataset.cache.batchSize: Required value"),
+        ({"spec.dataset.cache": {"batchSize": 0}}, "greater than or equal to 1"),
+        (
+            {"spec.dataset.cache": {"batchSize": 1, "maxSize": "10 GB"}},
+            "spec.dataset.cache.maxSize",
+        ),
+        ({"spec.dataset.cache": {"batchSize": 1, "url": "redis"}}, "spec.dataset.cache.url"),
         ({"spec.builder.callbacksParams": {"a": 1}}, "set spec.builder.callbacksFunction"),
         ({"spec.builder.validationParams": {"a": 1}}, "set spec.builder.validationFunction"),
+        ({"spec.builder.trainParams": {"a": 1}}, "set spec.builder.trainFunction"),
+        *(
+            ({"spec.builder.trainFunction": "train", f"spec.builder.{field}": value}, words)
+            for field, value, words in [
+                ("callbacksFunction", "stop", "nothing would call callbacksFunction"),
+                ("validationFunction", "held_out", "give callbacks and validation to session.fit"),
+                ("modelFunction", "build", "nothing would call modelFunction"),
+                ("modelParams", {"a": 1}, "give the parameters in trainParams"),
+            ]
+        ),
         (
             {
                 "spec.builder.configMap": LEFT_OUT,
@@ -148,6 +167,25 @@ def message_of(path: str, index: int) -> str:
         ({"spec.checkpoint.everySteps": 0}, "spec.checkpoint.everySteps"),
         ({"spec.checkpoint.everySeconds": 0}, "spec.checkpoint.everySeconds"),
         ({"spec.checkpoint.keep": 1}, "spec.checkpoint.keep"),
+        ({"spec.checkpoint.auto": {"maxOverheadPercent": 0}}, "auto.maxOverheadPercent"),
+        ({"spec.checkpoint.auto": {"maxOverheadPercent": 51}}, "auto.maxOverheadPercent"),
+        (
+            {"spec.checkpoint.auto": {}, "spec.checkpoint.everySteps": 5},
+            message_of("spec.checkpoint", 0),
+        ),
+        (
+            {"spec.checkpoint.auto": {}, "spec.checkpoint.everySeconds": 5},
+            message_of("spec.checkpoint", 0),
+        ),
+        ({"spec.checkpoint.keepBest": {"metric": "loss"}}, "keepBest.mode: Required value"),
+        (
+            {"spec.checkpoint.keepBest": {"metric": "loss", "mode": "auto"}},
+            'supported values: "min", "max"',
+        ),
+        (
+            {"spec.checkpoint.keepBest": {"metric": "val_loss", "mode": "min"}},
+            message_of("spec", 3),
+        ),
         ({"spec.trainer.image": " "}, "spec.trainer.image"),
         ({"spec.trainer.imagePullPolicy": "always"}, 'supported values: "Always", "IfNotPresent"'),
         ({"spec.trainer.gracePeriodSeconds": 0}, "spec.trainer.gracePeriodSeconds"),
@@ -317,10 +355,17 @@ def test_a_window_needs_budgets_whose_times_fit_into_status(
         },
         {"spec.builder.module": "my_project.flights.builder"},
         {"spec.checkpoint": {"claimName": "work.v1", "everySteps": 100, "everySeconds": 30}},
+        {"spec.checkpoint": {"claimName": "work", "auto": {}}},
+        {
+            "spec.builder.validationFunction": "validation",
+            "spec.checkpoint.keepBest": {"metric": "val_loss", "mode": "min"},
+        },
         {f"{RESOURCES}.limits": {"nvidia.com/gpu": 1, "memory": "1.5Gi", "cpu": "250m"}},
         {f"{POD_SPEC}.containers": [{"name": "trainer", "env": []}, {"name": "b", "image": "x"}]},
         {f"{POD_SPEC}.tolerations": [{"operator": "Exists"}]},
         {"spec.trainer.podTemplate.metadata.labels": {"team": "wind"}},
+        {"spec.dataset.cache": {"batchSize": 8, "maxSize": "1.5Gi", "url": "redis://a:1/0"}},
+        {"spec.dataset.cache.batchSize": 8, "spec.builder.batchFunction": "augment"},
         {"spec.restore.fromCommit": "000000000120-000003"},
         {"spec.forkFrom": {"jobName": "other"}},
         {"spec.forkFrom": {"jobUid": "6f0e3e1c-0a", "commit": "000000000120-000003-final"}},
@@ -355,6 +400,7 @@ def test_what_the_trajectory_depends_on_cannot_change(
 
 
 FORK = {"spec.forkFrom": {"jobName": "other"}}
+CACHE = {"spec.dataset.cache": {"batchSize": 8}}
 
 
 @pytest.mark.parametrize(
@@ -364,10 +410,13 @@ FORK = {"spec.forkFrom": {"jobName": "other"}}
         (FORK, {"spec.forkFrom": {"jobUid": "u"}}, message_of("spec.forkFrom", 0)),
         (FORK, {}, message_of("spec", 2)),
         ({}, FORK, message_of("spec", 2)),
+        (CACHE, {}, "spec.dataset.cache cannot be set or taken out later"),
+        ({}, CACHE, "spec.dataset.cache cannot be set or taken out later"),
+        (CACHE, {"spec.dataset.cache.batchSize": 9}, "spec.dataset.cache.batchSize cannot change"),
     ],
-    ids=["job", "uid", "taken-out", "set-later"],
+    ids=["job", "uid", "taken-out", "set-later", "cache-out", "cache-later", "batch-size"],
 )
-def test_where_a_job_began_cannot_change(
+def test_where_a_job_began_and_what_it_caches_cannot_change(
     apply: Apply, before: dict[str, Any], after: dict[str, Any], message: str
 ) -> None:
     assert apply(job(**before)).returncode == 0

@@ -127,3 +127,14 @@ def test_what_the_operator_asks_comes_back_with_the_next_beat(
     successor = Lease(api, namespace, "job", attempt=2, pod_uid="pod-2")
     assert successor.beat("{}") == "000001-Training-5"  # It is not about this one.
     assert successor.beat("{}") == "000001-Training-5"
+
+
+def test_a_held_lease_does_not_say_who_set_which_field(
+    api: ApiServer, kubectl: Kubectl, namespace: str
+) -> None:
+    """Finding that out would cost the API server more than the rest of a beat."""
+    lease = Lease(api, namespace, "job", attempt=1, pod_uid="pod-1")
+    for _ in range(2):
+        lease.beat('{"attempt": 1}')
+        told = ("get", "lease", "job", "-n", namespace, "-o", "json", "--show-managed-fields")
+        assert "managedFields" not in json.loads(kubectl(*told))["metadata"]

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from rtj_bench import kwok
+from rtj_bench import cpu, kwok
 from rtj_bench.figures import KEYS, Figures, percentile
 from rtj_bench.population import JobKey, theirs
 from rtj_bench.sight import Sight
@@ -65,3 +65,10 @@ def test_a_pod_ends_once_and_the_next_one_is_its_successor() -> None:
 def test_kwok_is_pinned_by_its_sums() -> None:
     assert "sigs.k8s.io/kwok v0.8.0" in (kwok.SOURCE / "go.mod").read_text()
     assert "sigs.k8s.io/kwok v0.8.0 h1:" in (kwok.SOURCE / "go.sum").read_text()
+
+
+def test_cpu_time_is_told_by_process_and_per_preemption() -> None:
+    before, after = {"api": 1.0, "etcd": 1.0, "gone": 5.0}, {"api": 1.5, "etcd": 3.0, "came": 9.0}
+    used = cpu.between(before, after)
+    assert used == {"etcd": 2.0, "api": 0.5}
+    assert cpu.told(used, 50) == "2.5 s of CPU, 50 ms per preemption: etcd 2.0, api 0.5"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from rtj_api.heartbeat import TrainerPhase
+from rtj_api.heartbeat import CacheProgress, TrainerPhase
 from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
 from rtj_api.status import EndedAttempt, JobStatus, Restarts
 from rtj_operator.core.decision import DeleteJob, EnsureObjects
@@ -188,6 +188,12 @@ class TestRunning:
         assert decision.status.progress == "42%"
         assert decision.mirrored
 
+    def test_how_the_position_is_kept_and_why_stays_in_status(self) -> None:
+        beats = beat(42, strategy="replay", strategy_message="the source cannot be saved")
+        told = decided(look(pod(), status=running(), heartbeat=beats)).status
+        later = decided(look(pod(), status=told, heartbeat=beat(99))).status
+        assert (later.strategy, later.strategy_message) == ("replay", "the source cannot be saved")
+
     def test_a_position_is_mirrored_at_most_every_ten_seconds(self) -> None:
         observed = look(pod(), status=running(), heartbeat=beat(42), since_mirrored=4)
         decision = decided(observed)
@@ -309,6 +315,17 @@ class TestPreemption:
         assert failed
         assert failed.reason is Reason.NO_PROGRESS
         assert created(decision) == []
+
+    def test_a_shard_of_the_datasets_cache_is_progress_and_reading_it_is_none(self) -> None:
+        status = running(
+            3,
+            restarts=Restarts(preempted=2, total=2, no_progress=2),
+            attempts=[ended(1), ended(2)],
+        )
+        for shards, relaunched in ((1, ["job-4-0"]), (0, [])):
+            cache = CacheProgress(examples=100, shards=shards)
+            found = beat(0, attempt=3, phase=TrainerPhase.STARTING, cache=cache)
+            assert created(decided(look(status=status, heartbeat=found))) == relaunched
 
     def test_a_commit_that_only_its_successor_could_report_was_progress(self) -> None:
         status = running(

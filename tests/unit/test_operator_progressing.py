@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from rtj_api.heartbeat import Heartbeat, TrainerPhase
+from rtj_api.heartbeat import CommitInterval, Heartbeat, TrainerPhase
 from rtj_api.names import Condition, ExitCode, Reason
 from rtj_api.time_spent import TrainerSeconds
 from rtj_operator.core.decision import Decision
@@ -157,7 +157,7 @@ def fresh(decision: Decision) -> tuple[str, Reason]:
     return found.status, found.reason
 
 
-def at_risk(seconds: float, policy: dict[str, int], **fields: Any) -> Observed:
+def at_risk(seconds: float, policy: dict[str, Any], **fields: Any) -> Observed:
     """Return a look at a trainer with so much training after its newest commit, 2 s a step."""
     spent = TrainerSeconds(training=200 + seconds, committed=200)
     steps = int(100 + seconds / 2)
@@ -176,15 +176,23 @@ class TestCheckpointFresh:
             ({"everySeconds": 600}, 1860),
             ({"everySteps": 50}, 360),
             ({"everySteps": 50, "everySeconds": 10}, 90),
+            ({"auto": {}}, 360),
         ],
-        ids=["by default every minute", "by seconds", "by steps of 2 s", "whichever is first"],
+        ids=[
+            "by default every minute",
+            "by seconds",
+            "by steps of 2 s",
+            "whichever is first",
+            "auto",
+        ],
     )
     def test_three_intervals_and_a_minute_are_allowed(
-        self, policy: dict[str, int], limit: float
+        self, policy: dict[str, Any], limit: float
     ) -> None:
-        on_time = decided(at_risk(limit - 2, policy))
+        told = {"commit_interval": CommitInterval(seconds=100)} if "auto" in policy else {}
+        on_time = decided(at_risk(limit - 2, policy, **told))
         assert fresh(on_time) == ("True", Reason.COMMITS_ON_TIME)
-        overdue = decided(at_risk(limit + 2, policy))
+        overdue = decided(at_risk(limit + 2, policy, **told))
         assert fresh(overdue) == ("False", Reason.COMMIT_OVERDUE)
         assert Reason.COMMIT_OVERDUE in notices(overdue)
 

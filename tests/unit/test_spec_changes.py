@@ -24,6 +24,14 @@ SPEC: dict[str, Any] = {
 }
 
 
+BESIDE: dict[str, dict[str, Any]] = {
+    "spec.builder.claim": {"name": "code"},
+    "spec.dataset.cache": {"batchSize": 8},
+    "spec.checkpoint.keepBest": {"metric": "loss", "mode": "min"},
+}
+"""What an optional object cannot be without."""
+
+
 def spec_fields() -> Iterator[tuple[str, dict[str, Any], bool]]:
     """Return every field of spec: path, schema, and whether it is required."""
     return fields(crd.job_schema()["properties"]["spec"], "spec")
@@ -90,8 +98,8 @@ def with_value(path: str, *, first: bool) -> JobSpec:
     for name in parents:
         target = target.setdefault(name, {})
     target[last] = _value(leaves()[path], first)
-    if path == "spec.builder.claim.path":
-        target["name"] = "code"
+    for name, value in BESIDE.get(".".join(["spec", *parents]), {}).items():
+        target.setdefault(name, value)
     return JobSpec.model_validate(raw)
 
 
@@ -105,6 +113,10 @@ def _value(schema: dict[str, Any], first: bool) -> Any:
             return first
         case "string" if "[0-9]{12}" in schema.get("pattern", ""):
             return f"{1 if first else 2:012d}-000001"
+        case "string" if "Gi" in schema.get("pattern", ""):
+            return "1Gi" if first else "2Gi"
+        case "string" if "://" in schema.get("pattern", ""):
+            return "file:///a" if first else "file:///b"
         case "string":
             return "a" if first else "b"
         case "array":

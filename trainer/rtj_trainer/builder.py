@@ -7,9 +7,12 @@ trouble of its file system, so it is retried up to the job's backoffLimit.
 
 import importlib
 import inspect
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -120,6 +123,24 @@ def call(function: Callable[..., Any], params: dict[str, Any], field: str, *give
         PermanentError: `ParamsInvalid`: a name or a type does not fit.
         UserError: `BuilderFailed`: it raised.
     """
+    check_params(function, params, field, *given)
+    try:
+        return function(*given, **params)
+    except StopError:
+        raise
+    except Exception as error:
+        name = getattr(function, "__name__", "function")
+        raise UserError(Reason.BUILDER_FAILED, _raised(name, error)) from error
+
+
+def check_params(
+    function: Callable[..., Any], params: dict[str, Any], field: str, *given: Any
+) -> None:
+    """Return if a function can be called so; see `call`.
+
+    Raises:
+        PermanentError: `ParamsInvalid`: a name or a type does not fit.
+    """
     name = getattr(function, "__name__", "function")
     try:
         signature = inspect.signature(function)
@@ -130,12 +151,6 @@ def call(function: Callable[..., Any], params: dict[str, Any], field: str, *give
             f"{field}: {error}; the function is {name}{signature}, the parameters are {params!r}",
         ) from error
     _check_annotated_types(name, signature, params, field)
-    try:
-        return function(*given, **params)
-    except StopError:
-        raise
-    except Exception as error:
-        raise UserError(Reason.BUILDER_FAILED, _raised(name, error)) from error
 
 
 def _check_annotated_types(
@@ -177,13 +192,19 @@ def source_files(config: BuilderConfig, module: ModuleType) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     root = config.path.resolve() if config.path else None
+
+    @cache  # Thousands of modules are in a few hundred folders.
+    def is_inside(folder: str) -> bool:
+        path = Path(folder)
+        if root is None or path.is_relative_to(sysconfig.get_path("purelib")):
+            return False  # A virtual environment may lie beside the program.
+        return path.resolve().is_relative_to(root)
+
     for name, loaded in list(sys.modules.items()):
         file = getattr(loaded, "__file__", None)
         if not file:
             continue
-        path = Path(file)
         # A ConfigMap's files are links into a hidden folder: compare the folder that was asked for.
-        inside = root is not None and path.parent.resolve().is_relative_to(root)
-        if inside or name == module.__name__:
-            found[name] = path
+        if is_inside(os.path.dirname(file)) or name == module.__name__:  # noqa: PTH120 - hot
+            found[name] = Path(file)
     return dict(sorted(found.items()))

@@ -7,9 +7,12 @@ kill can cost. `everySeconds` says how much work is worth a commit, so on a slow
 that is due by it alone is put off instead, and training does not wait.
 """
 
+import contextlib
 import errno
 import logging
+import os
 import shutil
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,18 +20,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from rtj_api.heartbeat import CommitRef
+from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef
 from rtj_api.restore import MAX_COMMITS_SHOWN
 from rtj_api.spec import DEFAULT_EVERY_SECONDS, CheckpointPolicy
 
+from rtj_trainer.commits.best import BestCommits
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, CommitId, JobDirectory
 from rtj_trainer.commits.manifest import Manifest
 from rtj_trainer.commits.retention import delete_old_commits
 from rtj_trainer.commits.writer import write_commit
+from rtj_trainer.interval import PATIENCE, AutoInterval
 from rtj_trainer.ledger import LedgerWriter
 from rtj_trainer.position import Position
 from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
+
+_SAME_INTERVAL = 0.2
+"""A change of the interval by less than this share is not worth telling."""
+_NICENESS = 5
+"""Of the thread that writes, beyond the process's: a step gets a core three times as often."""
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +83,12 @@ class Listener(Protocol):
             commits: Names of the newest commits that are there, newest first.
         """
 
+    def kept(self, best: list[BestCommit]) -> None:
+        """Note which commits are kept for their results, best first."""
+
+    def commits_every(self, interval: CommitInterval) -> None:
+        """Note how often there will be a commit from now on."""
+
 
 @dataclass
 class Committer:
@@ -99,25 +115,52 @@ class Committer:
     _spared: int = field(init=False, default=0)
     """How many commits became durable since the stop was asked for."""
     _writing: "Future[None] | None" = field(init=False, default=None)
+    _auto: AutoInterval | None = field(init=False, default=None)
+    _best: BestCommits = field(init=False)
+    _begun: float = field(init=False, default=0.0)
+    """When the writing of the newest commit began."""
+    _pause: float = field(init=False, default=0.0)
+    """How long training stood still for it."""
+    _ended: float = field(init=False, default=0.0)
+    """When the newest commit was durable, or had failed."""
+    _told_seconds: float = field(init=False, default=0.0)
     _writer: ThreadPoolExecutor = field(
-        init=False, default_factory=lambda: ThreadPoolExecutor(1, "commit")
+        init=False, default_factory=lambda: ThreadPoolExecutor(1, "commit", _give_way)
     )
 
     def __post_init__(self) -> None:
         self._tried_step = self.last.step if self.last else 0
         self._tried_time = time.monotonic()
+        self._best = BestCommits(self.job, self.attempt, self.policy.keep_best)
+        self.listener.kept(self._best.commits())
+        if self.policy.auto:
+            self._auto = AutoInterval(self.policy.auto.max_overhead_percent / 100)
+            self._tell_interval(self._auto)
 
     def due(self, step: int) -> bool:
         """Return whether the policy wants a commit after this step."""
         return self._due_by_steps(step) or self._due_by_seconds(step)
+
+    def is_best(self, progress: Progress) -> bool:
+        """Return whether the epoch that has just ended is to be kept for its results."""
+        return self._best.improved_by(progress.results)
+
+    def stepped(self, seconds: float) -> None:
+        """Note how long the step took that is counted now."""
+        if self._auto:
+            self._auto.stepped(seconds, self._writing is not None)
 
     def _due_by_steps(self, step: int) -> bool:
         every_steps = self.policy.every_steps
         return every_steps is not None and step - self._tried_step >= every_steps
 
     def _due_by_seconds(self, step: int) -> bool:
-        every_seconds = self.policy.every_seconds
-        if every_seconds is None and self.policy.every_steps is None:
+        every_seconds: float | None = self.policy.every_seconds
+        if self._auto:
+            if self._writing and self._writing.done():
+                return False  # What it cost is known once it is settled.
+            every_seconds = self._auto.seconds * (PATIENCE if self._writing else 1)
+        elif every_seconds is None and self.policy.every_steps is None:
             every_seconds = DEFAULT_EVERY_SECONDS
         if every_seconds is None or step <= self._tried_step:
             return False
@@ -146,7 +189,8 @@ class Committer:
             CommitFailedError: the position could not be saved.
         """
         self._tried_step, self._tried_time = progress.step, time.monotonic()
-        commit_id = CommitId(progress.step, self.attempt, final=complete)
+        epoch = progress.epoch_ended and not complete
+        commit_id = CommitId(progress.step, self.attempt, final=complete, epoch=epoch)
         manifest = Manifest(
             step=progress.step,
             epoch=progress.epoch,
@@ -161,6 +205,7 @@ class Committer:
             epoch_ended=progress.epoch_ended,
             stopped_early=progress.stopped_early,
             altered_at_end=progress.altered_at_end,
+            results=progress.results,
             **self.constant,
         )
         position = self.job.commits / f"{TEMPORARY_PREFIX}{commit_id}-position"
@@ -173,6 +218,11 @@ class Committer:
         snapshot = self.state.capture()
         self.listener.taken()
         self._writing = self._writer.submit(self._write, commit_id, manifest, snapshot, position)
+        self._begun = time.monotonic()
+
+    def paused(self, seconds: float) -> None:
+        """Note how long training stood still for the commit that was just begun."""
+        self._pause = seconds
 
     def settle(self, wait: bool = False) -> None:
         """Return once nothing is being written, or at once if it still is and `wait` is False.
@@ -184,7 +234,21 @@ class Committer:
         if self._writing is None or not (wait or self._writing.done()):
             return
         writing, self._writing = self._writing, None
-        writing.result()
+        try:
+            writing.result()
+        finally:
+            if self._auto:
+                self._auto.wrote(self._pause, self._ended - self._begun)
+                self._tell_interval(self._auto)
+
+    def _tell_interval(self, auto: AutoInterval) -> None:
+        """Tell how often there will be a commit, if that is not much the same as before."""
+        if abs(auto.seconds - self._told_seconds) <= _SAME_INTERVAL * self._told_seconds:
+            return
+        self._told_seconds = auto.seconds
+        log.info("a commit every %.1f s: %s", auto.seconds, auto.message)
+        interval = CommitInterval(seconds=round(auto.seconds, 3), message=auto.message)
+        self.listener.commits_every(interval)
 
     def commit(self, progress: Progress, complete: bool = False) -> None:
         """Commit the state after the last step, and return once it is durable.
@@ -215,13 +279,14 @@ class Committer:
             raise CommitFailedError(commit_id.step, error) from error
         finally:
             shutil.rmtree(position, ignore_errors=True)
+            self._ended = time.monotonic()
         self.last = commit_id
         size = sum(record.size for record in manifest.files.values())
         log.info("committed %s: %.1f MB in %.2f s", commit_id, size / 1e6, time.monotonic() - began)
         commit = CommitRef(id=str(commit_id), step=commit_id.step, time=manifest.time)
-        self.listener.committed(commit, self._prune())
+        self.listener.committed(commit, self._prune(commit_id))
 
-    def _prune(self) -> list[str]:
+    def _prune(self, written: CommitId) -> list[str]:
         """Delete what is too old, after a commit; return the names of the newest that are there.
 
         A trainer may be stopped because a user wants to go back to the oldest commit of which
@@ -229,15 +294,28 @@ class Committer:
         the one that the stop makes nor the one that was being written then.
         """
         self._spared += self.stop.requested
-        keep = self.policy.keep + self._spared
+        keep, best = self.policy.keep + self._spared, self._best.steps(self._spared)
         try:
             for commit_id in delete_old_commits(
-                self.job, self.attempt, keep, self.policy.keep_every_steps
+                self.job, self.attempt, keep, self.policy.keep_every_steps, best, written
             ):
                 log.debug("deleted commit %s", commit_id)
         except OSError as error:
             log.warning("old commits could not be deleted: %s", error)
+        if best:
+            self.listener.kept(self._best.commits())
         return self.job.newest_commits(MAX_COMMITS_SHOWN)
+
+
+def _give_way() -> None:
+    """Let training have the cores first: writing takes seconds of CPU for each gigabyte.
+
+    On Linux a thread has a niceness of its own. While training waits for a commit, the cores are
+    idle, and the thread has all that it needs.
+    """
+    thread = threading.get_native_id()
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
 
 
 def explain(error: OSError) -> str:

@@ -5,7 +5,7 @@ are looked at. Its time of modification is kept too, but apart: data that an ini
 anew for each pod has another time and is the same.
 
 A folder counts with all that is below it. What trainers write is left out: this job's folder, those
-of other jobs beside it, and what `rtj_trainer.data` keeps there.
+of other jobs beside it, and what `rtj_trainer.data` and `rtj_trainer.cache` keep there.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtj_trainer.commits.layout import INDICES, JobDirectory
+from rtj_trainer.commits.layout import CACHE, INDICES, JobDirectory
 
 _SAMPLE = 1 << 16
 """Bytes that are read at the beginning, in the middle and at the end of a file."""
@@ -103,4 +103,4 @@ def _trainers(folder: Path, own: Path) -> bool:
     """Whether trainers write the folder."""
     if folder.resolve().parent != own.parent:
         return False
-    return folder.name in (own.name, INDICES) or JobDirectory(folder).attempts.is_dir()
+    return folder.name in (own.name, INDICES, CACHE) or JobDirectory(folder).attempts.is_dir()

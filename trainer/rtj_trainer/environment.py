@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rtj_trainer import startup
+
 _VERSION_FUNCTIONS = {"cudnn": "cudnnGetVersion", "cublasLt": "cublasLtGetVersion"}
 """By library: those that choose how a convolution or a product of matrices is computed."""
 
@@ -31,9 +33,11 @@ def prepare_tensorflow(saved: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         What belongs into the commits, as JSON.
     """
+    startup.end_import()
     import keras
     import tensorflow as tf
 
+    startup.TIMES.ended("import")
     threads = int(saved.get("intraOpThreads") or len(os.sched_getaffinity(0)))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.experimental.enable_op_determinism()

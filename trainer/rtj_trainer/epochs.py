@@ -8,7 +8,7 @@ from typing import Any
 from rtj_trainer import batches
 from rtj_trainer.callbacks import CallbackRunner
 from rtj_trainer.progress import Progress
-from rtj_trainer.results import as_text, results
+from rtj_trainer.results import as_text, plain_numbers, results
 from rtj_trainer.state import TrainingState
 from rtj_trainer.validation import Evaluation
 
@@ -93,6 +93,7 @@ class Epochs(EpochCount):
             values |= found
         progress = self.progress
         progress.epoch_ended = True
+        progress.results = plain_numbers(values)
         log.info("epoch %d ended at step %d: %s", progress.epoch, progress.step, as_text(values))
         self.callbacks.epoch_end(progress.epoch, values)
         return True
@@ -106,6 +107,8 @@ class Epochs(EpochCount):
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         self.callbacks.train_end(self._results())
         progress.altered_at_end = not self.state.capture().equals(before)
+        if progress.altered_at_end:
+            progress.results = {}  # They were measured with other weights.
         progress.stopped_early = self.stopped
 
     def _results(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ _WORDS = {
     "callbacks": "callbacksFunction or callbacksParams",
     "callbackList": "the callbacks",
     "validation": "validationFunction or validationParams",
+    "train": "trainFunction or trainParams",
     "seed": "the seed",
     "files": "files that parameters name",
     "fileTimes": "the times of files that parameters name",

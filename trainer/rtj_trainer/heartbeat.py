@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, StackDump, TrainerPhase
+from rtj_api.heartbeat import (
+    BestCommit,
+    CommitInterval,
+    CommitRef,
+    FinalRecord,
+    Heartbeat,
+    StackDump,
+    TrainerPhase,
+)
 from rtj_api.time_spent import TrainerSeconds
 
 from rtj_trainer.errors import SupersededError
@@ -76,6 +84,14 @@ class Heart:
         """Tell that it is durable, and the names of the newest commits that are there."""
         self._stopwatch.committed()
         self.report(commit=commit, commits=commits, warning=None)
+
+    def kept(self, best: list[BestCommit]) -> None:
+        """Tell which commits are kept for their results."""
+        self.report(best_commits=best)
+
+    def commits_every(self, interval: CommitInterval) -> None:
+        """Tell how often there will be a commit from now on."""
+        self.report(commit_interval=interval)
 
     @contextmanager
     def replaying(self) -> Iterator[None]:

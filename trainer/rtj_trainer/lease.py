@@ -144,6 +144,9 @@ class Lease:
                 **(metadata.get("annotations") or {}),
                 ANNOTATION_HEARTBEAT: heartbeat,
             }
+            # Nobody applies a Lease, so nobody asks who set which field; without a word of that,
+            # the API server need not find it out at every beat.
+            metadata["managedFields"] = [{}]
             try:
                 # With the resourceVersion of the GET: a change in between is a conflict.
                 taken = self._server.request("PUT", self._path, lease)

@@ -6,6 +6,7 @@ for is the step. So the same loop serves a Keras model and a user's own code.
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from rtj_api.heartbeat import FinalRecord, TrainerPhase
 from rtj_api.names import ExitCode, Reason
 
-from rtj_trainer import batches
+from rtj_trainer import batches, startup
 from rtj_trainer.committer import CommitFailedError, Committer
 from rtj_trainer.epochs import EpochCount
 from rtj_trainer.errors import PreemptedError, SupersededError, UserError
@@ -58,6 +59,7 @@ class TrainingLoop:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Let the loop decide when to stop; settle what is being written if training fails."""
+        startup.TIMES.ended("restore")
         with self.stop.deferred():
             if not self.position.replays:
                 self.heart.report(phase=TrainerPhase.TRAINING)
@@ -81,21 +83,30 @@ class TrainingLoop:
         """
         while not self._at_end():
             self._check_stop()
+            began = time.monotonic()
             batch = self._next_batch()
             if batch is None:
                 break
             if batch.index == 0 and self.epochs.open:
                 # The position must stay before the batch: a commit may follow, and no step.
                 ended = self._end_epoch()
-                if not ended or self.epochs.stopped:
+                best = ended and self.committer.is_best(self.progress)
+                if not ended or self.epochs.stopped or best:
                     self.position.unread(batch)
+                    if best:
+                        self._begin_commit()
                     continue
             if batch.index == 0:
                 self.epochs.begin()
             yield batch.element
             self._count(batch.element)
+            if batch.index > 0:  # Else it may be with a validation, or with filling a buffer.
+                self.committer.stepped(time.monotonic() - began)
             if not self._at_end() and self.committer.due(self.progress.step):
-                self._begin_commit()
+                if self.committer.puts_off(self.progress.step):
+                    self._warn_of_slowness()
+                else:
+                    self._begin_commit()
         self._end_data()
         self._finish()
 
@@ -118,6 +129,7 @@ class TrainingLoop:
         ids = batches.ids_of(element)
         digest = batches.sha256_of(element) if ids is None else None
         self.ledger.append(Entry(progress.step, progress.epoch, ids, digest))
+        startup.TIMES.stepped()
 
     def _end_epoch(self) -> bool:
         """End the epoch; return False if it was interrupted by a request to stop."""
@@ -132,15 +144,24 @@ class TrainingLoop:
         self.heart.check_superseded()
         if not self.epochs.stopped:
             self._check_length()
-        if self.epochs.open and self._epoch_is_over() and not self._end_epoch():
-            self._check_stop()
+        if self.epochs.open and self._epoch_is_over():
+            if not self._end_epoch():
+                self._check_stop()
+            elif self.committer.is_best(self.progress):
+                self._begin_commit()  # The final one may hold other weights.
+
+    def ends_epoch(self) -> bool:
+        """Return whether the batch that was given out last is the last of its epoch."""
+        return self._is_length(self.progress.step_in_epoch + 1)
 
     def _epoch_is_over(self) -> bool:
+        return self.epochs.stopped or self._is_length(self.progress.step_in_epoch)
+
+    def _is_length(self, steps: int) -> bool:
+        """Return whether an epoch has so many steps; they are taken, but for the last perhaps."""
         length = self.epochs.batches_per_epoch
-        if self.epochs.stopped:
-            return True
         if length is not None:
-            return self.progress.step_in_epoch == length
+            return steps == length
         batch = self._next_batch()
         if batch is None:
             return True
@@ -164,9 +185,7 @@ class TrainingLoop:
         )
 
     def _begin_commit(self) -> None:
-        if self.committer.puts_off(self.progress.step):
-            self._warn_of_slowness()
-            return
+        began = time.monotonic()
         self.heart.report(phase=TrainerPhase.SAVING)
         self._settle(wait=True)
         with self._warned_of_failure():
@@ -174,6 +193,7 @@ class TrainingLoop:
         # A trainer that was asked to stop trains no more.
         if not self.stop.requested:
             self.heart.report(phase=TrainerPhase.TRAINING)
+        self.committer.paused(time.monotonic() - began)
 
     def _settle(self, wait: bool = False) -> None:
         with self._warned_of_failure():

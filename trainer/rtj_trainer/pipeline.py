@@ -8,13 +8,15 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from rtj_api.dataset import DatasetCache
 from rtj_api.launch import BuilderConfig, TrainerConfig
 from rtj_api.names import Reason
 
 from rtj_trainer import builder
 from rtj_trainer.batches import training_data
 from rtj_trainer.commits.layout import INDICES
-from rtj_trainer.data import IndexedContext, indexed_context
+from rtj_trainer.data import IndexedContext, batches, indexed_context
+from rtj_trainer.data.source import Source
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.position import Position
 from rtj_trainer.position.iterator import IteratorPosition
@@ -32,6 +34,11 @@ from rtj_trainer.seeding import seed_everything
 _BUILDS_DIFFER = (
     "two calls of datasetFunction with the same parameters and seed gave different pipelines; "
     "make it depend on nothing else, such as the time or unseeded generators"
+)
+
+_NOT_BUILT_ANEW = (
+    "datasetFunction returned the same object twice, so each of its shuffles would go on from "
+    "where the checks before training left it; build the dataset within the function"
 )
 
 
@@ -105,7 +112,9 @@ class PipelineFactory:
         if first_start or strategy.name == "index":
             # The probe moved the shuffles' state; also, two builds must be alike.
             context = IndexedContext(self._seed, store=self._store)
-            dataset = self.dataset(context)
+            first, dataset = dataset, self.dataset(context)
+            if dataset is first:
+                refuse([_NOT_BUILT_ANEW])
             again = _identity(dataset, read_graph(dataset), strategy, context)
             if again != identity:
                 refuse([_BUILDS_DIFFER])
@@ -142,12 +151,24 @@ class PipelineFactory:
 
 
 class Factory(PipelineFactory):
-    """Calls both of a job's builder functions."""
+    """Calls both of a job's builder functions.
 
-    def __init__(self, config: TrainerConfig, module: ModuleType) -> None:
+    Args:
+        config: Of the attempt.
+        module: The builder.
+        cached: The examples that the dataset function gave once (`rtj_trainer.cache`); None if it
+            is to be called.
+    """
+
+    def __init__(
+        self, config: TrainerConfig, module: ModuleType, cached: Source | None = None
+    ) -> None:
         spec = config.builder
+        build = dataset_function(spec, module)
+        if cached is not None and config.cache is not None:
+            build = _batches_of(cached, config.cache, spec, module)
         super().__init__(
-            dataset_function(spec, module),
+            build,
             config.seed,
             config.epochs,
             config.total_steps,
@@ -172,6 +193,26 @@ def dataset_function(spec: BuilderConfig, module: ModuleType) -> Callable[[], An
         PermanentError: `FunctionNotFound`.
     """
     return builder.bind(module, "dataset", spec.dataset_function, spec.dataset_params)
+
+
+def _batches_of(
+    cached: Source, policy: DatasetCache, spec: BuilderConfig, module: ModuleType
+) -> Callable[[], Any]:
+    augment = None
+    if spec.batch_function is not None:
+        augment = builder.bind(module, "batch", spec.batch_function, spec.batch_params)
+
+    def build() -> Any:
+        examples = batches(
+            cached,
+            policy.batch_size,
+            augment=augment,
+            shuffle=policy.shuffle,
+            drop_remainder=policy.drop_remainder,
+        )
+        return examples.prefetch(tf.data.AUTOTUNE)
+
+    return build
 
 
 def _deterministic(dataset: Any) -> Any:

@@ -1,6 +1,6 @@
 """How far the training is, as plain numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rtj_api.heartbeat import Position as WirePosition
 
@@ -27,6 +27,8 @@ class Progress:
     """Epochs of the whole job; None if it counts steps."""
     epoch_ended: bool = False
     """Whether what belongs to the end of `epoch` is done: validation, and calls of callbacks."""
+    results: dict[str, float] = field(default_factory=dict)
+    """What was measured at the end of `epoch`; empty before that."""
     stopped_early: bool = False
     """Whether a callback ended the job."""
     altered_at_end: bool = False
@@ -39,6 +41,7 @@ class Progress:
         self.step_in_epoch = manifest.step_in_epoch
         self.samples = manifest.samples
         self.epoch_ended = manifest.epoch_ended
+        self.results = dict(manifest.results)
         if self.epoch > 0 and self.steps_per_epoch is None:
             self.steps_per_epoch = (self.step - self.step_in_epoch) // self.epoch
 
@@ -49,6 +52,7 @@ class Progress:
         self.epoch += 1
         self.step_in_epoch = 0
         self.epoch_ended = False
+        self.results = {}
 
     def count(self, examples: int) -> None:
         """Count one step."""

@@ -1,5 +1,6 @@
 """The numbers that an epoch ends with: what callbacks are given, and what the log says."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,15 @@ def as_numbers(logs: Any) -> dict[str, Any]:
         return {}
     values = {name: np.asarray(value) for name, value in logs.items()}
     return {name: value.item() if value.size == 1 else value for name, value in values.items()}
+
+
+def plain_numbers(values: dict[str, Any]) -> dict[str, float]:
+    """Return the results that are finite numbers, which can be compared."""
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
 
 
 def as_text(values: dict[str, Any]) -> str:

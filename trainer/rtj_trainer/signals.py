@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from rtj_trainer.errors import PreemptedError
 
@@ -18,16 +19,22 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self._deferred = False
+        self._before: dict[int, Any] = {signal.SIGTERM: None, signal.SIGINT: None}
 
     def install(self) -> None:
         """Handle SIGTERM and SIGINT from now on."""
-        signal.signal(signal.SIGTERM, self._receive)
-        signal.signal(signal.SIGINT, self._receive)
+        for number in self._before:
+            self._before[number] = signal.signal(number, self._receive)
 
     def ignore(self) -> None:
         """Ignore further requests: how the process ends is decided, and only has to be told."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
+    def uninstall(self) -> None:
+        """Handle signals as before `install`."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         self.requested = True

@@ -1,16 +1,19 @@
 """The model's own `train_step` and `test_step`, each compiled once for all batches."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 from rtj_api.names import Reason
 
+from rtj_trainer import startup
 from rtj_trainer.errors import PermanentError, UserError
-from rtj_trainer.touched import hidden_operations
+from rtj_trainer.touched import hidden_operations, refuse_hidden
 
 
-def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
+def compile_step(model: Any, element_spec: Any) -> Any:
     """Build model, optimizer and metrics by tracing `model.train_step`.
 
     The signature is that of the dataset, unknown dimensions included, so that every process
@@ -21,19 +24,21 @@ def compile_step(model: Any, element_spec: Any) -> tuple[Any, Any]:
         element_spec: Structure of what the model is trained on.
 
     Returns:
-        The function to call with a batch, and its traced form. The function raises
-        PermanentError if an operation has no deterministic kernel on this device, which TensorFlow
-        says only when it runs; no result of such a step is kept.
+        The traced function, to call with a batch.
 
     Raises:
         PermanentError: the model is not one that can be trained exactly.
         UserError: `train_step` raised.
     """
     _check_model(model)
-    return _compile(model, model.train_step, element_spec, "training step")
+    _build_ahead(model, element_spec)
+    startup.TIMES.ended("build")
+    compiled = _compile(model, model.train_step, element_spec, "training step")
+    startup.TIMES.ended("trace")
+    return compiled
 
 
-def compile_test(model: Any, element_spec: Any) -> tuple[Any, Any]:
+def compile_test(model: Any, element_spec: Any) -> Any:
     """Trace `model.test_step` in the same way, after `compile_step`.
 
     Raises:
@@ -43,9 +48,13 @@ def compile_test(model: Any, element_spec: Any) -> tuple[Any, Any]:
     return _compile(model, model.test_step, element_spec, "test step")
 
 
-def _compile(model: Any, step: Any, element_spec: Any, name: str) -> tuple[Any, Any]:
+def _compile(model: Any, step: Any, element_spec: Any, name: str) -> Any:
+    # As `fit` traces it, also without the conversion of Python's control flow.
     function = tf.function(
-        step, input_signature=[element_spec], jit_compile=model.jit_compile or None
+        step,
+        input_signature=[element_spec],
+        autograph=False,
+        jit_compile=model.jit_compile or None,
     )
     try:
         concrete = function.get_concrete_function()
@@ -56,18 +65,21 @@ def _compile(model: Any, step: Any, element_spec: Any, name: str) -> tuple[Any, 
             f"{type(error).__name__}: {error}",
         ) from error
     if hidden := hidden_operations(concrete):
-        raise PermanentError(
-            Reason.PIPELINE_NOT_RESUMABLE,
-            f"the model's {name} uses {', '.join(hidden)}, whose state cannot be saved, so "
-            "training was not started: use keras.random.* with a SeedGenerator instead "
-            "of tf.random.*, a tf.Variable instead of a table, queue or iterator, and TensorFlow "
-            "operations instead of Python functions",
-        )
-    return _refusing(function, name), concrete
+        refuse_hidden(f"the model's {name}", hidden)
+    # Not `function`: with each batch it would look for its trace again, half of a small step.
+    return concrete
 
 
-def _refusing(function: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
-    """Return the function, with TensorFlow's refusal to be deterministic as a PermanentError."""
+def refusing(function: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """Return a traced function, with TensorFlow's refusal to be deterministic as a PermanentError.
+
+    TensorFlow says only when an operation runs that it has no deterministic kernel for it on this
+    device. No result of such a step is kept.
+
+    Args:
+        function: From `compile_step` or `compile_test`.
+        name: What it is, for people.
+    """
 
     def call(batch: Any) -> Any:
         try:
@@ -86,6 +98,20 @@ def _refusing(function: Callable[[Any], Any], name: str) -> Callable[[Any], Any]
             ) from error
 
     return call
+
+
+def _build_ahead(model: Any, element_spec: Any) -> None:
+    """Make the variables of optimizer and metrics, as Keras itself does before it distributes.
+
+    A function in whose tracing variables are made is traced again without them: half of the time.
+    That is also the answer for all that Keras cannot build ahead, and for a `train_step` of the
+    user's, which may make others.
+    """
+    own = type(model).train_step is not keras.Model.train_step
+    if own or not model.built or not hasattr(model, "_symbolic_build"):
+        return
+    with contextlib.suppress(Exception):
+        model._symbolic_build(data_batch=element_spec)
 
 
 def _check_model(model: Any) -> None:

@@ -12,13 +12,15 @@ or to keep none that a later step sees.
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow as tf
+from rtj_api.names import Reason
 from tensorflow.core.framework import types_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.ops import handle_data_util
 
+from rtj_trainer.errors import PermanentError
 from rtj_trainer.preflight.graph import PipelineGraph
 
 _HARMLESS = re.compile(
@@ -82,8 +84,29 @@ def hidden_operations(concrete: Any) -> list[str]:
     """Return the operations of a traced function with state that cannot be saved."""
     definition = concrete.graph.as_graph_def()
     own = {function.signature.name for function in definition.library.function}
-    names = PipelineGraph(definition, stateful=None).operations() - own
-    return sorted(name for name in names if _is_stateful(name) and not _HARMLESS.fullmatch(name))
+    return hidden_among(PipelineGraph(definition, stateful=None).operations() - own)
+
+
+def hidden_among(operations: set[str]) -> list[str]:
+    """Return those of some operations that have state that cannot be saved."""
+    return sorted(
+        name for name in operations if _is_stateful(name) and not _HARMLESS.fullmatch(name)
+    )
+
+
+def refuse_hidden(what: str, operations: list[str]) -> NoReturn:
+    """Refuse a function that uses operations from `hidden_operations`.
+
+    Raises:
+        PermanentError: `PipelineNotResumable`.
+    """
+    raise PermanentError(
+        Reason.PIPELINE_NOT_RESUMABLE,
+        f"{what} uses {', '.join(operations)}, whose state cannot be saved, so "
+        "training was not started: use keras.random.* with a SeedGenerator instead "
+        "of tf.random.*, a tf.Variable instead of a table, queue or iterator, and TensorFlow "
+        "operations instead of Python functions",
+    )
 
 
 def _is_stateful(name: str) -> bool:

@@ -3,19 +3,23 @@
 The order is part of it: each process must draw the same from the generators that were seeded.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 from rtj_api.launch import TrainerConfig
+from rtj_api.names import Reason
+from rtj_api.spec import KeepBest
 
 from rtj_trainer import builder, seeding
 from rtj_trainer.callbacks import CallbackRunner
 from rtj_trainer.epochs import Epochs
+from rtj_trainer.errors import PermanentError
 from rtj_trainer.pipeline import Factory, Pipeline
 from rtj_trainer.progress import Progress
 from rtj_trainer.state import TrainingState, variables_of
-from rtj_trainer.step import compile_step, compile_test
+from rtj_trainer.step import compile_step, compile_test, refusing
 from rtj_trainer.touched import graph_sha256
 from rtj_trainer.validation import Evaluation, validation_data
 
@@ -43,31 +47,94 @@ def build_trainee(
         StopError: the builder is wrong, or failed, or what it builds cannot be resumed exactly.
     """
     spec = config.builder
-    model = factory.model()
-    step_function, traced = compile_step(model, pipeline.element_spec)
-    functions = [traced]
-    with seeding.undisturbed():
-        data = validation_data(_validation(config, module), config.seed)
-    if data:
-        test_function, traced_test = compile_test(model, data.element_spec)
-        functions.append(traced_test)
-    runner = CallbackRunner(_callbacks(config, module, model), model, _params(config, pipeline))
-    state = TrainingState(variables_of(model), functions, runner)
-    evaluation = None
-    if data:
-        evaluation = Evaluation(model, test_function, data, state.undisturbed)
-    known = pipeline.strategy.batches_per_epoch
-    epochs = Epochs(progress, known, model, step_function, state, runner, evaluation)
+    trainee = fit(
+        factory.model(),
+        pipeline,
+        progress,
+        seed=config.seed,
+        validation=_validation(config, module),
+        callbacks=lambda model: _callbacks(config, module, model),
+        state_of=lambda model, functions, runner: TrainingState(
+            variables_of(model), functions, runner
+        ),
+        best=config.checkpoint.keep_best,
+    )
     identity = {
         "model": {"function": spec.model_function, **spec.model_params},
         "callbacks": {"function": spec.callbacks_function, **spec.callbacks_params},
         "validation": {"function": spec.validation_function, **spec.validation_params},
+    }
+    return replace(trainee, identity={**identity, **trainee.identity})
+
+
+def fit(
+    model: Any,
+    pipeline: Pipeline,
+    progress: Progress,
+    *,
+    seed: int,
+    validation: Callable[[], Any] | None,
+    callbacks: Callable[[Any], Any],
+    state_of: Callable[[Any, list[Any], CallbackRunner], TrainingState],
+    best: KeepBest | None,
+) -> Trainee:
+    """Make ready a compiled model to be trained as `model.fit` does.
+
+    Args:
+        model: A compiled keras.Model.
+        pipeline: What it is trained on.
+        progress: Counts its steps.
+        seed: The job's.
+        validation: Builds the dataset that it is evaluated on; None for no evaluation.
+        callbacks: Returns the callbacks; called with the built model.
+        state_of: Returns the state of model, traced functions and callbacks.
+        best: The result of an epoch that commits are kept for; None for none.
+
+    Raises:
+        StopError: something of it cannot be resumed exactly.
+    """
+    step_function = compile_step(model, pipeline.element_spec)
+    functions = [step_function]
+    with seeding.undisturbed():
+        data = validation_data(validation, seed)
+    if data:
+        test_function = compile_test(model, data.element_spec)
+        functions.append(test_function)
+    if best:
+        _check_metric(best, model, functions)
+    known = pipeline.strategy.batches_per_epoch
+    params = {"verbose": 0, "epochs": progress.epochs, "steps": known}
+    runner = CallbackRunner(callbacks(model), model, params)
+    state = state_of(model, functions, runner)
+    evaluation = None
+    if data:
+        evaluation = Evaluation(
+            model, refusing(test_function, "test step"), data, state.undisturbed
+        )
+    step = refusing(step_function, "training step")
+    epochs = Epochs(progress, known, model, step, state, runner, evaluation)
+    identity = {
         "validationPipeline": data.identity if data else None,
         "callbackList": runner.describe(),
         "variables": state.describe(),
         "step": [graph_sha256(function) for function in functions],
     }
     return Trainee(state, epochs, identity)
+
+
+def _check_metric(best: KeepBest, model: Any, functions: list[Any]) -> None:
+    """Refuse a metric that no epoch would have: nothing would ever be kept for it."""
+    names: list[str] = []
+    for prefix, function in zip(("", "val_"), functions, strict=False):
+        returned = function.structured_outputs
+        own = isinstance(returned, dict) and returned
+        names += [f"{prefix}{name}" for name in (returned if own else model.metrics_names)]
+    if best.metric not in names:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"spec.checkpoint.keepBest.metric: an epoch has no result {best.metric!r}, it has "
+            f"{', '.join(names)}; create the job again with one of these",
+        )
 
 
 def _callbacks(config: TrainerConfig, module: ModuleType, model: Any) -> Any:
@@ -83,11 +150,3 @@ def _validation(config: TrainerConfig, module: ModuleType) -> Any:
     if spec.validation_function is None:
         return None
     return builder.bind(module, "validation", spec.validation_function, spec.validation_params)
-
-
-def _params(config: TrainerConfig, pipeline: Pipeline) -> dict[str, Any]:
-    return {
-        "verbose": 0,
-        "epochs": config.epochs,
-        "steps": pipeline.strategy.batches_per_epoch,
-    }

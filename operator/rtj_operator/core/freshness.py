@@ -58,6 +58,8 @@ def _longest(beat: Heartbeat, spent: TrainerSeconds, policy: CheckpointPolicy) -
     intervals: list[float] = []
     if policy.every_seconds is not None:
         intervals.append(policy.every_seconds)
+    elif policy.auto is not None and beat.commit_interval is not None:
+        intervals.append(beat.commit_interval.seconds)
     elif policy.every_steps is None:
         intervals.append(DEFAULT_EVERY_SECONDS)
     steps = beat.position.step - (beat.started_from.step if beat.started_from else 0)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from rtj_api.heartbeat import Heartbeat, Position
-from rtj_api.status import CurrentAttempt, JobStatus
+from rtj_api.status import MAX_BEST_SHOWN, CurrentAttempt, JobStatus
 
 from rtj_operator.core.judge import is_training
 from rtj_operator.core.observed import Observed, Pod
@@ -42,13 +42,18 @@ def mirrored_fields(
     attempt = status.attempt
     if attempt is None:
         return {}
-    fields: dict[str, Any] = {"strategy": beat.strategy or status.strategy}
+    fields: dict[str, Any] = {}
+    if beat.strategy:
+        fields["strategy"] = beat.strategy
+        fields["strategy_message"] = beat.strategy_message
     if beat.commit:
         fields["last_commit"] = beat.commit
     if beat.commits:
         fields["commits"] = beat.commits
     if not is_training(beat):
         return fields
+    fields["best_commits"] = beat.best_commits[:MAX_BEST_SHOWN]
+    fields["commit_interval"] = beat.commit_interval
     fields["position"] = beat.position
     fields["progress"] = share_done(beat.position, total_steps) or status.progress
     fields["attempt"] = attempt.model_copy(
@@ -93,12 +98,16 @@ def until_identified(observed: Observed) -> float | None:
 
 
 def progressed(beat: Heartbeat | None, committed_before: int | None) -> bool:
-    """Whether the attempt of this beat moved the job's newest commit forward.
+    """Whether the attempt of this beat moved the job's newest commit, or its cache, forward.
 
     A commit that became durable but was not reported before a kill is counted when the next
-    attempt starts from it.
+    attempt starts from it. A shard of the dataset's cache need not be written again either.
     """
-    if beat is None or beat.commit is None:
+    if beat is None:
+        return False
+    if beat.cache and beat.cache.shards:
+        return True
+    if beat.commit is None:
         return False
     if committed_before is None or beat.commit.step > committed_before:
         return True

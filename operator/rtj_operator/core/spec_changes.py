@@ -21,7 +21,14 @@ def launched_with(spec: JobSpec) -> str:
     Defaults are left out, so that one that only a newer operator knows changes nothing.
     """
     taken = spec.model_dump_json(
-        include={"epochs", "total_steps", "checkpoint", "trainer", "fingerprint_policy"},
+        include={
+            "epochs": True,
+            "total_steps": True,
+            "dataset": {"cache": {"max_size", "url"}},
+            "checkpoint": True,
+            "trainer": True,
+            "fingerprint_policy": True,
+        },
         exclude_defaults=True,
     )
     return hashlib.sha256(taken.encode()).hexdigest()[:16]

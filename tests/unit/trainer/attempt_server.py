@@ -8,6 +8,7 @@ itself; the moments are calls of functions that the protocol is made of.
 
 import json
 import os
+import runpy
 import signal
 import sys
 import traceback
@@ -35,6 +36,11 @@ MOMENTS = {
     "write-file": ("rtj_trainer.files", "write_file"),
     "rename": ("rtj_trainer.files", "rename_directory"),
     "fork-ledger": ("rtj_trainer.fork", "_copy_ledger"),
+    "cache-examples": ("rtj_trainer.cache.telling", "Teller.examples"),
+    "cache-shard": ("rtj_trainer.cache.folder", "CacheFolder.finish_shard"),
+    "cache-position": ("rtj_trainer.cache.folder", "CacheFolder.finish_position"),
+    "cache-entry": ("rtj_trainer.cache.folder", "CacheFolder.add"),
+    "cache-manifest": ("rtj_trainer.cache.folder", "CacheFolder.complete"),
     "last-word": ("rtj_trainer.heartbeat", "Heart.finish"),
     "epoch-begin": ("rtj_trainer.callbacks.runner", "CallbackRunner.epoch_begin"),
     "epoch-end": ("rtj_trainer.callbacks.runner", "CallbackRunner.epoch_end"),
@@ -66,7 +72,7 @@ def _arm(moment: str, count: int, number: int, before: bool) -> None:
     setattr(owner, name, counted)
 
 
-def _child(request: dict[str, Any]) -> None:
+def _child(request: dict[str, Any]) -> int:
     os.setsid()
     output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
@@ -78,11 +84,13 @@ def _child(request: dict[str, Any]) -> None:
         _arm(kill["moment"], kill["count"], number, kill["before"])
     for name in request.get("patches", ()):
         exec(Path(name).read_text(), {})  # noqa: S102 - a test's own file
+    if script := request.get("script"):
+        os.chdir(request["folder"])
+        runpy.run_path(script, run_name="__main__")
+        return 0
     from rtj_trainer.__main__ import main
 
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)
+    return main()
 
 
 def main() -> None:
@@ -91,12 +99,16 @@ def main() -> None:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
+            code = 99
             try:
-                _child(json.loads(line))
+                code = _child(json.loads(line))
+            except SystemExit as error:
+                code = int(error.code or 0)
             except BaseException:
                 traceback.print_exc()
             finally:
-                os._exit(99)
+                sys.stdout.flush()
+                os._exit(code)
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201 - the protocol
 

@@ -19,6 +19,9 @@ BUILDERS = HERE / "builders"
 REPOSITORY = HERE.parents[2]
 
 
+Outcome = tuple[str, str, list[Entry]]
+
+
 class AttemptServer:
     """The process of `attempt_server.py`."""
 
@@ -122,14 +125,21 @@ class Job:
 
     @property
     def last_manifest(self) -> Manifest:
-        return read_manifest(self.directory.commit(self.directory.commit_ids()[-1]))
+        return _last_manifest(self.directory)
 
-    def outcome(self) -> tuple[str, str, list[Entry]]:
-        """Return the hash of the last state, the ledger's, and the trajectory."""
-        manifest = self.last_manifest
-        assert manifest.complete
-        trajectory = committed_trajectory(self.directory.root)
-        return manifest.state_sha256, manifest.ledger_hash, trajectory
+    def outcome(self) -> Outcome:
+        return outcome_at(self.directory)
+
+
+def outcome_at(directory: JobDirectory) -> Outcome:
+    """Return the hash of the last state, the ledger's, and the trajectory."""
+    manifest = _last_manifest(directory)
+    assert manifest.complete
+    return manifest.state_sha256, manifest.ledger_hash, committed_trajectory(directory.root)
+
+
+def _last_manifest(directory: JobDirectory) -> Manifest:
+    return read_manifest(directory.commit(directory.commit_ids()[-1]))
 
 
 MakeJob = Callable[..., Job]
@@ -179,4 +189,8 @@ _BUILDER_KEYS = {
     "callbacksParams",
     "validationFunction",
     "validationParams",
+    "batchFunction",
+    "batchParams",
+    "trainFunction",
+    "trainParams",
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rtj_api.heartbeat import CommitRef, Heartbeat, TrainerPhase
+from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef, Heartbeat, TrainerPhase
 from rtj_api.names import ExitCode
 from rtj_api.spec import CheckpointPolicy
 from rtj_trainer.commits import attempts
@@ -221,6 +221,13 @@ class Told:
 
     def committed(self, commit: CommitRef, commits: list[str]) -> None:
         self.told.append((commit.id, commits))
+
+    def kept(self, best: list[BestCommit]) -> None:
+        if best:
+            self.told.append([found.id for found in best])
+
+    def commits_every(self, interval: CommitInterval) -> None:
+        self.told.append(interval.seconds)
 
 
 @pytest.fixture

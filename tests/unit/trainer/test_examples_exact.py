@@ -72,6 +72,7 @@ def test_the_articles_csv_line_with_cache_and_prefetch_is_replayed_exactly(
     params = {"path": str(flights), "batch_size": 512}
     job = both(lambda: example(make_job, "flights", module="article", datasetParams=params), *kills)
     assert "position strategy: replay, because tf.data restores a CSV reader" in job.log
+    assert job.last_manifest.strategy_message in job.log
 
 
 def test_cached_resumes_exactly(make_job: MakeJob) -> None:
@@ -79,12 +80,27 @@ def test_cached_resumes_exactly(make_job: MakeJob) -> None:
     assert "position strategy: iterator" in job.log
 
 
+def test_cached_resumes_exactly_from_a_cache_on_the_volume(make_job: MakeJob) -> None:
+    changes = {"datasetFunction": "build_examples", "cache": {"batchSize": 32}, "epochs": 2}
+    job = both(
+        lambda: example(make_job, "cached", **changes), Kill("cache-shard"), Kill("step", 40)
+    )
+    assert "position strategy: index" in job.log
+    assert check_each_id_once_per_epoch(job.outcome()[2], range(1000)) == {0: 1000, 1: 1000}
+
+
 def test_iterator_resumes_exactly(make_job: MakeJob) -> None:
     job = both(lambda: example(make_job, "iterator"), Kill("step", 14))
     assert check_each_id_once_per_epoch(job.outcome()[2], range(100))
 
 
-@pytest.mark.parametrize("name", ["cached", "flights", "iterator"])
+def test_loop_resumes_exactly(make_job: MakeJob) -> None:
+    function = {"trainFunction": "train"}
+    job = both(lambda: example(make_job, "loop", **function), Kill("step", 28), Kill("step", 13))
+    assert check_each_id_once_per_epoch(job.outcome()[2], range(1000))
+
+
+@pytest.mark.parametrize("name", ["cached", "flights", "iterator", "loop"])
 def test_a_manifest_repeats_its_builder_and_is_valid(name: str) -> None:
     objects = list(yaml.safe_load_all((EXAMPLES / name / "manifest.yaml").read_text()))
     by_kind = {found["kind"]: found for found in objects}

@@ -46,7 +46,13 @@ def start(job: JobDirectory, attempt: int, expected_step: int = 0) -> CommitId |
     return choice.starts_from
 
 
-def commit(job: JobDirectory, step: int, attempt: int, final: bool = False) -> CommitId:
+def commit(
+    job: JobDirectory,
+    step: int,
+    attempt: int,
+    final: bool = False,
+    results: dict[str, float] | None = None,
+) -> CommitId:
     commit_id = CommitId(step, attempt, final)
 
     def write_state(folder: Path) -> None:
@@ -66,6 +72,7 @@ def commit(job: JobDirectory, step: int, attempt: int, final: bool = False) -> C
         ledger_hash="",
         state_sha256="",
         target={},
+        results=results or {},
     )
     write_commit(job, commit_id, manifest, write_state)
     return commit_id

@@ -1,4 +1,4 @@
-"""A trainer that has said its last word is gone at once: its pod's grace period is not for cleaning."""
+"""A trainer that has said its last word is gone at once: a grace period is not for cleaning up."""
 
 import pytest
 

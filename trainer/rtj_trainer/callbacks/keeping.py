@@ -1,7 +1,5 @@
 """How the state of each callback is read and written, or why it cannot be."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import keras
@@ -9,6 +7,7 @@ from rtj_api.names import Reason
 
 from rtj_trainer.callbacks.stateless import Prover
 from rtj_trainer.errors import PermanentError
+from rtj_trainer.kept import Keeper
 
 _KNOWN: dict[type, tuple[str, ...]] = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
@@ -36,15 +35,6 @@ _INSTEAD: dict[str, str] = {
     "them with tf.summary from a callback that keeps nothing",
     "SwapEMAWeights": "leave it out: between its swaps the model has other weights than it trains",
 }
-
-
-@dataclass(frozen=True)
-class Keeper:
-    """Reads and writes the state of one callback."""
-
-    name: str
-    read: Callable[[], Any]
-    write: Callable[[Any], None]
 
 
 def keeper_of(callback: Any, model: Any, name: str) -> Keeper:
@@ -113,6 +103,5 @@ def _mend(kind: type) -> str:
 def _refuse(name: str, why: str, mend: str) -> NoReturn:
     raise PermanentError(
         Reason.PIPELINE_NOT_RESUMABLE,
-        f"the callback {name} {why}, which no commit would hold, so training was not started: "
-        f"{mend}",
+        f"{name} {why}, which no commit would hold, so training was not started: {mend}",
     )

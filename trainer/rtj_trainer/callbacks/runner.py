@@ -1,13 +1,13 @@
 """Calls the callbacks, and gives and takes their state."""
 
-import json
 from typing import Any
 
 import keras
 from rtj_api.names import Reason
 
-from rtj_trainer.callbacks.keeping import Keeper, keeper_of
+from rtj_trainer.callbacks.keeping import keeper_of
 from rtj_trainer.errors import PermanentError
+from rtj_trainer.kept import Kept, rehearse
 from rtj_trainer.plain import Arrays, decode, encode
 from rtj_trainer.results import as_numbers
 
@@ -31,10 +31,12 @@ class CallbackRunner:
         """What the last step returned; at the end of an epoch it may be part of the results."""
         self._model = model
         self._callbacks = _checked(callbacks)
-        self._keepers: list[Keeper] = [
-            keeper_of(callback, model, f"{number} ({type(callback).__name__})")
-            for number, callback in enumerate(self._callbacks)
-        ]
+        self._kept = Kept(
+            [
+                keeper_of(callback, model, f"the callback {number} ({type(callback).__name__})")
+                for number, callback in enumerate(self._callbacks)
+            ]
+        )
         for callback in self._callbacks:
             _refuse_test_hooks(callback)
         model.stop_training = False
@@ -44,7 +46,7 @@ class CallbackRunner:
             callback.on_train_begin({})
         self._before_batch = _with_own(self._callbacks, "on_train_batch_begin", "on_batch_begin")
         self._after_batch = _with_own(self._callbacks, "on_train_batch_end", "on_batch_end")
-        self._rehearse()
+        rehearse(self.capture, self.restore, "a callback")
 
     @property
     def stopped(self) -> bool:
@@ -53,7 +55,10 @@ class CallbackRunner:
 
     def describe(self) -> list[str]:
         """Return the name of each callback."""
-        return [keeper.name for keeper in self._keepers]
+        return [
+            f"{number} ({type(callback).__name__})"
+            for number, callback in enumerate(self._callbacks)
+        ]
 
     def capture(self, arrays: Arrays) -> dict[str, Any]:
         """Return the state of all callbacks as JSON.
@@ -67,15 +72,14 @@ class CallbackRunner:
         return {
             "stopTraining": self.stopped,
             "logs": encode(as_numbers(self.logs), arrays, "what the training step returns"),
-            "states": [_encoded(keeper, arrays) for keeper in self._keepers],
+            "states": self._kept.capture(arrays),
         }
 
     def restore(self, document: dict[str, Any], arrays: Arrays) -> None:
         """Give every callback the state that `capture` returned."""
         self._model.stop_training = document["stopTraining"]
         self.logs = decode(document["logs"], arrays)
-        for keeper, state in zip(self._keepers, document["states"], strict=True):
-            keeper.write(decode(state, arrays))
+        self._kept.restore(document["states"], arrays)
 
     def epoch_begin(self, epoch: int) -> None:
         """Tell that an epoch begins; epochs count from 0."""
@@ -104,31 +108,6 @@ class CallbackRunner:
         """Tell that the job is over."""
         for callback in self._callbacks:
             callback.on_train_end(logs)
-
-    def _rehearse(self) -> None:
-        """Save, restore and save again, so that a method that fails does so before step 0."""
-        arrays: Arrays = {}
-        document = self.capture(arrays)
-        self.restore(document, arrays)
-        again: Arrays = {}
-        # As text: two NaN are not equal otherwise.
-        alike = json.dumps(self.capture(again)) == json.dumps(document)
-        if not alike or any(again[key].tobytes() != arrays[key].tobytes() for key in arrays):
-            raise PermanentError(
-                Reason.PIPELINE_NOT_RESUMABLE,
-                "set_state(get_state()) of a callback gives it another state, so training was not "
-                "started; what get_state returns must be all that set_state needs",
-            )
-
-
-def _encoded(keeper: Keeper, arrays: Arrays) -> Any:
-    try:
-        return encode(keeper.read(), arrays, "the state")
-    except TypeError as error:
-        raise PermanentError(
-            Reason.PIPELINE_NOT_RESUMABLE,
-            f"the state of the callback {keeper.name} cannot be saved: {error}",
-        ) from error
 
 
 def _checked(callbacks: Any) -> list[Any]:

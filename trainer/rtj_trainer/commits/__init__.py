@@ -12,6 +12,7 @@ The layout, below `<volume>/<job uid>/`:
                                  became of a request to go back that it was given
     commits/000000000120-000003/ a commit: state after step 120, of attempt 3
     commits/…-final/             the commit at the end of the job
+    commits/…-epoch/             a commit that is made for the results of an epoch
     commits/tmp-…/               a commit or a position being written, or one being deleted; never
                                  read
     ledger/000003.jsonl          one line per step that attempt 3 took
@@ -52,8 +53,10 @@ ledger up to it to the head of its own segment. From then on the fork needs the 
 Killed before its start record, it is as if it had not been, and the next attempt copies again.
 
 Deleting (`retention`). A commit is deleted only once `keep` newer steps are in the lineage and the
-newest of them was read back and verified, and never if it is the first at or after a multiple of
-`keepEverySteps`. The commit of a trainer that is asked to stop deletes none, nor does the one that
-was being written then: a user may want to go back to the oldest of which status tells. A commit is
-renamed to `tmp-…` first, so that a half-deleted commit is never mistaken for a whole one.
+newest of them was read back: its writer took the digests in its manifest from what it read. A
+newest commit that this process did not write just now is verified instead. A commit that is the
+first at or after a multiple of `keepEverySteps` stays. The commit of a trainer that is asked to
+stop deletes none, nor does the one that was being written then: a user may want to go back to the
+oldest of which status tells. A commit is renamed to `tmp-…` first, so that a half-deleted commit is
+never mistaken for a whole one.
 """

@@ -6,6 +6,7 @@ another attempt's number are nothing that it would touch, and they cost no space
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from rtj_trainer.commits.layout import CommitId, JobDirectory
@@ -32,6 +33,6 @@ def adopt(job: JobDirectory, commit_id: CommitId, attempt: int) -> Manifest:
                 raise CommitDamagedError(f"{name} is missing") from error
         verify_files(target, manifest)
 
-    own = CommitId(commit_id.step, attempt, commit_id.final)
+    own = replace(commit_id, attempt=attempt)
     changes = {"attempt": attempt, "parent": str(commit_id), "origin": None}
     return write_commit(job, own, manifest.model_copy(update=changes), link_files)

@@ -10,7 +10,9 @@ MANIFEST = "manifest.json"
 TEMPORARY_PREFIX = "tmp-"
 INDICES = "indices"
 """Folder beside those of the jobs, in which `rtj_trainer.data.store` keeps what all may use."""
-_COMMIT_ID = re.compile(r"^(\d{12})-(\d{6})(-final)?$")
+CACHE = "cache"
+"""Folder beside those of the jobs, in which `rtj_trainer.cache` keeps what all may use."""
+_COMMIT_ID = re.compile(r"^(\d{12})-(\d{6})(-final|-epoch)?$")
 _FENCE = re.compile(r"^(\d{6})\.json$")
 
 
@@ -18,22 +20,27 @@ _FENCE = re.compile(r"^(\d{6})\.json$")
 class CommitId:
     """Identifies a commit: the optimizer step that it holds and the attempt that wrote it.
 
-    The commit at the end of a job has a name of its own. Where the length of the data is not known
-    in advance, the last step may have been committed already when its end is found.
+    The commit at the end of a job has a name of its own, and so has one that is made for the
+    results of an epoch (`rtj_trainer.commits.best`): the last step may have been committed before
+    the end was made.
     """
 
     step: int
     attempt: int
     final: bool = False
+    epoch: bool = False
 
     def __str__(self) -> str:
-        return f"{self.step:012d}-{self.attempt:06d}{'-final' if self.final else ''}"
+        kind = "-final" if self.final else "-epoch" if self.epoch else ""
+        return f"{self.step:012d}-{self.attempt:06d}{kind}"
 
     @classmethod
     def parse(cls, name: str) -> "CommitId | None":
         """Return the id that a directory name spells, or None for any other name."""
         match = _COMMIT_ID.match(name)
-        return cls(int(match[1]), int(match[2]), bool(match[3])) if match else None
+        if match is None:
+            return None
+        return cls(int(match[1]), int(match[2]), match[3] == "-final", match[3] == "-epoch")
 
 
 @dataclass(frozen=True)

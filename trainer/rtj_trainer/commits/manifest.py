@@ -46,6 +46,9 @@ class Manifest(WireModel):
     """Where the first commit of a fork was copied from."""
     time: datetime
     strategy: str
+    """How the position was kept: index, iterator or replay."""
+    strategy_message: str = ""
+    """Why so."""
     fingerprint: dict[str, Any]
     ledger_hash: str
     state_sha256: str
@@ -53,6 +56,8 @@ class Manifest(WireModel):
     """Whether this is the end of the job."""
     epoch_ended: bool = False
     """Whether the end of the epoch, with validation and callbacks, is in it too."""
+    results: dict[str, float] = Field(default_factory=dict)
+    """What was measured at the end of the epoch; empty unless the commit is of just then."""
     stopped_early: bool = False
     """Whether a callback ended the job, which no later target changes."""
     altered_at_end: bool = False

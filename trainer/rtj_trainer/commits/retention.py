@@ -1,13 +1,13 @@
 """Deletes what nothing can need any more."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rtj_trainer import files
 from rtj_trainer.commits.attempts import check_fence
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, CommitId, JobDirectory
 from rtj_trainer.commits.lineage import own_and_older
-from rtj_trainer.commits.manifest import CommitDamagedError, verify_commit
+from rtj_trainer.commits.manifest import CommitDamagedError, read_manifest, verify_commit
 
 
 def remove_leftovers(job: JobDirectory, attempt: int) -> None:
@@ -25,18 +25,26 @@ def remove_leftovers(job: JobDirectory, attempt: int) -> None:
 
 
 def delete_old_commits(
-    job: JobDirectory, attempt: int, keep: int, every_steps: int | None = None
+    job: JobDirectory,
+    attempt: int,
+    keep: int,
+    every_steps: int | None = None,
+    best: Collection[int] = (),
+    read_back: CommitId | None = None,
 ) -> list[CommitId]:
-    """Keep the newest commits of the attempt's lineage, and milestones; return the deleted ids.
+    """Keep the newest commits of the attempt's lineage, and chosen ones; return the deleted ids.
 
     Commits outside the lineage that no newer attempt wrote are deleted too: nothing can restore
-    them. Nothing is deleted unless the newest commit verifies.
+    them. Nothing is deleted unless the newest commit verifies, or was read back just now.
 
     Args:
         job: Folder of the job.
         attempt: Number of the running attempt.
         keep: How many of the newest commits to keep.
         every_steps: Keep the first commit at or after each multiple of this, too.
+        best: Keep the commits of these steps, too.
+        read_back: The commit that this process has just written: its digests are those of what it
+            read back from its files, so they are not read once more.
 
     Raises:
         SupersededError: a newer attempt exists; what to keep is its decision.
@@ -44,13 +52,11 @@ def delete_old_commits(
     lineage = own_and_older(job, attempt)
     if not lineage:
         return []
-    try:
-        verify_commit(job.commit(lineage[0]))
-    except CommitDamagedError:
+    if not _is_sound(job, lineage[0], read_back):
         return []
     # By their steps: the commit that an attempt began with is there under its number, too.
     steps = sorted({found.step for found in lineage}, reverse=True)
-    kept_steps = {*steps[:keep], *milestones(steps, every_steps)}
+    kept_steps = {*steps[:keep], *milestones(steps, every_steps), *best}
     kept = {found for found in lineage if found.step in kept_steps}
     doomed = [found for found in job.commit_ids() if found not in kept and found.attempt <= attempt]
     for commit_id in doomed:
@@ -59,6 +65,15 @@ def delete_old_commits(
         files.rename_directory(job.commit(commit_id), grave)
         shutil.rmtree(grave, ignore_errors=True)
     return doomed
+
+
+def _is_sound(job: JobDirectory, newest: CommitId, read_back: CommitId | None) -> bool:
+    check = read_manifest if newest == read_back else verify_commit
+    try:
+        check(job.commit(newest))
+    except CommitDamagedError:
+        return False
+    return True
 
 
 def milestones(steps: Iterable[int], every_steps: int | None) -> list[int]:

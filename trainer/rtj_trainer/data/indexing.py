@@ -98,6 +98,18 @@ def indexed(
     Raises:
         ValueError: an argument is out of range, or an epoch would have no batch.
     """
+    numbered = numbered_batches(size, batch_size, shuffle, drop_remainder)
+    return numbered.map(lambda number, positions: positions)
+
+
+def numbered_batches(
+    size: int, batch_size: int, shuffle: bool, drop_remainder: bool
+) -> tf.data.Dataset:
+    """Return what `indexed` does, each batch with its number over all epochs: `(number, batch)`.
+
+    Raises:
+        ValueError: as `indexed`.
+    """
     if size < 1 or batch_size < 1:
         raise ValueError(f"size and batch_size must be at least 1, not {size} and {batch_size}")
     source = IndexedSource(int(size), int(batch_size), bool(shuffle), bool(drop_remainder))
@@ -110,16 +122,16 @@ def indexed(
     stop = source.batches_per_epoch if context.stop is None else context.stop
     seed = context.seed
 
-    def batch_of_indices(number: Any) -> Any:
+    def batch_of_indices(number: Any) -> tuple[Any, Any]:
         epoch, batch = number // source.batches_per_epoch, number % source.batches_per_epoch
         first = batch * source.batch_size
         last = tf.minimum(first + source.batch_size, source.size)
         positions = tf.range(first, last, dtype=tf.int64)
         positions = tf.ensure_shape(positions, [source.batch_size if _is_even(source) else None])
         if not source.shuffle:
-            return positions
+            return number, positions
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        return tf.random.experimental.index_shuffle(positions, key, source.size - 1)
+        return number, tf.random.experimental.index_shuffle(positions, key, source.size - 1)
 
     return tf.data.Dataset.range(context.start, stop).map(batch_of_indices)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rtj_trainer.data.indexing import Tagged, current_context, indexed
+from rtj_trainer.data.indexing import Tagged, current_context, numbered_batches
 from rtj_trainer.preflight import readers
 
 
@@ -24,7 +24,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def signature(self) -> Any:
-        """A `tf.TensorSpec` for one example, or a nesting of them."""
+        """A `tf.TypeSpec` for one example, or a nesting of them."""
 
     @property
     @abstractmethod
@@ -33,7 +33,7 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, places: np.ndarray) -> list[np.ndarray]:
-        """Return the examples at some places, stacked, one array for each spec of `signature`.
+        """Return the examples at some places, stacked, one array for each tensor of `signature`.
 
         Args:
             places: Shape [n], int64, each in [0, len).
@@ -48,6 +48,7 @@ def batches(
     batch_size: int,
     decode: Callable[[Any], Any] | None = None,
     *,
+    augment: Callable[[Any, Any], Any] | None = None,
     shuffle: bool = True,
     drop_remainder: bool = False,
 ) -> tf.data.Dataset:
@@ -61,6 +62,8 @@ def batches(
         batch_size: Examples per batch, at least 1; the last batch of an epoch may be shorter.
         decode: Makes what the model is trained on from a batch of `source.signature`, with
             TensorFlow operations, as `lambda raw: tf.io.parse_example(raw, features)` does.
+        augment: Makes what the model is trained on from what `decode` gave and a seed of shape [2],
+            int64, which is another in every batch of the job: for `tf.random.stateless_*`.
         shuffle: Another order in every epoch.
         drop_remainder: Drop the last batch of an epoch if it is shorter.
 
@@ -78,27 +81,30 @@ def batches(
         )
     if len(source) == 0:
         raise ValueError(f"no examples in {', '.join(source.contents) or 'the source'}")
-    indices = indexed(len(source), batch_size, shuffle, drop_remainder)
-    current_context().contents.update(source.contents)
+    numbered = numbered_batches(len(source), batch_size, shuffle, drop_remainder)
+    context = current_context()
+    context.contents.update(source.contents)
 
-    def batch(places: Any) -> Tagged:
+    def batch(number: Any, places: Any) -> Tagged:
         examples = read_tensors(source, places)
         if decode is not None:
             examples = decode(examples)
+        if augment is not None:
+            examples = augment(examples, tf.stack([tf.constant(context.seed, tf.int64), number]))
         # A list, as of decode_csv, is several tensors, as in what tf.data's own map returns.
         return Tagged(places, tuple(examples) if isinstance(examples, list) else examples)
 
-    return indices.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return numbered.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def read_tensors(source: Source, places: Any) -> Any:
     """Return the tensors that a graph reads from a source at `places`, shape [n], int64."""
-    specs = tf.nest.flatten(source.signature)
+    batch = tf.nest.map_structure(lambda spec: spec._batch(places.shape[0]), source.signature)
+    specs = tf.nest.flatten(batch, expand_composites=True)
     kinds = [spec.dtype for spec in specs]
     tensors = tf.numpy_function(source.read, [places], kinds, stateful=False)
     readers.declare(tensors[0])
     shaped = [
-        tf.ensure_shape(tensor, [places.shape[0], *spec.shape])
-        for tensor, spec in zip(tensors, specs, strict=True)
+        tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, specs, strict=True)
     ]
-    return tf.nest.pack_sequence_as(source.signature, shaped)
+    return tf.nest.pack_sequence_as(batch, shaped, expand_composites=True)

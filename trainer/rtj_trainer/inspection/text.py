@@ -63,6 +63,8 @@ def _commit(report: CommitReport, goes_on_from: str | None) -> list[str]:
     manifest = report.manifest
     if manifest is None:
         return [report.id, _size(report.size), "", "", "", verdict]
+    if manifest.results:
+        verdict += f"; {', '.join(f'{k} {v:.4g}' for k, v in manifest.results.items())}"
     return [
         report.id,
         _size(report.size),

@@ -168,7 +168,8 @@ def _cache_in_file(graph: PipelineGraph) -> Iterator[Problem]:
             yield Problem(
                 f"it uses cache({name}), whose lock files and half-written data break every "
                 "restart after a kill",
-                "use cache() in memory, or write files before the job",
+                "leave the file out and use cache() in memory, or set spec.dataset.cache, which "
+                "writes the examples once and survives kills",
                 (node.node.op,),
             )
 

@@ -1,0 +1,61 @@
+"""Stage `stall`: what a commit costs the training thread, beside other ways to save a state."""
+
+import statistics
+import tempfile
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rtj_bench.say import say
+
+from rtj_bench_trainer.figures import summary
+from rtj_bench_trainer.process import ask
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model, and how often it is committed."""
+
+    width: int
+    layers: int
+    batch: int
+    commits: int
+
+
+SIZES = {
+    "stall_100mb_s": Size(width=1024, layers=8, batch=32, commits=3),
+    "stall_1gb_s": Size(width=2048, layers=20, batch=8, commits=1),
+}
+"""12 bytes for each weight: 100.8 and 1,007 MB."""
+
+KEYS = tuple(SIZES)
+
+PEERS: dict[str, tuple[str, dict[str, str]]] = {
+    "ours": ("stall_ours", {}),
+    "cm_sync": ("stall_checkpoint_manager", {"use": "sync"}),
+    "cm_async": ("stall_checkpoint_manager", {"use": "async"}),
+    "backup_and_restore": ("stall_backup_and_restore", {}),
+    "orbax": ("stall_orbax", {}),
+}
+
+
+def measure(repeats: int) -> dict[str, Any]:
+    """Return the seconds that a commit costs, by size and peer."""
+    return summary([_repeat(number, repeats) for number in range(repeats)])
+
+
+def _repeat(number: int, repeats: int) -> dict[str, Any]:
+    sample: dict[str, Any] = {}
+    for key, size in SIZES.items():
+        say(f"{key}: repeat {number + 1} of {repeats}")
+        sample[key] = {name: _peer(name, size) for name in PEERS}
+    return sample
+
+
+def _peer(name: str, size: Size) -> float | None:
+    module, more = PEERS[name]
+    with tempfile.TemporaryDirectory(prefix="rtj-bench-") as folder:
+        stalls = ask(module, {"folder": folder, **asdict(size), **more})
+    if not stalls:
+        return None
+    say(f"{name}: {', '.join(f'{value:.3f} s' for value in stalls)}")
+    return float(statistics.median(stalls))

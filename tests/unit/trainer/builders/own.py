@@ -1,0 +1,219 @@
+"""Programs that take their steps themselves, each with state in many places, and wrong ones."""
+
+import os
+import random
+import signal
+
+import keras
+import numpy as np
+import tensorflow as tf
+from builder import build_model, by_index, shuffled  # noqa: F401 - functions of jobs
+
+
+def die_at(place):
+    """Be killed where the test says, in the middle of the program's own code."""
+    if os.environ.get("DIE_AT") == place:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Best:
+    """What a program keeps in Python."""
+
+    def __init__(self):
+        self.value, self.epochs, self.drawn = float("inf"), [], np.zeros(2)
+
+    def get_state(self):
+        return {"value": self.value, "epochs": self.epochs, "drawn": self.drawn}
+
+    def set_state(self, state):
+        self.value, self.epochs, self.drawn = state["value"], state["epochs"], state["drawn"]
+
+
+def two_optimizers(session, eager=False):
+    encoder = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.3)]
+    )
+    head = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    slow, fast = keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.05, momentum=0.9)
+    slow.build(encoder.trainable_variables)
+    fast.build(head.trainable_variables)
+    noise, mean, best = tf.random.Generator.from_seed(1), keras.metrics.Mean(), Best()
+    frozen = tf.Variable([1.0, 2.0, 3.0])
+    session.track(models=[encoder, head], slow=slow, fast=fast, noise=noise, mean=mean, best=best)
+
+    def step(x, y):
+        with tf.GradientTape(persistent=True) as tape:
+            hidden = encoder(x * frozen + 0.01 * noise.normal(tf.shape(x)), training=True)
+            loss = tf.reduce_mean((head(hidden)[:, 0] - y) ** 2)
+        for model, optimizer in ((encoder, slow), (head, fast)):
+            found = model.trainable_variables
+            optimizer.apply(tape.gradient(loss, found), found)
+        mean.update_state(loss)
+
+    if not eager:
+        step = tf.function(step, reduce_retracing=True)
+    for x, y in session.steps():
+        die_at(f"before {session.step}")
+        step(x, y * (1 + 0.01 * random.random()))  # noqa: S311
+        die_at(f"after {session.step}")
+        if session.ends_epoch:
+            value = float(mean.result())
+            best.drawn = best.drawn + np.random.normal(size=2)
+            best.epochs.append([session.epoch, session.step, value])
+            die_at(f"epoch {session.epoch}")
+            if value > best.value:
+                slow.learning_rate = slow.learning_rate * 0.5
+            best.value = min(best.value, value)
+            mean.reset_state()
+    print("trained:", [epoch for epoch, _, _ in best.epochs], session.step)  # noqa: T201
+    die_at("end")
+
+
+def stops(session):
+    total = tf.Variable(0.0)
+    session.track(total=total)
+    for x, _ in session.steps():
+        total.assign_add(tf.reduce_sum(x))
+        if session.step == 16:
+            session.stop()
+
+
+def validation():
+    return shuffled(40).map(lambda element: element.data)
+
+
+def fitted(session, restore=True):
+    extra = tf.Variable(0.0)
+    session.track(extra=extra)
+    callbacks = [
+        keras.callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=restore),
+        keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=10.0),
+    ]
+    model = build_model()
+    model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"], jit_compile=False)
+    session.fit(model, callbacks=callbacks, validation=validation)
+
+
+def _variable(session):
+    total = tf.Variable(0.0)
+    session.track(total=total)
+    return total
+
+
+def forgets_a_variable(session):
+    _variable(session)
+    counter = tf.Variable(0.0, name="counter")
+    for _ in session.steps():
+        counter.assign_add(1.0)
+
+
+def forgets_an_optimizer(session):
+    model = build_model()
+    session.track(model=model.layers)
+    optimizer = keras.optimizers.Adam()
+    for x, _ in session.steps():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(model(x, training=True))
+        found = model.trainable_variables
+        optimizer.apply(tape.gradient(loss, found), found)
+
+
+def forgets_later(session):
+    total, late = _variable(session), tf.Variable(0.0, name="late")
+    for _ in session.steps():
+        total.assign_add(1.0)
+        if session.step == 2:
+            late.assign(1.0)
+
+
+def makes_a_variable_in_a_step(session):
+    total, made = _variable(session), []
+    for _ in session.steps():
+        total.assign_add(1.0)
+        made = made or [tf.Variable(0.0, name="late")]
+
+
+def hands_over_what_is_not_built(session):
+    session.track(optimizer=keras.optimizers.Adam())
+
+
+def hands_over_a_list_of_numbers(session):
+    session.track(history=[1.0])
+
+
+def hands_over_too_late(session):
+    steps = session.steps()
+    session.track(total=tf.Variable(0.0))
+    next(steps)
+
+
+def draws_in_a_function(session):
+    total = _variable(session)
+
+    @tf.function
+    def step():
+        total.assign_add(tf.random.normal([]))
+
+    for _ in session.steps():
+        step()
+
+
+def reads_another_dataset(session):
+    total, other = _variable(session), iter(tf.data.Dataset.range(1000))
+    for _ in session.steps():
+        total.assign_add(tf.cast(next(other), tf.float32))
+
+
+def steps_twice(session):
+    total = _variable(session)
+    for _ in range(2):
+        for _ in session.steps():
+            total.assign_add(1.0)
+
+
+def leaves_the_loop(session):
+    total = _variable(session)
+    for _ in session.steps():
+        total.assign_add(1.0)
+        if session.step == 7:
+            break
+
+
+def does_nothing(session):
+    _variable(session)
+
+
+def gives_a_dataset(session):
+    _variable(session)
+    session.steps(tf.data.Dataset.range(3))
+
+
+def gives_a_generator(session):
+    _variable(session)
+    signature = tf.TensorSpec([], tf.int64)
+    session.steps(lambda: tf.data.Dataset.from_generator(range, output_signature=signature))
+
+
+def gives_the_same_object(session):
+    _variable(session)
+    dataset = tf.data.Dataset.range(30).shuffle(30)
+    session.steps(lambda: dataset)
+
+
+def fits_by_keras(session):
+    model = build_model()
+    model.optimizer.build(model.trainable_variables)
+    session.track(model=model)
+    model.fit(batch for batch in session.steps())
+
+
+def fits_with_a_csv_log(session):
+    session.fit(build_model(), callbacks=[keras.callbacks.CSVLogger("log.csv")])
+
+
+def fits_a_model_with_its_own_fit(session):
+    class Mine(keras.Sequential):
+        def fit(self, *args, **kwargs):
+            return None
+
+    session.fit(Mine([keras.Input((3,)), keras.layers.Dense(1)]))

@@ -1,0 +1,451 @@
+"""The parts of the dataset's cache: records, keys, two writers, eviction, shared shards."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from rtj_api.heartbeat import CacheProgress, Heartbeat, TrainerPhase
+from rtj_api.launch import TrainerConfig
+from rtj_devcluster import packages
+from rtj_trainer import data
+from rtj_trainer.cache import elements, eviction, uses, writer
+from rtj_trainer.cache.examples import BLOCK, ExamplesFactory
+from rtj_trainer.cache.folder import CacheFolder, Entry
+from rtj_trainer.cache.key import key_of
+from rtj_trainer.cache.sharing import Sharing
+from rtj_trainer.cache.source import Cached
+from rtj_trainer.cache.stores import FolderStore, FsspecStore, RedisStore, Store, open_store
+from rtj_trainer.cache.telling import Teller
+from rtj_trainer.cache.writer import Writer, make_again
+from rtj_trainer.data import IndexedContext, indexed_context
+from rtj_trainer.errors import PermanentError
+from rtj_trainer.heartbeat import Heart
+from rtj_trainer.position import Batch
+from rtj_trainer.position.streams import ReplayPosition
+from rtj_trainer.preflight.graph import read_graph
+from rtj_trainer.preflight.identity import pipeline_sha256
+
+pytestmark = pytest.mark.unit
+
+Dataset = tf.data.Dataset
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every block be a shard."""
+    monkeypatch.setattr(writer, "SHARD_BYTES", 1)
+
+
+@pytest.fixture
+def heart() -> Heart:
+    return Heart(Heartbeat(attempt=1, phase=TrainerPhase.STARTING))
+
+
+def blocks(examples: Any) -> Any:
+    return examples.map(lambda *example: elements.serialize(example)).batch(BLOCK)
+
+
+def at(examples: Any, step: int = 0) -> ReplayPosition:
+    position = ReplayPosition(blocks(examples), 1)
+    position.start(step)
+    return position
+
+
+def folder_in(root: Path, writer_name: str = "a") -> CacheFolder:
+    folder = CacheFolder(root / "cache" / "key", writer_name)
+    folder.create()
+    return folder
+
+
+def writer_of(folder: CacheFolder, heart: Heart) -> Writer:
+    return Writer(folder, None, lambda: None, Teller(heart))
+
+
+def ragged(rows: list[Any]) -> Any:
+    return Dataset.from_tensor_slices(tf.ragged.constant(rows))
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        Dataset.range(20),
+        Dataset.range(20).map(lambda n: {"a": n, "b": (tf.fill([200, 3], n > 3), [n, n])}),
+        Dataset.range(20).map(lambda n: (tf.strings.as_string(n) + "\0", tf.cast(n, tf.bfloat16))),
+        Dataset.range(20).map(lambda n: (data.Tagged(n, -n), tf.zeros([0], tf.uint8))),
+        ragged([[1], [2, 3], [], [4]] * 5),
+        ragged([[["a"], []], [], [["b", "c"]]] * 6),
+        Dataset.from_tensor_slices(tf.sparse.from_dense(np.eye(20, 3, dtype=np.float32))),
+    ],
+    ids=["number", "nested", "strings", "tagged", "ragged", "ragged-twice", "sparse"],
+)
+def test_any_structure_is_read_as_tf_data_would_batch_it(
+    examples: Any, tmp_path: Path, heart: Heart
+) -> None:
+    folder = folder_in(tmp_path)
+    entries = writer_of(folder, heart).write(at(examples), [])
+    source = Cached(folder, entries, examples.element_spec)
+    assert len(source) == int(examples.cardinality())
+    expected, found = (
+        [tf.nest.flatten(batch, expand_composites=True) for batch in batches]
+        for batches in (
+            examples.batch(7),
+            data.batches(source, 7, shuffle=False).map(lambda batch: batch.data),
+        )
+    )
+    for before, after in zip(expected, found, strict=True):
+        assert [part.dtype for part in before] == [part.dtype for part in after]
+        assert [part.numpy().tolist() for part in before] == [p.numpy().tolist() for p in after]
+
+
+def test_a_shard_can_be_read_by_tensorflow_alone(tmp_path: Path, heart: Heart) -> None:
+    folder = folder_in(tmp_path)
+    [entry] = writer_of(folder, heart).write(at(Dataset.range(3).map(lambda n: (n, [n, n]))), [])
+    for place, record in enumerate(tf.data.TFRecordDataset(str(folder.shard(entry)))):
+        number, pair = tf.io.parse_tensor(record, tf.string)
+        assert tf.io.parse_tensor(number, tf.int64) == place
+        assert tf.io.parse_tensor(pair, tf.int64).numpy().tolist() == [place, place]
+
+
+def test_examples_that_do_not_fit_together_say_what_to_do(tmp_path: Path, heart: Heart) -> None:
+    examples = Dataset.range(1, 4).map(tf.range)
+    folder = folder_in(tmp_path)
+    source = Cached(folder, writer_of(folder, heart).write(at(examples), []), examples.element_spec)
+    with pytest.raises(ValueError, match=r"shapes \(1,\), \(2,\) cannot be one batch.* pad them"):
+        source.read(np.array([0, 1]))
+
+
+def test_another_seed_for_each_batch_and_the_same_after_a_restart() -> None:
+    source = data.arrays(np.arange(20))
+
+    def noise(start: int) -> list[Any]:
+        with indexed_context(IndexedContext(seed=3, start=start, stop=8)):
+            batches = data.batches(
+                source, 5, augment=lambda n, seed: tf.random.stateless_uniform(tf.shape(n), seed)
+            )
+        return [tuple(batch.data.numpy().tolist()) for batch in batches]
+
+    assert len(set(noise(0))) == 8
+    assert noise(0)[5:] == noise(5)
+
+
+class Meanwhile:
+    """A position at whose `count`-th block something else happens first."""
+
+    def __init__(self, inner: ReplayPosition, count: int, happens: Callable[[], object]) -> None:
+        self._inner = inner
+        self._left = count
+        self._happens = happens
+        self.save = inner.save
+
+    def next(self) -> Batch | None:
+        self._left -= 1
+        if self._left == 0:
+            self._happens()
+        return self._inner.next()
+
+
+class Saved(ReplayPosition):
+    """A position that has something to keep."""
+
+    def save(self, folder: Path) -> None:
+        (folder / "iterator").write_text("here")
+
+
+def test_a_writer_killed_before_its_entry_leaves_the_position_that_is_needed(
+    tmp_path: Path, heart: Heart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_in(tmp_path)
+    add = folder.add
+    monkeypatch.setattr(
+        folder, "add", lambda number, entry: add(number, entry) if number < 3 else 1 / 0
+    )
+    position = Saved(blocks(Dataset.range(100)), 1)
+    position.start(0)
+    with pytest.raises(ZeroDivisionError):
+        writer_of(folder, heart).write(position, [])
+    known = len(folder.entries())
+    assert known == 3
+    assert (folder.position(known) / "iterator").exists()
+    assert not folder.position(known - 1).exists()
+
+
+def test_two_writers_at_once_write_one_cache(tmp_path: Path, heart: Heart) -> None:
+    examples = Dataset.range(100)
+    slow, fast = folder_in(tmp_path, "slow"), folder_in(tmp_path, "fast")
+    written: list[Entry] = []
+    both = Meanwhile(
+        at(examples), 3, lambda: written.extend(writer_of(fast, heart).write(at(examples), []))
+    )
+    assert writer_of(slow, heart).write(both, []) == written  # type: ignore[arg-type]
+    assert sum(entry.examples for entry in written) == 100
+    source = Cached(slow, written, examples.element_spec)
+    assert source.read(np.arange(100))[0].tolist() == list(range(100))
+    assert sorted(path.name for path in slow.shards.iterdir()) == sorted(e.file for e in written)
+
+
+def test_a_writer_that_reads_other_examples_than_another_is_refused(
+    tmp_path: Path, heart: Heart
+) -> None:
+    folder = folder_in(tmp_path)
+    folder.add(0, writer_of(folder, heart).shard(at(Dataset.range(100)), None))  # type: ignore[arg-type]
+    with pytest.raises(PermanentError, match="two processes read other examples for shard 0"):
+        writer_of(folder, heart).write(at(Dataset.range(1, 101)), [])
+
+
+def test_a_damaged_entry_is_written_again(tmp_path: Path, heart: Heart) -> None:
+    folder = folder_in(tmp_path)
+    examples = Dataset.range(100)
+    for number in range(3):
+        folder.add(number, writer_of(folder, heart).shard(at(examples, number), None))  # type: ignore[arg-type]
+    path = folder.root / "entries" / "000001.json"
+    path.write_text(path.read_text().replace("16", "15"))
+    known = folder.entries()
+    assert len(known) == 1
+    entries = writer_of(folder, heart).write(at(examples, 1), known)
+    assert sum(entry.examples for entry in entries) == 100
+
+
+def test_a_shard_that_would_be_another_when_made_again_is_refused(
+    tmp_path: Path, heart: Heart
+) -> None:
+    folder = folder_in(tmp_path)
+    entries = writer_of(folder, heart).write(at(Dataset.range(100)), [])
+    with pytest.raises(PermanentError, match=f"shard 2 .*{entries[2].file}, is damaged, and"):
+        make_again(writer_of(folder, heart), at(Dataset.range(1, 101), 2), entries, [2])
+
+
+def factory(tmp_path: Path, build: Callable[..., Any]) -> ExamplesFactory:
+    module = ModuleType("builder")
+    module.build_dataset = build  # type: ignore[attr-defined]
+    builder = {"module": "builder", "datasetFunction": "build_dataset", "datasetParams": {}}
+    config = {
+        "jobName": "job",
+        "jobUid": "uid",
+        "attempt": 1,
+        "volume": str(tmp_path),
+        "builder": {**builder, "modelFunction": "build_model", "modelParams": {}},
+        "seed": 1,
+        "epochs": 2,
+        "totalSteps": None,
+        "checkpoint": {"claimName": "claim"},
+    }
+    return ExamplesFactory(TrainerConfig.model_validate(config), module, tmp_path / "indices")
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (lambda: Dataset.range(9).batch(3).prefetch(1), "leave out batch"),
+        (lambda: Dataset.range(9).repeat(), "never ends; leave out repeat"),
+        (lambda: Dataset.range(9).window(3), "cannot be written to a file"),
+    ],
+    ids=["batched", "endless", "windows"],
+)
+def test_what_cannot_be_cached_says_what_to_write_instead(
+    build: Callable[[], Any], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(PermanentError, match=told):
+        factory(tmp_path, build).dataset(IndexedContext(seed=1))
+
+
+def test_a_pipeline_that_cannot_be_resumed_cannot_be_cached(tmp_path: Path) -> None:
+    def generated() -> Any:
+        signature = tf.TensorSpec([], tf.int64)
+        return Dataset.from_generator(lambda: iter(range(9)), output_signature=signature)
+
+    with pytest.raises(PermanentError, match="from_generator"):
+        factory(tmp_path, generated).pipeline(False, tmp_path / "scratch")
+
+
+def test_the_key_is_code_parameters_and_data(tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("1\n2\n")
+
+    def key(dataset: Any, source: str = "text", path: object = "") -> str:
+        graph = read_graph(blocks(dataset))
+        identity = {"pipeline": pipeline_sha256(graph.definition)}
+        own, params = tmp_path / "volume" / "uid", {"path": str(path)}
+        return key_of(identity, graph, dataset.element_spec, params, {"builder": source}, own)
+
+    def lengths(path: Path) -> Any:
+        return tf.data.TextLineDataset(str(path)).map(tf.strings.length)
+
+    assert key(Dataset.range(9)) == key(Dataset.range(9), source="another model")
+    assert key(Dataset.range(9)) != key(Dataset.range(10))
+    assert key(Dataset.range(9)) != key(Dataset.range(9).map(lambda n: n + 1))
+    x, y = (key(Dataset.range(9).map(lambda n, name=name: {name: n})) for name in "xy")
+    assert x != y
+    keys = {
+        key(lengths(lines)),
+        key(lengths(tmp_path / "*.txt")),
+        key(Dataset.range(9), path=lines),
+    }
+    lines.write_text("1\n3\n")
+    keys |= {
+        key(lengths(lines)),
+        key(lengths(tmp_path / "*.txt")),
+        key(Dataset.range(9), path=lines),
+    }
+    assert len(keys) == 6
+    keys_and_values = tf.lookup.KeyValueTensorInitializer(tf.range(3), tf.range(3))
+    table = tf.lookup.StaticHashTable(keys_and_values, -1)
+    looked_up = Dataset.range(9).map(lambda n: table.lookup(tf.cast(n, tf.int32)))
+    assert key(looked_up) != key(looked_up, source="another table")
+
+
+def cache_of(root: Path, key: str, size: int, age: float, user: float | None = None) -> None:
+    """Make a cache that was last used so long ago, and marked by a job so long ago."""
+    (root / key / "uses").mkdir(parents=True)
+    (root / key / "shard").write_bytes(bytes(size))
+    marks = {root / key / uses.LAST_USED: age}
+    if user is not None:
+        marks[root / key / "uses" / "uid"] = user
+    for path, seconds in marks.items():
+        path.touch()
+        os.utime(path, (time.time() - seconds, time.time() - seconds))
+
+
+def test_the_cache_that_was_used_longest_ago_makes_room_and_none_that_is_used(
+    tmp_path: Path,
+) -> None:
+    hour = uses.LEASE_SECONDS
+    cache_of(tmp_path, "own", 100, 9 * hour)
+    cache_of(tmp_path, "used", 100, 8 * hour, user=hour - 60)
+    cache_of(tmp_path, "killed", 100, 7 * hour, user=hour + 60)
+    cache_of(tmp_path, "old", 100, 6 * hour)
+    cache_of(tmp_path, "new", 100, 5)
+    leftover = tmp_path / ".evicted-x"
+    leftover.mkdir()
+
+    def left(limit: int, incoming: int = 0) -> set[str]:
+        eviction.make_room(tmp_path, limit, "own", incoming)
+        return {path.name for path in tmp_path.iterdir() if path.is_dir()}
+
+    assert left(500) == {"own", "used", "killed", "old", "new"}
+    assert left(500, incoming=1) == {"own", "used", "old", "new"}
+    assert left(300) == {"own", "used", "new"}
+    assert left(100) == {"own", "used"}, "above the limit rather than without data"
+    with pytest.raises(PermanentError, match=r"maxSize is 99 bytes, .*cache has 100 already"):
+        left(99)
+
+
+def test_a_cache_that_a_job_marks_while_it_is_evicted_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache_of(tmp_path, "own", 0, 0)
+    cache_of(tmp_path, "other", 10, 99)
+    rename = Path.rename
+
+    def marked_meanwhile(path: Path, target: Path) -> Path:
+        if path.name == "other":
+            (path / "uses" / "uid").touch()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", marked_meanwhile)
+    eviction.make_room(tmp_path, 5, "own", 0)
+    assert (tmp_path / "other" / "shard").exists()
+
+
+def test_a_use_ends_when_it_is_released(tmp_path: Path) -> None:
+    cache_of(tmp_path, "key", 1, 99)
+    use = uses.Use(tmp_path / "key", "uid")
+    use.begin()
+    assert uses.in_use(tmp_path / "key", time.time())
+    use.release()
+    assert not uses.in_use(tmp_path / "key", time.time())
+    assert uses.last_used(tmp_path / "key") > time.time() - 60
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """A real server that keeps nothing on disk."""
+    packages.ensure({"redis-server": "redis-server"})
+    socket = tmp_path / "redis.sock"
+    command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", ""]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert server.stdout
+    for line in server.stdout:
+        if "ready to accept connections" in line.lower():
+            break
+    yield f"unix://{socket}"
+    server.kill()
+    server.wait()
+
+
+def all_of(store: Store, tmp_path: Path, heart: Heart) -> None:
+    """Share a cache of one claim with another, damage it, and lose a shard."""
+    assert store.read("no/such") is None
+    assert store.size("no/such") is None
+    here, there = folder_in(tmp_path / "here"), folder_in(tmp_path / "there")
+    entries = writer_of(here, heart).write(at(Dataset.range(100)), [])
+    sharing = Sharing(store, here, Teller(heart))
+    other = Sharing(store, there, Teller(heart))
+    assert other.manifest() is None
+    sharing.publish(entries, [])
+    assert other.manifest() == entries
+
+    damaged = f"key/{entries[3].file}"
+    content = store.read(damaged)
+    assert content
+    store.write(damaged, content[:-1] + b"?")
+    other.fetch(entries)
+    found = {path.name for path in there.shards.iterdir()}
+    assert found == {entry.file for entry in entries} - {entries[3].file}
+    for path in there.shards.iterdir():
+        assert path.read_bytes() == (here.shards / path.name).read_bytes()
+
+    make_again(writer_of(there, heart), at(Dataset.range(100), 3), entries, [3])
+    other.publish(entries, [entries[3]])
+    assert store.read(damaged) == content
+
+
+def test_shards_are_shared_by_redis(redis_url: str, tmp_path: Path, heart: Heart) -> None:
+    store = open_store(redis_url)
+    assert isinstance(store, RedisStore)
+    all_of(store, tmp_path, heart)
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_shards_are_shared_by_fsspec(
+    kind: str, tmp_path: Path, heart: Heart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDER", f"{tmp_path}/shared")
+    store = open_store(kind + "://${FOLDER}")
+    assert isinstance(store, FsspecStore)
+    all_of(store, tmp_path, heart)
+
+
+def test_shards_are_shared_by_a_folder(tmp_path: Path, heart: Heart) -> None:
+    all_of(FolderStore(tmp_path / "shared"), tmp_path, heart)
+
+
+def test_a_store_that_is_away_costs_nothing_but_time(tmp_path: Path, heart: Heart) -> None:
+    folder = folder_in(tmp_path)
+    sharing = Sharing(open_store(f"unix://{tmp_path}/no.sock"), folder, Teller(heart))
+    assert sharing.manifest() is None
+    entries = writer_of(folder, heart).write(at(Dataset.range(20)), [])
+    sharing.fetch(entries)
+    sharing.publish(entries, [])
+
+
+def test_a_url_that_nothing_serves_is_refused_with_the_field() -> None:
+    with pytest.raises(PermanentError, match=r"spec.dataset.cache.url 'nosuch://a': .*image"):
+        open_store("nosuch://a")
+
+
+def test_writing_moves_the_heartbeat_on(
+    tmp_path: Path, heart: Heart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[CacheProgress] = []
+    monkeypatch.setattr(heart, "report", lambda cache: told.append(cache))
+    writer_of(folder_in(tmp_path), heart).write(at(Dataset.range(40)), [])
+    assert [(one.examples, one.shards) for one in told] == [(16, 1), (32, 2), (40, 3)]
+    beats = [Heartbeat(attempt=1, phase=TrainerPhase.STARTING, cache=one) for one in told]
+    assert len({beat.standstill for beat in beats}) == 3

@@ -1,0 +1,183 @@
+"""A program that takes its steps itself ends as if it had never been killed, or is refused.
+
+The jobs have 3 epochs of 13 batches, the last one short, and commit every 5 steps, as those of
+test_trainer_exactness.py. The program is killed in the trainer's code and in its own.
+"""
+
+from functools import cache
+from typing import Any
+
+import pytest
+from rtj_api.names import ExitCode
+from rtj_trainer.commits.layout import JobDirectory
+from rtj_trainer.ledger import check_each_id_once_per_epoch
+
+from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob, outcome_at
+
+pytestmark = pytest.mark.unit
+
+TERM = "SIGTERM"
+
+
+def job_of(make_job: MakeJob, function: str, **changes: Any) -> Job:
+    return make_job(
+        module="own", **{"trainFunction": function, "datasetFunction": "shuffled", **changes}
+    )
+
+
+def die(job: Job, place: str) -> None:
+    """Run an attempt that is killed at a place in the program's own code."""
+    patch = job.folder / "die.py"
+    patch.write_text(f"import os\nos.environ['DIE_AT'] = {place!r}\n")
+    job.patches = [patch]
+    assert job.run() == -9, job.log[-3000:]
+    job.patches = []
+
+
+@pytest.fixture(scope="module")
+def reference(make_job: MakeJob) -> Any:
+    @cache
+    def outcome(function: str, dataset: str = "shuffled") -> Any:
+        job = job_of(make_job, function, datasetFunction=dataset)
+        job.run_to_end()
+        return job.outcome()
+
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("dataset", "ends"),
+    [
+        pytest.param("shuffled", [Kill("step", 3), "after 12"], id="first-epoch-and-its-last-step"),
+        pytest.param("shuffled", [Kill("step", 13, TERM), "epoch 1"], id="ends-of-epochs"),
+        pytest.param("shuffled", ["before 13", "after 17"], id="own-code-in-the-middle"),
+        pytest.param("shuffled", [Kill("step", 38), "epoch 2", "end"], id="last-epoch-and-after"),
+        pytest.param("by_index", ["epoch 0", Kill("state-written", 2), "after 38"], id="by-index"),
+    ],
+)
+def test_a_loop_with_two_optimizers_goes_on_as_if_it_had_not_been_killed(
+    dataset: str, ends: list[Any], make_job: MakeJob, reference: Any
+) -> None:
+    job = job_of(make_job, "two_optimizers", datasetFunction=dataset)
+    for end in ends:
+        if isinstance(end, Kill):
+            assert job.run(end) == (-9 if end.signal == "SIGKILL" else ExitCode.PREEMPTED)
+        else:
+            die(job, end)
+    job.run_to_end()
+    assert job.outcome() == reference("two_optimizers", dataset)
+    assert check_each_id_once_per_epoch(job.outcome()[2], range(100)) == dict.fromkeys(
+        range(3), 100
+    )
+    assert "trained: [0, 1, 2] 39" in job.log
+
+
+def test_a_stop_is_the_end_of_the_job(make_job: MakeJob) -> None:
+    job = job_of(make_job, "stops")
+    assert job.run(Kill("step", 15, TERM)) == ExitCode.PREEMPTED
+    job.run_to_end()
+    assert job.last_manifest.step == 17
+    assert job.last_manifest.stopped_early
+    assert job.run() == ExitCode.COMPLETED
+    assert not job.directory.ledger_segment(job.attempts).exists()
+
+
+def test_fit_with_callbacks_and_validation_goes_on_as_if_it_had_not_been_killed(
+    make_job: MakeJob, reference: Any
+) -> None:
+    job = job_of(make_job, "fitted", epochs=3)
+    job.run_to_end(
+        Kill("step", 7, TERM), Kill("validation-batch", 2), Kill("epoch-end", 1), Kill("step", 6)
+    )
+    assert job.outcome() == reference("fitted")
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("forgets_a_variable", ["'counter", "was changed by the steps up to 1", "session.track()"]),
+        ("forgets_an_optimizer", ["the variable 'adam", "session.track()"]),
+        ("makes_a_variable_in_a_step", ["'late", "was made during the steps up to 1"]),
+        ("forgets_later", ["'late", "was changed by the steps up to 5"]),
+        ("hands_over_what_is_not_built", ["optimizer has no variables yet", "optimizer.build("]),
+        ("hands_over_a_list_of_numbers", ["history[0] is a float", "get_state(self)"]),
+        ("hands_over_too_late", ["before session.steps()"]),
+        ("draws_in_a_function", ["RandomStandardNormal", "SeedGenerator"]),
+        ("reads_another_dataset", ["iterator of another dataset", "zip the datasets into one"]),
+        ("does_nothing", ["without a call of session.steps()"]),
+        ("gives_a_dataset", ["takes the function that builds the dataset"]),
+        ("gives_a_generator", ["from_generator", "own.py:"]),
+        ("gives_the_same_object", ["same object twice"]),
+        ("fits_by_keras", ["read ahead of the steps", "session.fit(model"]),
+        ("fits_with_a_csv_log", ["CSVLogger", "leave it out"]),
+        ("fits_a_model_with_its_own_fit", ["Mine has a fit of its own"]),
+        ("absent", ["trainFunction", "two_optimizers"]),
+    ],
+)
+def test_a_program_that_could_not_go_on_exactly_is_refused_before_its_first_commit(
+    function: str, words: list[str], make_job: MakeJob
+) -> None:
+    job = job_of(make_job, function)
+    assert job.run() == ExitCode.PERMANENT, job.log[-3000:]
+    for word in words:
+        assert word in job.final_record["message"]
+    assert not job.directory.commit_ids()
+
+
+def test_steps_cannot_be_called_twice(make_job: MakeJob) -> None:
+    job = job_of(make_job, "steps_twice")
+    assert job.run() == ExitCode.PERMANENT
+    assert "a second time" in job.final_record["message"]
+
+
+def test_a_loop_that_is_left_has_not_completed_the_job(make_job: MakeJob) -> None:
+    job = job_of(make_job, "leaves_the_loop")
+    assert job.run() == ExitCode.USER_ERROR
+    assert "left at step 7" in job.final_record["message"]
+    assert "session.stop()" in job.final_record["message"]
+    assert not job.last_manifest.complete
+
+
+SCRIPT = """
+import os, sys
+sys.path.insert(0, {builders!r})
+import rtj_trainer
+
+with rtj_trainer.session("run", epochs=3, seed=7, every_steps=5) as session:
+    from own import shuffled, two_optimizers
+
+    session.steps = lambda steps=session.steps: steps(shuffled, batch_size=8)
+    two_optimizers(session)
+print("after the session")
+"""
+
+
+def test_a_script_needs_no_cluster(make_job: MakeJob) -> None:
+    whole, killed = make_job(), make_job()
+    for job in (whole, killed):
+        (job.folder / "script.py").write_text(SCRIPT.format(builders=str(BUILDERS)))
+    assert run_script(killed, Kill("step", 7, TERM)) == ExitCode.PREEMPTED
+    assert run_script(killed, Kill("step", 9)) == -9
+    assert run_script(killed) == run_script(whole) == ExitCode.COMPLETED
+    assert outcome_of(killed) == outcome_of(whole)
+    assert "after the session" in killed.log
+    before = killed.log.count("trained: [0, 1, 2] 39")
+    assert run_script(killed) == ExitCode.COMPLETED
+    assert killed.log.count("trained: [0, 1, 2] 39") == before + 1
+    assert outcome_of(killed) == outcome_of(whole)
+
+
+def run_script(job: Job, kill: Kill | None = None) -> int:
+    return job.server.run(
+        {
+            "log": str(job.folder / "log"),
+            "kill": kill.__dict__ if kill else None,
+            "script": str(job.folder / "script.py"),
+            "folder": str(job.folder),
+            "env": {},
+        }
+    )
+
+
+def outcome_of(job: Job) -> Any:
+    return outcome_at(JobDirectory(job.folder / "run" / "local"))

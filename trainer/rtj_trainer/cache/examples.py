@@ -1,0 +1,75 @@
+"""The builder's dataset function as a pipeline of blocks of records, checked like any other."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import tensorflow as tf
+from rtj_api.launch import TrainerConfig
+from rtj_api.names import Reason
+
+from rtj_trainer.cache import elements
+from rtj_trainer.data import IndexedContext, Tagged
+from rtj_trainer.errors import PermanentError
+from rtj_trainer.pipeline import PipelineFactory, dataset_function
+
+BLOCK = 16
+"""Examples that are taken from the pipeline at once: one by one takes Python longer."""
+
+_TRANSPARENT = ("_PrefetchDataset", "_OptionsDataset")
+
+
+class ExamplesFactory(PipelineFactory):
+    """Builds one epoch of blocks of serialized examples."""
+
+    element_spec: Any = None
+    """Of one example, once a dataset was built."""
+    built: Any = None
+    """The dataset that was built last."""
+
+    def __init__(self, config: TrainerConfig, module: ModuleType, store: Path) -> None:
+        super().__init__(dataset_function(config.builder, module), config.seed, 1, None, store)
+
+    def dataset(self, context: IndexedContext) -> Any:
+        """Build the dataset.
+
+        Raises:
+            StopError: the builder is wrong, or failed, or its elements cannot be cached.
+        """
+        dataset = super().dataset(context)
+        # One epoch is read once, from its beginning: an indexed source is like any other here.
+        context.sources.clear()
+        _check(dataset)
+        if isinstance(dataset.element_spec, Tagged):
+            dataset = dataset.map(_untagged)
+        elements.check(dataset.element_spec)
+        self.element_spec = dataset.element_spec
+        records = dataset.map(_record, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        self.built = records.batch(BLOCK)
+        return self.built
+
+
+def _untagged(tagged: Tagged) -> Any:
+    return tagged.data
+
+
+def _record(*example: Any) -> Any:
+    return elements.serialize(example)
+
+
+def _check(dataset: Any) -> None:
+    if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise PermanentError(
+            Reason.BUILDER_INVALID,
+            "spec.dataset.cache: datasetFunction returns a dataset that never ends; leave out "
+            "repeat(), or say how many examples an epoch has with take()",
+        )
+    last = dataset
+    while type(last).__name__ in _TRANSPARENT:
+        last = last._input_dataset
+    if "Batch" in type(last).__name__:
+        raise PermanentError(
+            Reason.BUILDER_INVALID,
+            "spec.dataset.cache: datasetFunction returns batches, but single examples are cached; "
+            "leave out batch(), since spec.dataset.cache.batchSize makes batches of them",
+        )

@@ -1,0 +1,111 @@
+"""What a program gives to the session, or gets from it, in a way that cannot be exact: said so."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn
+
+import keras
+import tensorflow as tf
+from rtj_api.names import Reason
+
+from rtj_trainer.errors import PermanentError
+
+
+@dataclass(frozen=True)
+class Source:
+    """The function that builds the dataset."""
+
+    build: Callable[[], Any]
+    identity: dict[str, Any]
+    params: dict[str, Any]
+    is_of_job: bool
+
+
+def given(build: Any, params: dict[str, Any]) -> Source:
+    """Return the function that a program gave, with its parameters.
+
+    Raises:
+        PermanentError: it is none, or the parameters cannot be compared at a restart.
+    """
+    if not callable(build):
+        hint = "build it in a function and give that" if isinstance(build, tf.data.Dataset) else ""
+        misused(
+            f"session.steps() takes the function that builds the dataset, not a "
+            f"{type(build).__name__}: only what is built anew from the seed can be checked and "
+            f"resumed; {hint or 'see its description'}"
+        )
+    name = getattr(build, "__qualname__", type(build).__name__)
+    try:
+        plain = json.loads(json.dumps(params))
+    except TypeError as error:
+        raise PermanentError(
+            Reason.PARAMS_INVALID,
+            f"session.steps(): the parameters of {name} must be what JSON can hold, since they "
+            f"are compared at a restart: {error}; leave out what the function can find by itself",
+        ) from error
+
+    def checked() -> Any:
+        dataset = build(**params)
+        if not isinstance(dataset, tf.data.Dataset):
+            misused(f"{name} must return a tf.data.Dataset, not {type(dataset).__name__}")
+        return dataset
+
+    return Source(checked, {"function": name, **plain}, plain, is_of_job=False)
+
+
+class Steps:
+    """The batches; not a generator, which `model.fit` would take, and read ahead of the steps."""
+
+    def __init__(self, elements: Iterator[Any]) -> None:
+        self._elements = elements
+        self._thread = threading.get_ident()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if threading.get_ident() != self._thread or _is_read_by_keras():
+            misused(
+                "the batches of session.steps() are read ahead of the steps, as model.fit and "
+                "other threads do, so a step would be counted that was not taken: use "
+                "session.fit(model, …), or take each step in the loop"
+            )
+        return next(self._elements)
+
+
+def _is_read_by_keras() -> bool:
+    frame: FrameType | None = sys._getframe(2)
+    while frame:
+        if frame.f_globals.get("__name__", "").startswith("keras.src.trainers.data_adapters"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def check_fit(model: Any) -> None:
+    """Return if `session.fit` trains a model as its own `fit` would.
+
+    Raises:
+        PermanentError: `BuilderInvalid`.
+    """
+    if not isinstance(model, keras.Model):
+        misused(f"session.fit() takes a compiled keras.Model, not a {type(model).__name__}")
+    for name in ("fit", "make_train_function", "make_test_function"):
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            misused(
+                f"{type(model).__name__} has a {name} of its own, which session.fit() does not "
+                "call; give it a train_step instead, or write the loop with session.steps()"
+            )
+
+
+def misused(why: str) -> NoReturn:
+    """Refuse a program that uses the session wrongly.
+
+    Raises:
+        PermanentError: `BuilderInvalid`.
+    """
+    raise PermanentError(Reason.BUILDER_INVALID, why)

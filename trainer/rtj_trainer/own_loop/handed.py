@@ -1,0 +1,125 @@
+"""What a program hands over: objects whose state is in each commit, by the names it gives them."""
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import keras
+import tensorflow as tf
+from rtj_api.names import Reason
+
+from rtj_trainer.callbacks import CallbackRunner
+from rtj_trainer.errors import PermanentError
+from rtj_trainer.kept import Keeper, Kept, rehearse
+from rtj_trainer.plain import Arrays
+from rtj_trainer.state import variables_of
+
+
+class Handed:
+    """Objects by name; all of their variables must be built."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, list[tf.Variable]] = {}
+        self._keepers: list[Keeper] = []
+
+    def add(self, name: str, value: Any) -> None:
+        """Add an object, or a list, tuple or dict of them.
+
+        Raises:
+            PermanentError: `BuilderInvalid`: it is not built yet, or nothing that can be kept.
+        """
+        group = f"own.{name}"
+        if group in self.variables:
+            _refuse(f"{name!r} was handed over twice; give each object its own name")
+        self.variables[group] = []
+        for path, item in _leaves(name, value):
+            found = _variables(path, item)
+            if found is not None:
+                self.variables[group].extend(found)
+            elif callable(getattr(item, "get_state", None)):
+                self._keepers.append(Keeper(path, item.get_state, item.set_state))
+            else:
+                _refuse(
+                    f"{path} is a {type(item).__name__}, whose state cannot be kept; hand over "
+                    "models, layers, optimizers, metrics, variables, generators, and objects with "
+                    "get_state(self) and set_state(self, state)"
+                )
+
+    def objects(self, callbacks: CallbackRunner | None) -> "Objects":
+        """Return the Python state of all that was added, and of callbacks."""
+        kept = Kept(tuple(self._keepers))
+        rehearse(kept.capture, kept.restore, "an object that was handed over")
+        return Objects(kept, callbacks)
+
+
+class Objects:
+    """The Python state of a session, as `rtj_trainer.state.Objects` wants it."""
+
+    def __init__(self, kept: Kept, callbacks: CallbackRunner | None) -> None:
+        self._kept = kept
+        self._callbacks = callbacks
+
+    def capture(self, arrays: Arrays) -> dict[str, Any]:
+        """Return all of it as JSON; `arrays` gets the bytes of each array."""
+        document: dict[str, Any] = {"objects": self._kept.capture(arrays)}
+        if self._callbacks:
+            document["callbacks"] = self._callbacks.capture(arrays)
+        return document
+
+    def restore(self, document: dict[str, Any], arrays: Arrays) -> None:
+        """Give it all back."""
+        self._kept.restore(document["objects"], arrays)
+        if self._callbacks:
+            self._callbacks.restore(document["callbacks"], arrays)
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(f"{path}[{key!r}]", item)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _leaves(f"{path}[{number}]", item)
+    else:
+        yield path, value
+
+
+def _variables(path: str, value: Any) -> list[tf.Variable] | None:
+    """Return the variables of an object of Keras or TensorFlow; None for any other."""
+    if isinstance(value, keras.callbacks.Callback):
+        _refuse(f"{path} is a callback, which your loop would have to call: use session.fit()")
+    if isinstance(value, keras.layers.Layer):
+        return _of_layer(path, value)
+    if isinstance(value, keras.optimizers.Optimizer):
+        _check_built(path, value, "optimizer.build(model.trainable_variables)")
+        return [variable.value for variable in value.variables]
+    if isinstance(value, keras.Metric):
+        return [variable.value for variable in value.variables]
+    if isinstance(value, keras.Variable):
+        return [value.value]
+    if isinstance(value, keras.random.SeedGenerator):
+        return [value.state.value]
+    if isinstance(value, tf.random.Generator):
+        return [value.state]
+    if isinstance(value, tf.Variable):
+        return [value]
+    return list(value.variables) if isinstance(value, tf.Module) else None
+
+
+def _of_layer(path: str, layer: Any) -> list[tf.Variable]:
+    _check_built(path, layer, "model.build(shape), or call it once")
+    if getattr(layer, "optimizer", None) is None:
+        return [variable.value for variable in layer.variables]
+    _check_built(f"{path}.optimizer", layer.optimizer, "optimizer.build(model.trainable_variables)")
+    return [variable for group in variables_of(layer).values() for variable in group]
+
+
+def _check_built(path: str, value: Any, how: str) -> None:
+    if not value.built:
+        _refuse(
+            f"{path} has no variables yet, so none could be restored before the first step; "
+            f"build it before it is handed over: {how}"
+        )
+
+
+def _refuse(why: str) -> NoReturn:
+    raise PermanentError(Reason.BUILDER_INVALID, f"session.track(): {why}")

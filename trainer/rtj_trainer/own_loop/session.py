@@ -1,0 +1,309 @@
+"""The session: what a user's own training loop sees of the trainer."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import tensorflow as tf
+from rtj_api.names import Reason
+from tensorflow.python.eager import context
+
+from rtj_trainer import batches, builder, seeding
+from rtj_trainer.attempt import ended
+from rtj_trainer.callbacks import CallbackRunner
+from rtj_trainer.commits.layout import INDICES
+from rtj_trainer.epochs import EpochCount
+from rtj_trainer.errors import StopError, UserError
+from rtj_trainer.joining import Attempt
+from rtj_trainer.loop import TrainingLoop
+from rtj_trainer.own_loop.given import Source, Steps, check_fit, given, misused
+from rtj_trainer.own_loop.handed import Handed, Objects
+from rtj_trainer.own_loop.watch import Watch
+from rtj_trainer.pipeline import Pipeline, PipelineFactory, dataset_function
+from rtj_trainer.preflight.refusal import refuse
+from rtj_trainer.progress import Progress
+from rtj_trainer.state import Snapshot, TrainingState, variables_of
+from rtj_trainer.trainee import fit
+
+_END = object()
+
+
+@contextlib.contextmanager
+def session_of(attempt: Attempt, load: Callable[[], ModuleType]) -> Iterator["Session"]:
+    """Open the session of an attempt.
+
+    Args:
+        attempt: Holds the volume.
+        load: Returns the user's program, or imports it.
+
+    Raises:
+        PermanentError: TensorFlow was used before, or the program does not train to the end.
+    """
+    if context.context()._context_handle is not None:
+        misused(
+            "TensorFlow was used before the session was opened: make models, variables and "
+            "datasets inside of it, since it sets the seed, and open one session in a process"
+        )
+    environment = attempt.prepare()
+    watch = Watch()
+    with watch.made():
+        seeding.seed_everything(attempt.config.seed)
+        seeding.keras_generator()
+        session = Session(attempt, load(), environment, watch)
+        with session._running:
+            yield session
+            session._check_end()  # Within, so that what is being written is not lost.
+
+
+class Session:
+    """Gives each step its batch, exactly once in the committed trajectory."""
+
+    def __init__(
+        self, attempt: Attempt, program: ModuleType, environment: dict[str, Any], watch: Watch
+    ) -> None:
+        self._attempt = attempt
+        self.program = program
+        self._environment = environment
+        self._watch = watch
+        self._handed = Handed()
+        self._running = contextlib.ExitStack()
+        self._progress = Progress()
+        self._loop: TrainingLoop | None = None
+        self._begun = False
+        self._done = False
+        self._ended_by: StopError | None = None
+
+    @property
+    def step(self) -> int:
+        """Number of steps that are taken, over all attempts; the current one is not counted."""
+        return self._progress.step
+
+    @property
+    def epoch(self) -> int:
+        """Index of the epoch that the current batch belongs to, from 0."""
+        return max(self._progress.epoch, 0)
+
+    @property
+    def step_in_epoch(self) -> int:
+        """Index of the current batch in its epoch, from 0."""
+        return self._progress.step_in_epoch
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the current batch is the last of its epoch."""
+        if self._loop is None or self._done:
+            return False
+        with self._watch.passing():
+            return self._loop.ends_epoch()
+
+    @property
+    def outcome(self) -> str:
+        """A sentence about the end of the training."""
+        return ended(self._progress)
+
+    def track(self, **objects: Any) -> None:
+        """Hand over what the steps change; it is in each commit, and restored by `steps`.
+
+        Args:
+            objects: By a name of their own: built models, layers, optimizers and metrics,
+                variables, generators, objects with `get_state()` and `set_state(state)`, and
+                lists, tuples and dicts of them.
+
+        Raises:
+            PermanentError: `BuilderInvalid`: one is not built yet, or cannot be kept.
+        """
+        if self._begun:
+            misused("session.track() must be called before session.steps(), which restores")
+        for name, value in objects.items():
+            self._handed.add(name, value)
+
+    def steps(self, build: Callable[..., Any] | None = None, /, **params: Any) -> Iterator[Any]:
+        """Restore all that was handed over, and return the batches from there to the end.
+
+        What happens between two batches is one step: it is in a commit as a whole or not at all.
+
+        Args:
+            build: Returns a tf.data.Dataset with one epoch; in a job, by default, its
+                datasetFunction with its datasetParams.
+            params: Keyword arguments of `build`, as they could be in JSON.
+
+        Raises:
+            StopError: the dataset cannot be resumed exactly, or the commit is another program's.
+        """
+        source = self._begin(build, params)
+        if self._attempt.config.checkpoint.keep_best:
+            misused(
+                "spec.checkpoint.keepBest needs the results of epochs, which a loop over "
+                "session.steps() keeps to itself: use session.fit(), or leave keepBest out"
+            )
+        pipeline = self._pipeline(source)
+        state = _WatchedState(self._handed.variables, [], self._handed.objects(None), self._check)
+        epochs = EpochCount(self._progress, pipeline.strategy.batches_per_epoch)
+        described = {"variables": state.describe()}
+        self._join(source, pipeline, state, epochs, described, traced=True)
+        elements = (batches.training_data(element) for element in self._batches())
+        return Steps(elements)
+
+    def fit(
+        self,
+        model: Any,
+        build: Callable[..., Any] | None = None,
+        /,
+        *,
+        callbacks: Any = (),
+        validation: Callable[[], Any] | None = None,
+        **params: Any,
+    ) -> None:
+        """Train a compiled model to the end as `model.fit` does, with its callbacks.
+
+        Args:
+            model: A compiled keras.Model with the `fit` of Keras.
+            build: See `steps`.
+            callbacks: Keras callbacks; one whose state cannot be kept is refused.
+            validation: Returns the dataset that the model is evaluated on after each epoch.
+            params: See `steps`.
+
+        Raises:
+            StopError: the dataset, a callback or the model cannot be resumed exactly.
+        """
+        check_fit(model)
+        source = self._begin(build, params)
+        pipeline = self._pipeline(source)
+
+        def state_of(model: Any, functions: list[Any], runner: CallbackRunner) -> TrainingState:
+            variables = {**variables_of(model), **self._handed.variables}
+            objects = self._handed.objects(runner)
+            return _WatchedState(variables, functions, objects, self._check)
+
+        trainee = fit(
+            model,
+            pipeline,
+            self._progress,
+            seed=self._attempt.config.seed,
+            validation=validation,
+            callbacks=lambda _: callbacks,
+            state_of=state_of,
+            best=self._attempt.config.checkpoint.keep_best,
+        )
+        self._join(source, pipeline, trainee.state, trainee.epochs, trainee.identity, traced=False)
+        for element in self._batches():
+            trainee.epochs.train(element)
+
+    def stop(self) -> None:
+        """End the training with the current step, as if it had been the last."""
+        self._progress.stopped_early = True
+
+    def _begin(self, build: Callable[..., Any] | None, params: dict[str, Any]) -> Source:
+        if self._begun:
+            misused(
+                "session.steps() or fit() was called a second time; one call gives the batches of "
+                "all epochs, and session.epoch and session.ends_epoch tell where they end"
+            )
+        self._begun = True
+        if build is not None:
+            return given(build, params)
+        spec = self._attempt.config.builder
+        if not spec.dataset_function:
+            misused("session.steps() needs the function that builds the dataset")
+        own = {"function": spec.dataset_function, **spec.dataset_params}
+        function = dataset_function(spec, self.program)
+        return Source(function, own, spec.dataset_params, is_of_job=True)
+
+    def _pipeline(self, source: Source) -> Pipeline:
+        attempt, config = self._attempt, self._attempt.config
+        factory = PipelineFactory(
+            source.build, config.seed, config.epochs, config.total_steps, config.volume / INDICES
+        )
+        with self._watch.passing(), self._watch.passing_functions(), seeding.undisturbed():
+            pipeline = factory.pipeline(attempt.choice.commit_id is None, attempt.scratch)
+        if pipeline.unproven and not source.is_of_job:
+            names = ", ".join(pipeline.unproven)
+            why = "which only a job's datasetFunction could be rehearsed with"
+            refuse([f"no test has proven {names}, {why}; use operations of docs/pipelines.md"])
+        self._progress = attempt.note(pipeline)
+        return pipeline
+
+    def _join(
+        self,
+        source: Source,
+        pipeline: Pipeline,
+        state: TrainingState,
+        epochs: EpochCount,
+        described: dict[str, Any],
+        *,
+        traced: bool,
+    ) -> None:
+        attempt, spec = self._attempt, self._attempt.config.builder
+        common = attempt.identity(
+            builder.source_files(spec, self.program),
+            source.identity,
+            [source.params, spec.train_params],
+        )
+        train = {"train": {"function": spec.train_function, **spec.train_params}}
+        identity = {**common, **train, **described, **pipeline.identity}
+        with self._watch.passing(), self._watch.passing_functions():
+            self._loop = attempt.loop(
+                self._environment, identity, pipeline, self._progress, state, epochs
+            )
+        kept = [handle.resource for group in state.groups.values() for handle in group]
+        self._watch.begin(kept, traced)
+
+    def _batches(self) -> Iterator[Any]:
+        if self._loop is None:
+            raise AssertionError("not joined yet")
+        if not self._attempt.complete:
+            self._running.enter_context(self._loop.running())
+            try:
+                yield from self._checked(self._loop)
+            except StopError as error:
+                self._ended_by = error
+                raise
+            self._running.close()
+        self._done = True
+
+    def _checked(self, loop: TrainingLoop) -> Iterator[Any]:
+        first, elements = True, loop.steps()
+        while True:
+            with self._watch.passing():
+                element = next(elements, _END)
+            if element is _END:
+                return
+            yield element
+            if first:  # Not only at the first commit, for which the user would have to wait.
+                self._check()
+                first = False
+
+    def _check(self) -> None:
+        self._watch.check(max(self._progress.step, 1))
+
+    def _check_end(self) -> None:
+        if self._ended_by:
+            raise self._ended_by  # The program caught it.
+        if not self._begun:
+            misused("the session ended without a call of session.steps() or session.fit()")
+        if not self._done:
+            raise UserError(
+                Reason.TRAINER_FAILED,
+                f"the loop was left at step {self.step}, before the batches of session.steps() "
+                "were at their end; call session.stop() to end the training early",
+            )
+
+
+class _WatchedState(TrainingState):
+    """Is captured only if nothing is missing in it."""
+
+    def __init__(
+        self,
+        variables: dict[str, list[tf.Variable]],
+        functions: list[Any],
+        objects: Objects,
+        check: Callable[[], None],
+    ) -> None:
+        super().__init__(variables, functions, objects)
+        self._check = check
+
+    def capture(self) -> Snapshot:
+        """Return the values as they are now; see `Watch.check` for what it raises."""
+        self._check()
+        return super().capture()

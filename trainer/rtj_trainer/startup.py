@@ -1,0 +1,93 @@
+"""Makes the time from the start of the process to its first step short, and tells what it was.
+
+TensorFlow's import is the largest part, so it begins before anything else, in a thread of its own.
+Meanwhile the main thread takes the fence, and reads, hashes and links the commit to go on from,
+which leaves Python's lock to the import. The garbage collector rests during the import, which makes
+a million objects that stay; they are then put where it does not look at them any more, and from
+then on it looks at new ones after as many as tracing makes, not after every 700.
+
+What is computed does not depend on any of this: the same calls are made in the same order.
+"""
+
+import gc
+import logging
+import os
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_COLLECT_AFTER = 50_000
+"""New objects until the next collection: some megabytes."""
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class StartUp:
+    """The parts of the time until the first step, in the order of their ends.
+
+    Args:
+        began: When the process began, on the monotonic clock.
+    """
+
+    def __init__(self, began: float) -> None:
+        self._began = self._last = began
+        self._parts: dict[str, float] = {}
+        self._over = False
+
+    def ended(self, part: str) -> None:
+        """Note that a part of it is over: the time since the part before."""
+        now = time.monotonic()
+        self._parts[part] = self._parts.get(part, 0.0) + now - self._last
+        self._last = now
+
+    def stepped(self) -> None:
+        """Note that a step was taken; the first one is the end of it."""
+        if self._over:
+            return
+        self._over = True
+        self.ended("step")
+        parts = ", ".join(f"{part} {seconds:.3f}" for part, seconds in self._parts.items())
+        log.info("first step %.3f s after the start: %s", self._last - self._began, parts)
+
+
+def process_start() -> float:
+    """Return when this process was started, on the monotonic clock."""
+    # The 22nd field; the second one, in parentheses, may have spaces.
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return (
+        int(fields[19]) / _CLOCK_TICKS + time.monotonic() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    )
+
+
+TIMES = StartUp(process_start())
+"""Of this process."""
+
+_importing: threading.Thread | None = None
+
+
+def begin_import() -> None:
+    """Begin to import TensorFlow beside whatever else there is to do, but other imports."""
+    global _importing
+    gc.disable()
+    _importing = threading.Thread(target=_import, name="import", daemon=True)
+    _importing.start()
+
+
+def end_import() -> None:
+    """Return once TensorFlow is imported, or could not be: then importing it says why."""
+    global _importing
+    if _importing is None:
+        return
+    _importing.join()
+    _importing = None
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 10, 10)
+    gc.enable()
+
+
+def _import() -> None:
+    with suppress(Exception):
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
