@@ -46,7 +46,8 @@ class FingerprintPolicy(WireModel):
     versions: OnChange = Field(
         OnChange.WARN,
         description=(
-            "When TensorFlow, Keras or the type of the machine changed, so that the last bits may "
-            f"differ. {_WORDS} Default: Warn."
+            "When TensorFlow, Keras, the type of the machine, the model of its GPUs or their "
+            "libraries cuDNN and cuBLAS changed, so that the last bits may differ. "
+            f"{_WORDS} Default: Warn."
         ),
     )

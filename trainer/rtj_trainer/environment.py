@@ -4,12 +4,20 @@ TensorFlow is told to be deterministic, and what could change the last bits is k
 and compared (`rtj_trainer.fingerprint`).
 """
 
+import ctypes
+import logging
 import os
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rtj_trainer import startup
+
+_VERSION_FUNCTIONS = {"cudnn": "cudnnGetVersion", "cublasLt": "cublasLtGetVersion"}
+"""By library: those that choose how a convolution or a product of matrices is computed."""
+
+log = logging.getLogger(__name__)
 
 
 def prepare_tensorflow(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,6 +29,9 @@ def prepare_tensorflow(saved: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         saved: What this returned to the attempt that made the commit; empty at a first start.
+
+    Returns:
+        What belongs into the commits, as JSON.
     """
     startup.end_import()
     import keras
@@ -30,10 +41,38 @@ def prepare_tensorflow(saved: Mapping[str, Any]) -> dict[str, Any]:
     threads = int(saved.get("intraOpThreads") or len(os.sched_getaffinity(0)))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.experimental.enable_op_determinism()
+    accelerators = [_model_of(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    log.info("training on %s, with %d threads", ", ".join(accelerators) or "the CPU", threads)
     return {
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "machine": platform.machine(),
-        "accelerators": [device.device_type for device in tf.config.list_physical_devices("GPU")],
+        "accelerators": accelerators,
+        "libraries": loaded_versions(_VERSION_FUNCTIONS) if accelerators else {},
         "intraOpThreads": threads,
     }
+
+
+def _model_of(gpu: Any) -> str:
+    """Return the name that its driver gives a GPU: another model has other kernels."""
+    import tensorflow as tf
+
+    return str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.device_type))
+
+
+def loaded_versions(functions: Mapping[str, str]) -> dict[str, int]:
+    """Return the versions of libraries that this process has loaded; others are left out.
+
+    Args:
+        functions: By name of a library, without `lib` and `.so`, the function of it that returns
+            its version as a size_t.
+    """
+    mapped = [Path(line.split()[-1]) for line in Path("/proc/self/maps").read_text().splitlines()]
+    versions = {}
+    for library, name in functions.items():
+        path = next((path for path in mapped if path.name.startswith(f"lib{library}.so")), None)
+        if path:
+            function = getattr(ctypes.CDLL(str(path)), name)
+            function.restype = ctypes.c_size_t
+            versions[library] = int(function())
+    return versions

@@ -1,6 +1,7 @@
 """The model's own `train_step` and `test_step`, each compiled once for all batches."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -67,6 +68,36 @@ def _compile(model: Any, step: Any, element_spec: Any, name: str) -> Any:
         refuse_hidden(f"the model's {name}", hidden)
     # Not `function`: with each batch it would look for its trace again, half of a small step.
     return concrete
+
+
+def refusing(function: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """Return a traced function, with TensorFlow's refusal to be deterministic as a PermanentError.
+
+    TensorFlow says only when an operation runs that it has no deterministic kernel for it on this
+    device. No result of such a step is kept.
+
+    Args:
+        function: From `compile_step` or `compile_test`.
+        name: What it is, for people.
+    """
+
+    def call(batch: Any) -> Any:
+        try:
+            return function(batch)
+        except tf.errors.UnimplementedError as error:
+            lines = [line.strip() for line in error.message.splitlines()]
+            own = [line for line in lines if not line.startswith('File "')]  # no trace
+            said = [line for line in own if "determin" in line.lower()]
+            if not said:
+                raise
+            raise PermanentError(
+                Reason.PIPELINE_NOT_RESUMABLE,
+                f"the model's {name} cannot be computed deterministically on this device, so a "
+                f"killed job would end with other weights: {said[-1].rstrip('.')}; use another "
+                "operation instead, or train without a GPU",
+            ) from error
+
+    return call
 
 
 def _build_ahead(model: Any, element_spec: Any) -> None:

@@ -19,7 +19,7 @@ from rtj_trainer.errors import PermanentError
 from rtj_trainer.pipeline import Factory, Pipeline
 from rtj_trainer.progress import Progress
 from rtj_trainer.state import TrainingState, variables_of
-from rtj_trainer.step import compile_step, compile_test
+from rtj_trainer.step import compile_step, compile_test, refusing
 from rtj_trainer.touched import graph_sha256
 from rtj_trainer.validation import Evaluation, validation_data
 
@@ -108,8 +108,11 @@ def fit(
     state = state_of(model, functions, runner)
     evaluation = None
     if data:
-        evaluation = Evaluation(model, test_function, data, state.undisturbed)
-    epochs = Epochs(progress, known, model, step_function, state, runner, evaluation)
+        evaluation = Evaluation(
+            model, refusing(test_function, "test step"), data, state.undisturbed
+        )
+    step = refusing(step_function, "training step")
+    epochs = Epochs(progress, known, model, step, state, runner, evaluation)
     identity = {
         "validationPipeline": data.identity if data else None,
         "callbackList": runner.describe(),
