@@ -5,7 +5,6 @@ its beginning for both, and started again at once. The start of a process is as 
 job, so it weighs twenty times as much here, for both. Both save every second or so.
 """
 
-import json
 import subprocess
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import Any
 from rtj_bench.say import say
 
 from rtj_bench_trainer.figures import summary
-from rtj_bench_trainer.process import spawn
+from rtj_bench_trainer.process import attempt_of, spawn
 
 KEYS = ("goodput", "goodput_backup_and_restore", "goodput_wall_s", "goodput_lost_s")
 
@@ -114,25 +113,8 @@ def _repeat(number: int, repeats: int) -> dict[str, Any]:
 
 
 def _config(root: Path, attempt: int) -> dict[str, str]:
-    config = {
-        "jobName": "goodput",
-        "jobUid": "goodput",
-        "attempt": attempt,
-        "volume": str(root),
-        "builder": {
-            "path": str(root),
-            "module": "builder",
-            "datasetFunction": "build_dataset",
-            "datasetParams": {},
-            "modelFunction": "build_model",
-            "modelParams": {},
-        },
-        "seed": 0,
-        "epochs": EPOCHS,
-        "totalSteps": None,
-        "checkpoint": {"claimName": "claim", "everySteps": SAVE_EVERY},
-    }
-    return {"RTJ_CONFIG": json.dumps(config)}
+    checkpoint = {"claimName": "claim", "everySteps": SAVE_EVERY}
+    return attempt_of(root, attempt, epochs=EPOCHS, totalSteps=None, checkpoint=checkpoint)
 
 
 def _run(root: Path, command: Any, kills: Sequence[float]) -> Run:

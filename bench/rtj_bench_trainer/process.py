@@ -66,3 +66,23 @@ def spawn(root: Path, arguments: list[str], more: dict[str, str]) -> "subprocess
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def attempt_of(root: Path, attempt: int, **fields: Any) -> dict[str, str]:
+    """Return the environment of an attempt of the trainer, whose builder and volume are a folder.
+
+    Args:
+        root: The folder; it has `builder.py`.
+        attempt: Its number.
+        fields: Further ones of the trainer's configuration.
+    """
+    builder = {
+        "path": str(root),
+        "module": "builder",
+        "datasetFunction": "build_dataset",
+        "datasetParams": {},
+        "modelFunction": "build_model",
+        "modelParams": {},
+    }
+    config = {"jobName": "bench", "jobUid": "bench", "attempt": attempt, "volume": str(root)}
+    return {"RTJ_CONFIG": json.dumps({**config, "builder": builder, "seed": 0, **fields})}

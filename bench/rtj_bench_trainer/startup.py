@@ -16,7 +16,7 @@ from typing import Any
 from rtj_bench.say import say
 
 from rtj_bench_trainer.figures import summary
-from rtj_bench_trainer.process import spawn
+from rtj_bench_trainer.process import attempt_of, spawn
 
 KEYS = ("startup_s", "startup_naive_s")
 
@@ -98,25 +98,9 @@ def measure(repeats: int) -> dict[str, Any]:
 
 
 def _ours(root: Path, attempt: int, until: str) -> dict[str, float]:
-    config = {
-        "jobName": "startup",
-        "jobUid": "startup",
-        "attempt": attempt,
-        "volume": str(root),
-        "builder": {
-            "path": str(root),
-            "module": "builder",
-            "datasetFunction": "build_dataset",
-            "datasetParams": {},
-            "modelFunction": "build_model",
-            "modelParams": {},
-        },
-        "seed": 0,
-        "epochs": None,
-        "totalSteps": 10**9,
-        "checkpoint": {"claimName": "claim", "everySteps": 20},
-    }
-    return _run(["-m", "rtj_trainer"], root, {"RTJ_CONFIG": json.dumps(config)}, until)
+    checkpoint = {"claimName": "claim", "everySteps": 20}
+    config = attempt_of(root, attempt, epochs=None, totalSteps=10**9, checkpoint=checkpoint)
+    return _run(["-m", "rtj_trainer"], root, config, until)
 
 
 def _naive(root: Path, attempt: int, until: str) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from rtj_bench_trainer.peers import rows
@@ -20,6 +21,24 @@ def dataset(folder: str) -> Any:
     batches = records.shuffle(BUFFER, seed=rows.SEED).batch(rows.BATCH, drop_remainder=True)
     decoded = batches.map(lambda batch: tf.io.decode_raw(batch, tf.float32))
     return decoded.prefetch(tf.data.AUTOTUNE)
+
+
+class Reading:
+    """Reads the batches one after the other."""
+
+    def __init__(self, folder: str) -> None:
+        self.dataset = dataset(folder)
+        self.iterator: Any = None
+
+    def next(self) -> np.ndarray:
+        """Return the next batch."""
+        self.iterator = self.iterator or iter(self.dataset)
+        return np.asarray(next(self.iterator))
+
+    def advance(self, batches: int) -> None:
+        """Take so many more batches."""
+        for _ in range(batches):
+            self.next()
 
 
 def _write(paths: list[Path], folder: Path) -> None:

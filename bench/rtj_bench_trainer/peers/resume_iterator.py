@@ -4,40 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from rtj_bench_trainer.peers import records
 from rtj_bench_trainer.peers.answer import answer
 from rtj_bench_trainer.peers.places import act_on
+from rtj_bench_trainer.peers.records import Reading
 
 
-class Iterator:
+class Iterator(Reading):
     """A pipeline whose position is the saved iterator."""
-
-    def __init__(self, folder: str) -> None:
-        self._dataset = records.dataset(folder)
-        self._iterator: Any = None
-
-    def next(self) -> np.ndarray:
-        """Return the next batch."""
-        self._iterator = self._iterator or iter(self._dataset)
-        return np.asarray(next(self._iterator))
-
-    def advance(self, batches: int) -> None:
-        """Take so many more batches."""
-        for _ in range(batches):
-            self.next()
 
     def save(self, folder: Path) -> int:
         """Write the iterator."""
-        tf.train.Checkpoint(iterator=self._iterator).write(str(folder / "iterator"))
+        tf.train.Checkpoint(iterator=self.iterator).write(str(folder / "iterator"))
         return sum(path.stat().st_size for path in folder.iterdir())
 
     def restore(self, folder: Path, batches: int) -> None:
         """Read the iterator back."""
-        self._iterator = iter(self._dataset)
-        saved = tf.train.Checkpoint(iterator=self._iterator).read(str(folder / "iterator"))
+        self.iterator = iter(self.dataset)
+        saved = tf.train.Checkpoint(iterator=self.iterator).read(str(folder / "iterator"))
         saved.assert_consumed()
 
 

@@ -4,29 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rtj_bench_trainer.peers import records
 from rtj_bench_trainer.peers.answer import answer
 from rtj_bench_trainer.peers.places import act_on
+from rtj_bench_trainer.peers.records import Reading
 
 
-class Skip:
+class Skip(Reading):
     """A pipeline whose position is a count."""
-
-    def __init__(self, folder: str) -> None:
-        self._dataset = records.dataset(folder)
-        self._iterator: Any = None
-
-    def next(self) -> np.ndarray:
-        """Return the next batch."""
-        self._iterator = self._iterator or iter(self._dataset)
-        return np.asarray(next(self._iterator))
-
-    def advance(self, batches: int) -> None:
-        """Take so many more batches."""
-        for _ in range(batches):
-            self.next()
 
     def save(self, folder: Path) -> int:
         """Keep nothing: who skips has the count from elsewhere."""
@@ -34,7 +18,7 @@ class Skip:
 
     def restore(self, folder: Path, batches: int) -> None:
         """Read and drop so many batches."""
-        self._iterator = iter(self._dataset.skip(batches))
+        self.iterator = iter(self.dataset.skip(batches))
 
 
 def act(act: str, folder: str, percent: int | Sequence[int]) -> dict[str, Any]:
