@@ -41,6 +41,18 @@ class Machine:
     """Name → command of containerd, kubelet and kube-proxy."""
 
 
+KUBELET_WANTS = {
+    "vm/overcommit_memory": 1,
+    "vm/panic_on_oom": 0,
+    "kernel/panic": 10,
+    "kernel/panic_on_oops": 1,
+    "kernel/keys/root_maxkeys": 1_000_000,
+    "kernel/keys/root_maxbytes": 25_000_000,
+}
+"""Below /proc/sys: the kubelet sets what is otherwise, and ends where it cannot. So it is shown
+these (the list is that of Kubernetes' `pkg/util/sysctl`)."""
+
+
 def _mount(*arguments: str) -> None:
     run(["mount", *arguments])
 
@@ -54,10 +66,15 @@ def _arrange_mounts(machine: Machine) -> None:
     for folder, source in machine.disk.items():
         Path(folder).mkdir(parents=True, exist_ok=True)
         _mount("--bind", source, folder)
-    # These belong to the whole host. The kubelet sets some of them, and goes on when it cannot.
+    # These belong to the whole host, which stays as it is.
     for shared in ("/proc/sys/vm", "/proc/sys/kernel"):
         _mount("--bind", shared, shared)
         _mount("-o", "remount,bind,ro", shared)
+    for name, value in KUBELET_WANTS.items():
+        shown = Path("/run/sysctl", name)
+        shown.parent.mkdir(parents=True, exist_ok=True)
+        shown.write_text(f"{value}\n")
+        _mount("--bind", str(shown), f"/proc/sys/{name}")
 
 
 def _has_cable() -> bool:
