@@ -8,6 +8,7 @@ itself; the moments are calls of functions that the protocol is made of.
 
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import keras  # noqa: F401 - what makes a start slow
+import rtj_trainer
 import tensorflow  # noqa: F401 - the same
 
 MOMENTS = {
@@ -93,8 +95,16 @@ def _child(request: dict[str, Any]) -> int:
     return main()
 
 
+def _import_trainer() -> None:
+    """Import all of the trainer, so that no child has to."""
+    for found in pkgutil.walk_packages(rtj_trainer.__path__, "rtj_trainer."):
+        if not found.name.endswith("__main__"):
+            import_module(found.name)
+
+
 def main() -> None:
     """Answer each request with the exit status; negative numbers are signals."""
+    _import_trainer()
     print("ready", flush=True)  # noqa: T201 - the protocol
     for line in sys.stdin:
         pid = os.fork()
