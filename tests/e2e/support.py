@@ -108,6 +108,4 @@ def start_reference(objects: list[dict[str, Any]], folder: Path) -> Reference:
 
 
 def _calls(spec: JobSpec) -> dict[str, Any]:
-    return spec.builder.model_dump(
-        include={"module", "dataset_function", "dataset_params", "model_function", "model_params"}
-    )
+    return spec.builder.model_dump(include=set(BuilderConfig.model_fields) - {"path"})

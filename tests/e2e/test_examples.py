@@ -15,7 +15,7 @@ from tests.e2e.support import final_commit, job_folder, sigkill_trainer, start_r
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("example", ["cached", "iterator"])
+@pytest.mark.parametrize("example", ["cached", "iterator", "loop"])
 @pytest.mark.usefixtures("operator")
 def test_an_example_killed_in_the_middle_ends_with_the_same_weights(
     example: str, kube: Kube, namespace: str, tmp_path: Path
