@@ -72,7 +72,7 @@ test-e2e: setup ## The dev cluster: real nodes, real deaths.
 
 .PHONY: test
 test: lint ## All of it; this is what CI runs.
-	# One after the other: side by side, two slow cores let deadlines of the clusters pass.
+	# One after the other: two slow cores have no time for a cluster and another layer at once.
 	$(MAKE) test-e2e
 	$(MAKE) test-unit
 	$(MAKE) test-integration

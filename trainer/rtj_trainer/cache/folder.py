@@ -36,7 +36,7 @@ class CacheFolder:
 
     Args:
         root: `<volume>/cache/<key>`.
-        writer: Names this process among all that may write: job and attempt.
+        writer: Names this job among all that may write.
     """
 
     def __init__(self, root: Path, writer: str) -> None:
