@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
 
 
 def write_files(folder: Path) -> None:
@@ -25,9 +26,19 @@ def write_files(folder: Path) -> None:
     np.savez(folder / "both.npz", x=np.arange(23.0), word=np.array([f"word{n}" for n in range(23)]))
     quoted = "".join(f'{n},"line one\nline ""two"" of {n}"\r\n' for n in range(15))
     (folder / "quoted.csv").write_text("n,text\r\n" + quoted, newline="")
+    for size in (1, 4):
+        _write_groups(folder / f"groups-{size}", size)
+    (folder / "groups-1.gz").write_bytes(gzip.compress((folder / "groups-1").read_bytes()))
     _write_database(folder / "numbers.db")
     for kind in ("cat", "dog"):
         _write_class(folder, kind)
+
+
+def _write_groups(path: Path, size: int) -> None:
+    writer = ArrayRecordWriter(str(path), f"group_size:{size}")
+    for n in range(10 * size, 10 * size + 11):
+        writer.write(np.array([n, n * n], np.int32).tobytes())
+    writer.close()
 
 
 def _write_database(path: Path) -> None:

@@ -26,6 +26,23 @@ def tfrecords_gzip(folder: str) -> Any:
     return data.batches(data.tfrecords(f"{folder}/records-0.gz"), 4)
 
 
+def arrayrecords(folder: str) -> Any:
+    """`arrayrecords`, `decode_raw`, `prefetch`"""
+    source = data.arrayrecords([f"{folder}/groups-{size}" for size in (1, 4)])
+    return data.batches(source, 4, lambda raw: tf.io.decode_raw(raw, tf.int32)).prefetch(2)
+
+
+def arrayrecords_in_order(folder: str) -> Any:
+    """`arrayrecords`, `batches(shuffle=False, drop_remainder=True)`"""
+    source = data.arrayrecords(f"{folder}/groups-4")
+    return data.batches(source, 4, shuffle=False, drop_remainder=True)
+
+
+def arrayrecords_gzip(folder: str) -> Any:
+    """`arrayrecords` of a GZIP file"""
+    return data.batches(data.arrayrecords(f"{folder}/groups-1.gz"), 4)
+
+
 def csv_rows(folder: str) -> Any:
     """`csv_rows(header=True)`, newlines in quotes, `decode_csv`"""
     rows = data.csv_rows(f"{folder}/quoted.csv", header=True)

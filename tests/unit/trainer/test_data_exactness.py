@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from array_record.python.array_record_module import ArrayRecordWriter
 from rtj_api.names import ExitCode
 
 from tests.unit.trainer.support import Job, Kill, MakeJob
@@ -20,12 +21,23 @@ FIRST_AND_END_OF_SECOND_EPOCH = [Kill("step", 9), Kill("step", 21)]
 BOUNDARY_AND_LAST_EPOCH = [Kill("batch", 14), Kill("step", 24)]
 
 
+def example(number: int) -> bytes:
+    feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[number]))
+    features = tf.train.Features(feature={"n": feature})
+    return bytes(tf.train.Example(features=features).SerializeToString())
+
+
 def write_records(path: Path, numbers: range) -> None:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for number in numbers:
-            feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[number]))
-            features = tf.train.Features(feature={"n": feature})
-            writer.write(tf.train.Example(features=features).SerializeToString())
+            writer.write(example(number))
+
+
+def write_groups(path: Path, numbers: range) -> None:
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for number in numbers:
+        writer.write(example(number))
+    writer.close()
 
 
 def write_rows(path: Path, numbers: range) -> None:
@@ -39,6 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, numbers in (("a", range(60)), ("b", range(60, 100))):
         write_records(folder / f"{name}.tfrecord", numbers)
         write_rows(folder / f"{name}.csv", numbers)
+        write_groups(folder / f"{name}.array_record", numbers)
     np.save(folder / "n.npy", np.arange(100))
     np.save(folder / "twice.npy", np.arange(200))
     return folder
@@ -61,6 +74,7 @@ def job_of(make_job: MakeJob, source: str, folder: Path) -> Job:
     [
         ("tfrecords", FIRST_AND_END_OF_SECOND_EPOCH),
         ("csv_rows", BOUNDARY_AND_LAST_EPOCH),
+        ("arrayrecords", BOUNDARY_AND_LAST_EPOCH),
         ("arrays", FIRST_AND_END_OF_SECOND_EPOCH),
         ("objects", BOUNDARY_AND_LAST_EPOCH),
         ("filtered", FIRST_AND_END_OF_SECOND_EPOCH),

@@ -6,6 +6,7 @@ job's seed and the epoch. So a restart goes on at any step at once, with nothing
 follows is ordinary TensorFlow. `docs/data.md` has an example of each.
 """
 
+from rtj_trainer.data.arrayrecord import arrayrecords
 from rtj_trainer.data.arrays import arrays
 from rtj_trainer.data.csv_file import csv_rows
 from rtj_trainer.data.filtering import filtered
@@ -25,6 +26,7 @@ __all__ = [
     "IndexedContext",
     "IndexedSource",
     "Tagged",
+    "arrayrecords",
     "arrays",
     "batches",
     "csv_rows",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rtj_trainer.data.records import Paths, Records, expand, refuse_compressed
+from rtj_trainer.data.records import Paths, Stretches, expand, refuse_compressed
 from rtj_trainer.data.store import Finding
 
 _CHUNK = 1 << 24
@@ -21,7 +21,7 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-class CsvRows(Records):
+class CsvRows(Stretches):
     """The rows of CSV files."""
 
     columns: list[str]

@@ -1,9 +1,10 @@
-"""Records that are stretches of bytes in files: read by offset, whatever the files' format."""
+"""Records in files, one file after the other: what sources of all formats have in common."""
 
 import hashlib
 import os
 import threading
 import weakref
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
@@ -77,14 +78,13 @@ class Records(Source):
     Args:
         paths: Of the files.
         kind: Names the format and the version of `scan`.
-        scan: Finds the records of a file: numbers of shape [2, n], offsets and lengths in bytes.
+        scan: Looks through a file: numbers of shape [k, n], of n records.
     """
 
     def __init__(self, paths: list[Path], kind: str, scan: Callable[[Path], Finding]) -> None:
         self.paths = paths
         self._found = [find_in_file(kind, path, scan) for path in paths]
         self._ends: list[int] = [*accumulate(item.numbers.shape[1] for item in self._found)]
-        self._files = _OpenFiles()
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -113,11 +113,29 @@ class Records(Source):
         records = np.empty(len(places), dtype=object)
         for slot, place in enumerate(places.tolist()):
             file = bisect_right(self._ends, place)
-            numbers = self._found[file].numbers
-            row = place - self._ends[file] + numbers.shape[1]
-            offset, length = int(numbers[0, row]), int(numbers[1, row])
-            records[slot] = self._files.read(self.paths[file], offset, length)
+            row = place - self._ends[file] + self._found[file].numbers.shape[1]
+            records[slot] = self._read_one(file, row)
         return [records]
+
+    @abstractmethod
+    def _read_one(self, file: int, row: int) -> bytes:
+        """Return the record `row` of the file `self.paths[file]`; several threads may ask.
+
+        Raises:
+            OSError: it cannot be read, or is not what it was.
+        """
+
+
+class Stretches(Records):
+    """Records that are stretches of bytes: `scan` gives offsets and lengths, shape [2, n]."""
+
+    def __init__(self, paths: list[Path], kind: str, scan: Callable[[Path], Finding]) -> None:
+        super().__init__(paths, kind, scan)
+        self._files = _OpenFiles()
+
+    def _read_one(self, file: int, row: int) -> bytes:
+        offset, length = self._found[file].numbers[:, row].tolist()
+        return self._files.read(self.paths[file], offset, length)
 
 
 class _OpenFiles:

@@ -57,19 +57,20 @@ def find_in_file(kind: str, path: Path, find_out: Callable[[Path], Finding]) -> 
         OSError: the file cannot be read.
         ValueError: it changed meanwhile; or from `find_out`.
     """
-    before = _stamp(path)
+    before = stamp(path)
 
     def looked() -> Finding:
         log.info("looking through %s, once (%s)", path, kind)
         found = find_out(path)
-        if _stamp(path) != before:
+        if stamp(path) != before:
             raise ValueError(f"{path} changed while it was read; write data before the job starts")
         return found
 
     return find([kind, *before], looked)
 
 
-def _stamp(path: Path) -> list[Any]:
+def stamp(path: Path) -> list[Any]:
+    """Return what tells a file from any other, or from itself after a change."""
     found = path.stat()
     # The time of change too, because copying can set the time of modification back.
     return [str(path.absolute()), found.st_size, found.st_mtime_ns, found.st_ctime_ns]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rtj_trainer.data.records import Paths, Records, expand, refuse_compressed
+from rtj_trainer.data.records import Paths, Stretches, expand, refuse_compressed
 from rtj_trainer.data.store import Finding
 
 _HEADER, _FOOTER = 12, 4
@@ -18,7 +18,7 @@ _POLYNOMIAL = 0x82F63B78
 _MASK_DELTA = 0xA282EAD8
 
 
-def tfrecords(paths: Paths) -> Records:
+def tfrecords(paths: Paths) -> Stretches:
     """Return the records of TFRecord files as a source of byte strings.
 
     Follow it with `tf.io.parse_example`, as `batches(tfrecords(…), 64, decode=…)` does. At the
@@ -32,7 +32,7 @@ def tfrecords(paths: Paths) -> Records:
         ValueError: a file is damaged, or no TFRecord file.
         PermanentError: `PipelineNotResumable`: a file is compressed.
     """
-    return Records(expand(paths), "tfrecord", _scan)
+    return Stretches(expand(paths), "tfrecord", _scan)
 
 
 def _scan(path: Path) -> Finding:

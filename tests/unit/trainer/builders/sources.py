@@ -17,6 +17,11 @@ def tfrecords(folder: str):
     return _train_on(source, lambda raw: tf.io.parse_example(raw, NUMBER)["n"])
 
 
+def arrayrecords(folder: str):
+    source = data.arrayrecords(f"{folder}/*.array_record")
+    return _train_on(source, lambda raw: tf.io.parse_example(raw, NUMBER)["n"])
+
+
 def csv_rows(folder: str):
     source = data.csv_rows([f"{folder}/a.csv", f"{folder}/b.csv"], header=True)
     kinds = [tf.constant([], tf.int64), tf.constant([], tf.string)]
