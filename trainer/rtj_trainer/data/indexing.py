@@ -131,8 +131,6 @@ def _batches(
     stop = source.batches_per_epoch if context.stop is None else context.stop
     seed = context.seed
 
-    # Converting Python's control flow, of which there is none, would take a third of a start.
-    @tf.autograph.experimental.do_not_convert
     def batch_of_indices(number: Any) -> Any:
         epoch, batch = number // source.batches_per_epoch, number % source.batches_per_epoch
         first = batch * source.batch_size
@@ -145,7 +143,9 @@ def _batches(
         shuffled = tf.random.experimental.index_shuffle(positions, key, source.size - 1)
         return element(number, shuffled)
 
-    return tf.data.Dataset.range(context.start, stop).map(batch_of_indices)
+    # There is no control flow of Python's to convert, and looking for it takes long.
+    unconverted = tf.autograph.experimental.do_not_convert(batch_of_indices)
+    return tf.data.Dataset.range(context.start, stop).map(unconverted)
 
 
 def _is_even(source: IndexedSource) -> bool:
