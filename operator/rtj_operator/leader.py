@@ -47,6 +47,8 @@ class Leader:
         self._namespace = namespace
         self._identity = identity
         self._pulse = pulse
+        self._held: Manifest | None = None
+        """As this process wrote it last; None if it does not lead."""
         self._seen: object = None
         self._seen_at = 0.0
         self._looked_at = 0.0
@@ -104,6 +106,14 @@ class Leader:
         return leads
 
     async def _take_or_renew(self) -> bool:
+        if self._held is not None:
+            # One request, not two: where the API server is slow, there may be no time for both.
+            try:
+                await self._write(self._held)
+            except (ConflictError, NotFoundError):
+                self._held = None
+            else:
+                return True
         now = self._pulse.clock()
         try:
             lease = await self._cluster.get(LEASES, self._namespace, LEASE_NAME)
@@ -114,20 +124,22 @@ class Leader:
                 "metadata": {"name": LEASE_NAME, "namespace": self._namespace},
                 "spec": self._spec({}),
             }
-            await self._cluster.create(LEASES, self._namespace, lease)
+            self._held = await self._cluster.create(LEASES, self._namespace, lease)
             return True
         if self._seen not in (None, lease["metadata"]["resourceVersion"]):
             self._pulse.changed(LEASES, self._namespace, self._looked_at)
         self._looked_at = now
-        spec = lease.get("spec") or {}
-        if not self._free(lease, spec):
+        if not self._free(lease):
             return False
-        lease["spec"] = self._spec(spec)
-        await self._cluster.replace(LEASES, self._namespace, lease)
+        await self._write(lease)
         return True
 
-    def _free(self, lease: Manifest, spec: Manifest) -> bool:
-        version = lease["metadata"]["resourceVersion"]
+    async def _write(self, lease: Manifest) -> None:
+        renewed = {**lease, "spec": self._spec(lease.get("spec") or {})}
+        self._held = await self._cluster.replace(LEASES, self._namespace, renewed)
+
+    def _free(self, lease: Manifest) -> bool:
+        version, spec = lease["metadata"]["resourceVersion"], lease.get("spec") or {}
         if version != self._seen:
             self._seen, self._seen_at = version, time.monotonic()
         holder = spec.get("holderIdentity")

@@ -192,11 +192,12 @@ def source_files(config: BuilderConfig, module: ModuleType) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     root = config.path.resolve() if config.path else None
+    installed = sysconfig.get_path("purelib")
 
     @cache  # Thousands of modules are in a few hundred folders.
     def is_inside(folder: str) -> bool:
         path = Path(folder)
-        if root is None or path.is_relative_to(sysconfig.get_path("purelib")):
+        if root is None or path.is_relative_to(installed):
             return False  # A virtual environment may lie beside the program.
         return path.resolve().is_relative_to(root)
 

@@ -5,7 +5,7 @@ save: the order of the examples is a function of the job's seed and the epoch, n
 shuffle buffer. The functions also work outside of a job, where they start at the beginning.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -98,8 +98,7 @@ def indexed(
     Raises:
         ValueError: an argument is out of range, or an epoch would have no batch.
     """
-    numbered = numbered_batches(size, batch_size, shuffle, drop_remainder)
-    return numbered.map(lambda number, positions: positions)
+    return _batches(size, batch_size, shuffle, drop_remainder, lambda number, places: places)
 
 
 def numbered_batches(
@@ -110,6 +109,16 @@ def numbered_batches(
     Raises:
         ValueError: as `indexed`.
     """
+    return _batches(size, batch_size, shuffle, drop_remainder, lambda *both: both)
+
+
+def _batches(
+    size: int,
+    batch_size: int,
+    shuffle: bool,
+    drop_remainder: bool,
+    element: Callable[[Any, Any], Any],
+) -> tf.data.Dataset:
     if size < 1 or batch_size < 1:
         raise ValueError(f"size and batch_size must be at least 1, not {size} and {batch_size}")
     source = IndexedSource(int(size), int(batch_size), bool(shuffle), bool(drop_remainder))
@@ -122,18 +131,21 @@ def numbered_batches(
     stop = source.batches_per_epoch if context.stop is None else context.stop
     seed = context.seed
 
-    def batch_of_indices(number: Any) -> tuple[Any, Any]:
+    def batch_of_indices(number: Any) -> Any:
         epoch, batch = number // source.batches_per_epoch, number % source.batches_per_epoch
         first = batch * source.batch_size
         last = tf.minimum(first + source.batch_size, source.size)
         positions = tf.range(first, last, dtype=tf.int64)
         positions = tf.ensure_shape(positions, [source.batch_size if _is_even(source) else None])
         if not source.shuffle:
-            return number, positions
+            return element(number, positions)
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        return number, tf.random.experimental.index_shuffle(positions, key, source.size - 1)
+        shuffled = tf.random.experimental.index_shuffle(positions, key, source.size - 1)
+        return element(number, shuffled)
 
-    return tf.data.Dataset.range(context.start, stop).map(batch_of_indices)
+    # There is no control flow of Python's to convert, and looking for it takes long.
+    unconverted = tf.autograph.experimental.do_not_convert(batch_of_indices)
+    return tf.data.Dataset.range(context.start, stop).map(unconverted)
 
 
 def _is_even(source: IndexedSource) -> bool:
