@@ -78,6 +78,15 @@ def test_a_header_that_a_block_header_interrupts_anywhere_is_read(tmp_path: Path
         assert everything(data.arrayrecords(path)) == contents
 
 
+def test_a_group_with_more_records_than_bytes_is_passed_by(tmp_path: Path) -> None:
+    # A group takes a byte for each record; without more, these would end within a block header.
+    for count in (1000, BLOCK - SIGNATURE + 10):
+        path = write(tmp_path / "x", [b""] * count + [b"x"] * 9, f"group_size:{count}")
+        source = data.arrayrecords(path)
+        assert len(source) == count + 9
+        assert source.read(np.array([0, count - 1, count]))[0].tolist() == [b"", b"", b"x"]
+
+
 def test_batches_are_of_its_records_and_threads_may_read_at_once(tmp_path: Path) -> None:
     contents = noise(2000)
     source = data.arrayrecords(
@@ -138,6 +147,13 @@ def test_a_damaged_file_is_an_error_that_names_it_and_what_to_do(
     path = tmp_path / "x"
     path.write_bytes(damage(good))
     with pytest.raises((ValueError, OSError), match=rf"/x .*({words}).*; write it again"):
+        data.arrayrecords(path)
+
+
+def test_the_number_of_records_of_a_single_group_is_compared(tmp_path: Path) -> None:
+    path = write(tmp_path / "x", [b"x"] * 4, "group_size:4")
+    path.write_bytes(flipped(path.read_bytes(), SIGNATURE + 25))
+    with pytest.raises(ValueError, match="its chunks do not hold 4 records"):
         data.arrayrecords(path)
 
 
