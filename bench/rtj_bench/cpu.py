@@ -42,3 +42,9 @@ def told(used: Mapping[str, float], preemptions: int) -> str:
     whole = sum(used.values())
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in used.items())
     return f"{whole:.1f} s of CPU, {1000 * whole / preemptions:.0f} ms per preemption: {parts}"
+
+
+def told_of_cores(used: Mapping[str, float], seconds: float) -> str:
+    """Return how many cores were busy, in all and for each process."""
+    parts = ", ".join(f"{name} {each / seconds:.2f}" for name, each in used.items())
+    return f"{sum(used.values()) / seconds:.2f} cores busy: {parts}"

@@ -30,6 +30,7 @@ from rtj_bench.trainers import BEAT_SECONDS
 SETTLE_SECONDS = 600.0
 EVICTIONS_AT_ONCE = 50
 PREEMPTIONS_COUNTED = 50
+SECONDS_AT_REST = 20.0
 LOOKS_AT_REST = 3
 """In a row, a second apart; what a trainer says last may still be on its way."""
 
@@ -194,10 +195,21 @@ async def measure(plane: Plane, sizes: Sizes, repeats: int, figures: Figures) ->
                 figures.add({"writes_per_preemption": writes})
             plane.stop("trainers")
             plane.play_trainers(still=False)
+            await _rest(relaunches)
             for repeat in range(repeats):
                 # Neither kind always comes first.
                 for ours in (True, False) if repeat % 2 == 0 else (False, True):
                     await _repeat(relaunches, figures, ours=ours)
+
+
+async def _rest(relaunches: Relaunches) -> None:
+    """Say what it costs that all of them run: preemptions have only what is left of the cores."""
+    control_plane = relaunches.plane.control_plane
+    await relaunches.prepare(ours=True)
+    before = cpu.of_all(control_plane)
+    await asyncio.sleep(SECONDS_AT_REST)
+    used = cpu.between(before, cpu.of_all(control_plane))
+    say(f"at rest: {cpu.told_of_cores(used, SECONDS_AT_REST)}")
 
 
 async def _repeat(relaunches: Relaunches, figures: Figures, *, ours: bool) -> None:

@@ -6,7 +6,6 @@ killed, and its exit status is the answer. A request may name a moment at which 
 itself; the moments are calls of functions that the protocol is made of.
 """
 
-import gc
 import json
 import os
 import pkgutil
@@ -106,7 +105,6 @@ def _import_trainer() -> None:
 def main() -> None:
     """Answer each request with the exit status; negative numbers are signals."""
     _import_trainer()
-    gc.freeze()  # A child's collections need not go through all of TensorFlow.
     print("ready", flush=True)  # noqa: T201 - the protocol
     for line in sys.stdin:
         pid = os.fork()

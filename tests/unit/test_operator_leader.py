@@ -1,0 +1,86 @@
+"""Leading holds on while the API server is slow, and ends where another process leads."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from rtj_operator import leader
+from rtj_operator.cluster import LEASES
+from rtj_operator.health import Pulse
+from rtj_operator.leader import Leader, LeadershipLostError
+from rtj_operator.silence import Silences
+
+from tests.model.memory_cluster import MemoryCluster
+
+pytestmark = pytest.mark.unit
+
+NAMESPACE = "rtj-system"
+
+
+class SlowCluster(MemoryCluster):
+    """Answers each request after a while."""
+
+    pause = 0.0
+
+    async def get(self, *what: Any) -> Any:
+        await asyncio.sleep(self.pause)
+        return await super().get(*what)
+
+    async def replace(self, *what: Any) -> Any:
+        await asyncio.sleep(self.pause)
+        return await super().replace(*what)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> SlowCluster:
+    """Return a cluster in which a fiftieth of a second stands for a second."""
+    for name in ("RENEW_SECONDS", "REQUEST_SECONDS", "RENEW_DEADLINE_SECONDS"):
+        monkeypatch.setattr(leader, name, getattr(leader, name) / 50)
+    return SlowCluster()
+
+
+def leader_of(cluster: SlowCluster, name: str) -> Leader:
+    return Leader(cluster, NAMESPACE, name, Pulse(Silences(time.monotonic)))
+
+
+def holder_of(cluster: SlowCluster) -> Any:
+    return cluster.read(LEASES.kind, NAMESPACE, leader.LEASE_NAME)["spec"]["holderIdentity"]
+
+
+async def test_a_leader_stays_where_the_api_server_takes_two_seconds_to_answer(
+    cluster: SlowCluster,
+) -> None:
+    one = leader_of(cluster, "one")
+    await one.acquire()
+    cluster.pause = 2 / 50
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(one.hold(), 20 / 50)
+    assert holder_of(cluster) == "one"
+
+
+async def test_a_leader_whose_lease_was_changed_by_another_hand_goes_on(
+    cluster: SlowCluster,
+) -> None:
+    one = leader_of(cluster, "one")
+    await one.acquire()
+    place = (LEASES.kind, NAMESPACE, leader.LEASE_NAME)
+    cluster.update(*place, lambda lease: lease["metadata"].update(labels={"by": "hand"}))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(one.hold(), 20 / 50)
+    cluster.remove(*place)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(one.hold(), 20 / 50)
+    assert holder_of(cluster) == "one"
+
+
+async def test_a_leader_ends_where_another_leads_and_leaves_the_lease_alone(
+    cluster: SlowCluster,
+) -> None:
+    one = leader_of(cluster, "one")
+    await one.acquire()
+    place = (LEASES.kind, NAMESPACE, leader.LEASE_NAME)
+    cluster.update(*place, lambda lease: lease["spec"].update(holderIdentity="two"))
+    with pytest.raises(LeadershipLostError):
+        await asyncio.wait_for(one.hold(), 20 / 50)
+    assert holder_of(cluster) == "two"
