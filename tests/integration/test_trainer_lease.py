@@ -61,9 +61,7 @@ def api(kube_apiserver: Path, kubectl: Kubectl, namespace: str, tmp_path: Path) 
         )
     else:
         context.load_verify_locations(cafile=cluster["certificate-authority"])
-    return ApiServer(
-        lambda: http.client.HTTPSConnection(host, port, timeout=10, context=context), token
-    )
+    return ApiServer(http.client.HTTPSConnection(host, port, timeout=10, context=context), token)
 
 
 def holder(kubectl: Kubectl, namespace: str) -> tuple[str, int]:

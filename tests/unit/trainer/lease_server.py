@@ -1,8 +1,10 @@
 """The one Lease of the API server that a trainer knows, over real HTTP."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,9 +27,16 @@ class LeaseServer:
         self.status: int | None = None
         self.before_put: Callable[[], None] | None = None
         self.changed = threading.Condition()
+        self.connections: list[socket.socket] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                outer.connections.append(self.request)
+                super().setup()
+
             def do_GET(self) -> None:
                 outer.answer(self, lambda _: outer.lease)
 
@@ -42,6 +51,12 @@ class LeaseServer:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def hang_up(self) -> None:
+        """Close every connection, as an API server does that is started again."""
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def answer(self, request: BaseHTTPRequestHandler, act: Callable[[Any], Any]) -> None:
         length = int(request.headers.get("Content-Length") or 0)

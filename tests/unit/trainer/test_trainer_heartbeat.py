@@ -34,9 +34,7 @@ def api(server: LeaseServer, tmp_path: Path) -> ApiServer:
     token = tmp_path / "token"
     token.write_text("secret\n")
     port = server.http.server_address[1]
-    return ApiServer(
-        lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=5), token_file=token
-    )
+    return ApiServer(http.client.HTTPConnection("127.0.0.1", port, timeout=5), token_file=token)
 
 
 @pytest.fixture
@@ -102,12 +100,40 @@ def test_a_lease_that_was_made_anew_is_taken_over_again(server: LeaseServer, lea
     assert server.lease["spec"]["holderIdentity"] == "pod-2"
 
 
-def test_a_rotated_token_is_read_again(server: LeaseServer, lease: Lease, api: ApiServer) -> None:
+def test_beats_share_a_connection(server: LeaseServer, lease: Lease) -> None:
+    for _ in range(5):
+        lease.beat("{}")
+    assert len(server.connections) == 1
+
+
+def test_a_connection_that_was_closed_since_the_last_beat_costs_nothing(
+    server: LeaseServer, lease: Lease
+) -> None:
+    for number in range(3):
+        lease.beat(json.dumps({"attempt": 2, "phase": "Training", "warning": None, "n": number}))
+        server.hang_up()
+    lease.beat('{"attempt": 2, "phase": "Saving"}')
+    assert server.beat == Heartbeat(attempt=2, phase=TrainerPhase.SAVING)
+    assert len(server.connections) == 4
+
+
+def test_a_token_that_cannot_be_read_is_an_error_that_may_pass(
+    lease: Lease, tmp_path: Path
+) -> None:
+    lease.beat("{}")
+    (tmp_path / "token").rename(tmp_path / "away")
+    with pytest.raises(ApiError, match="FileNotFoundError"):
+        lease.beat("{}")
+    (tmp_path / "away").rename(tmp_path / "token")
+    lease.beat("{}")
+
+
+def test_a_rotated_token_is_read_again(server: LeaseServer, lease: Lease, tmp_path: Path) -> None:
     lease.beat("{}")
     server.token = "rotated"  # noqa: S105 - a test's token
     with pytest.raises(ApiError, match="401"):
         lease.beat("{}")
-    api.token_file.write_text("rotated")
+    (tmp_path / "token").write_text("rotated")
     lease.beat("{}")
 
 

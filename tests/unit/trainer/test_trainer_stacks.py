@@ -56,7 +56,7 @@ import http.client
 from pathlib import Path
 from rtj_trainer import lease, stacks
 server = lease.ApiServer(
-    lambda: http.client.HTTPConnection("127.0.0.1", {port}, timeout=5), Path("{token}")
+    http.client.HTTPConnection("127.0.0.1", {port}, timeout=5), Path("{token}")
 )
 lease.ApiServer.in_cluster = classmethod(lambda _: server)
 stacks.Watchdog.__init__.__defaults__ = (1.0,)
