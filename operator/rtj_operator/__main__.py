@@ -15,6 +15,7 @@ import kopf
 from rtj_api.names import LABEL_JOB
 
 from rtj_operator import logs, metrics
+from rtj_operator.announcer import AT_ONCE, Announcer
 from rtj_operator.cluster import (
     JOBS,
     LEASES,
@@ -65,11 +66,14 @@ async def run(config: Config) -> None:
     ):
         await _wait_for_crd(cluster, config)
         leader = Leader(cluster, config.operator_namespace, config.identity, pulse)
-        reconciler = Reconciler(cluster, memory, config.settings, jobs_waiting=queue.depth)
+        announcer = Announcer(cluster, queue.nobody_waits)
+        reconciler = Reconciler(
+            cluster, memory, config.settings, announcer.add, jobs_waiting=queue.depth
+        )
         handlers = Handlers(queue, memory, pulse)
         watching = asyncio.create_task(_watch_jobs(config, handlers, ready))
         beside = asyncio.create_task(_watch_parts(config, cluster, handlers))
-        leading = asyncio.create_task(_lead(config, cluster, leader, queue, reconciler))
+        leading = asyncio.create_task(_lead(config, cluster, leader, queue, reconciler, announcer))
         stopped = asyncio.create_task(_signal(ready))
         parts = {watching, beside, leading, stopped}
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -148,6 +152,7 @@ async def _lead(
     leader: Leader,
     queue: WorkQueue,
     reconciler: Reconciler,
+    announcer: Announcer,
 ) -> None:
     await leader.acquire()
     async with asyncio.TaskGroup() as group:
@@ -155,6 +160,8 @@ async def _lead(
         group.create_task(_resync(config, cluster, queue))
         for _ in range(config.workers):
             group.create_task(queue.work(reconciler))
+        for _ in range(AT_ONCE):
+            group.create_task(announcer.run())
 
 
 async def _resync(config: Config, cluster: KubeCluster, queue: WorkQueue) -> None:

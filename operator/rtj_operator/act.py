@@ -1,5 +1,6 @@
 """Carrying out a decision's actions. Each may be repeated after a crash, to no effect."""
 
+import logging
 from datetime import datetime
 
 from rtj_api.names import ANNOTATION_DUMP_STACKS, API_VERSION, FIELD_MANAGER, KIND, Reason
@@ -12,6 +13,7 @@ from rtj_operator.cluster import (
     PODS,
     AlreadyExistsError,
     Cluster,
+    ClusterError,
     ConflictError,
     Manifest,
     NotFoundError,
@@ -28,6 +30,8 @@ from rtj_operator.core.decision import (
 )
 from rtj_operator.core.observed import Job, Problem
 from rtj_operator.parse import owned_by
+
+log = logging.getLogger(__name__)
 
 
 class RefusedError(Exception):
@@ -108,7 +112,7 @@ def _must_own(job: Job, there: Manifest, manifest: Manifest) -> None:
 
 
 async def announce(cluster: Cluster, job: Job, notice: Notice, now: datetime) -> None:
-    """Post an Event. Raises ClusterError; the same turn twice is one Event."""
+    """Post an Event; the same turn twice is one Event. One that cannot be posted is only logged."""
     time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     event = {
         "apiVersion": "v1",
@@ -136,3 +140,5 @@ async def announce(cluster: Cluster, job: Job, notice: Notice, now: datetime) ->
         await cluster.create(EVENTS, job.namespace, event)
     except AlreadyExistsError:
         return
+    except ClusterError as error:
+        log.warning("event lost", extra={"job": job.name, "reason": str(error)})

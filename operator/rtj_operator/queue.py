@@ -65,8 +65,12 @@ class WorkQueue:
 
     async def add_last(self, key: Key) -> None:
         """Ask for a turn that is in no hurry: wait until no other key waits for a worker."""
-        await self._empty.wait()
+        await self.nobody_waits()
         self.add(key)
+
+    async def nobody_waits(self) -> None:
+        """Return as soon as no key waits for a worker."""
+        await self._empty.wait()
 
     def depth(self) -> int:
         """Return how many keys wait for a worker."""

@@ -18,11 +18,10 @@ from rtj_api.names import Reason
 from rtj_api.status import JobStatus
 
 from rtj_operator import metrics
-from rtj_operator.act import RefusedError, announce, perform
+from rtj_operator.act import RefusedError, perform
 from rtj_operator.cluster import (
     JOBS,
     Cluster,
-    ClusterError,
     ConflictError,
     Key,
     Manifest,
@@ -58,6 +57,9 @@ webhook that is down, must be seen by whoever reads the job."""
 
 Look = Callable[[Cluster, Key, Memory, Settings], Awaitable[tuple[Manifest, Observed] | None]]
 
+Tell = Callable[[Job, Notice, datetime], Awaitable[None]]
+"""Sees to it that an Event is posted; never fails."""
+
 
 def utc_now() -> datetime:
     """Return the time that is written into status."""
@@ -82,12 +84,14 @@ class Reconciler:
         cluster: Cluster,
         memory: Memory,
         settings: Settings,
+        tell: Tell,
         now: Callable[[], datetime] = utc_now,
         jobs_waiting: Callable[[], int] = lambda: 0,
     ) -> None:
         self._cluster = cluster
         self._memory = memory
         self._settings = settings
+        self._tell = tell
         self._now = now
         self._jobs_waiting = jobs_waiting
 
@@ -115,7 +119,8 @@ class Reconciler:
             log.warning("refused", extra={"job": str(key), "reason": str(error)})
             return self._memory.refused(key, error.problem)
         finally:
-            await asyncio.gather(*(self._announce(job, notice) for notice in decision.notices))
+            now = self._now()
+            await asyncio.gather(*(self._tell(job, notice, now) for notice in decision.notices))
         return decision.requeue_after
 
     async def _needs_nothing(self, key: Key) -> Decision | None:
@@ -185,12 +190,6 @@ class Reconciler:
         body = {**raw, "status": fields}
         written = await self._cluster.replace(JOBS, key.namespace, body, "status")
         self._memory.sightings.job(key, written)
-
-    async def _announce(self, job: Job, notice: Notice) -> None:
-        try:
-            await announce(self._cluster, job, notice, self._now())
-        except ClusterError as error:
-            log.warning("event lost", extra={"job": job.name, "reason": str(error)})
 
 
 def _log_turn(key: Key, old: JobStatus, new: JobStatus) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from kubernetes.aio import client
 from rtj_api.names import ANNOTATION_HEARTBEAT
 from rtj_operator import kube, leader
-from rtj_operator.act import perform
+from rtj_operator.act import announce, perform
 from rtj_operator.cluster import (
     ACCOUNTS,
     CONFIG_MAPS,
@@ -50,7 +51,9 @@ class Operator:
         self.cluster = cluster
         self.key = Key(namespace, "job")
         self.memory = Memory()
-        self._reconcile = Reconciler(cluster, self.memory, Settings(**settings))
+        self._reconcile = Reconciler(
+            cluster, self.memory, Settings(**settings), partial(announce, cluster)
+        )
 
     async def turn(self) -> float | None:
         return await self._reconcile(self.key)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from rtj_api.heartbeat import Heartbeat, Position, TrainerPhase
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import ANNOTATION_HEARTBEAT, CONFIG_ENV
 from rtj_api.restore import RestoreAnswer
+from rtj_operator.act import announce
 from rtj_operator.cluster import CLAIMS, EVENTS, JOBS, LEASES, PODS, Key, Kind, Manifest
 from rtj_operator.core.observed import Settings
 from rtj_operator.kube import KubeCluster
@@ -33,7 +35,9 @@ class Played:
 
     def new_operator(self) -> None:
         self._memory = Memory(clock=lambda: self.time)
-        self._reconciler = Reconciler(self.cluster, self._memory, Settings())
+        self._reconciler = Reconciler(
+            self.cluster, self._memory, Settings(), partial(announce, self.cluster)
+        )
 
     async def turn(self) -> dict[str, Any]:
         """Let the operator look once; return the status after it."""

@@ -3,11 +3,13 @@
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from rtj_operator.act import announce
 from rtj_operator.cluster import JOBS, PODS, Key, Manifest
 from rtj_operator.core.observed import Settings
 from rtj_operator.kube import KubeCluster
@@ -100,7 +102,7 @@ async def launch(cluster: KubeCluster, namespace: str, job: Manifest) -> Manifes
     """Create a job and let the operator look at it twice; return its condition Running."""
     name = job["metadata"]["name"]
     await cluster.create(JOBS, namespace, job)
-    operator = Reconciler(cluster, Memory(), Settings())
+    operator = Reconciler(cluster, Memory(), Settings(), partial(announce, cluster))
     for _ in range(2):
         await operator(Key(namespace, name))
     status = (await cluster.get(JOBS, namespace, name))["status"]

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from rtj_api.heartbeat import (
@@ -32,6 +33,7 @@ from rtj_api.names import (
 )
 from rtj_api.restore import RestoreAnswer, RestoreRequest
 from rtj_api.status import JobStatus
+from rtj_operator.act import announce
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
 from rtj_operator.core.observed import Settings
 from rtj_operator.memory import Memory
@@ -167,6 +169,7 @@ class World:
             self.api,
             self._memory,
             Settings(),
+            partial(announce, self.api),
             now=self.now,
         )
         self.behind = False

@@ -1,10 +1,12 @@
 """The real loop over an API server in memory: what only shows over several turns."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from rtj_api.names import Condition, ExitCode, Phase, Reason
 from rtj_api.status import ConditionStatus
+from rtj_operator.act import announce
 from rtj_operator.cluster import LEASES, NODE_LEASES, PODS
 from rtj_operator.core.observed import Settings
 from rtj_operator.handlers import Handlers
@@ -147,7 +149,7 @@ def test_who_waited_to_lead_knows_how_long_a_pod_without_a_heartbeat_was_silent(
     for _ in range(13):  # The leader and the node have died: it hears nothing but the API server.
         world.time += 1
         memory.silences.contact()
-    asyncio.run(Reconciler(world.api, memory, Settings())(KEY))
+    asyncio.run(Reconciler(world.api, memory, Settings(), partial(announce, world.api))(KEY))
     (ended,) = world.status().attempts
     assert ended.reason is Reason.NODE_LOST
     world.close()
