@@ -100,7 +100,7 @@ $(VENV)-streaming/.installed: requirements/bench-streaming.txt | $(VENV)/.instal
 	touch $@
 
 .PHONY: bench-trainer
-bench-trainer: $(VENV)-bench/.installed ## How fast the trainer is, beside its peers; twenty minutes on a quiet machine.
+bench-trainer: $(VENV)-bench/.installed ## How fast the trainer is, beside its peers; an hour on a quiet machine.
 	# Without Streaming its figures are null, and the run fails, but at its end.
 	$(MAKE) $(VENV)-streaming/.installed || true
 	$(VENV)-bench/bin/python -m rtj_bench_trainer --streaming $(VENV)-streaming/bin/python $(BENCH)
