@@ -152,8 +152,11 @@ class Relaunches:
         async with asyncio.timeout(SETTLE_SECONDS):
             while at_rest < LOOKS_AT_REST:
                 await asyncio.sleep(1)
-                depth = await asyncio.to_thread(self.operator.metric, "rtj_queue_depth")
-                at_rest = 0 if depth else at_rest + 1
+                counts = [
+                    await asyncio.to_thread(self.operator.metric, name)
+                    for name in ("rtj_queue_depth", "rtj_events_waiting")
+                ]
+                at_rest = 0 if any(counts) else at_rest + 1
 
     async def _evict(self, key: JobKey, pod: PodSeen) -> None:
         body = {

@@ -67,6 +67,7 @@ async def run(config: Config) -> None:
         await _wait_for_crd(cluster, config)
         leader = Leader(cluster, config.operator_namespace, config.identity, pulse)
         announcer = Announcer(cluster, queue.nobody_waits)
+        metrics.EVENTS_WAITING.set_function(announcer.waiting)
         reconciler = Reconciler(
             cluster, memory, config.settings, announcer.add, jobs_waiting=queue.depth
         )

@@ -45,6 +45,10 @@ class Announcer:
         except asyncio.QueueFull:
             log.warning("event lost", extra={"job": job.name, "reason": "too many wait"})
 
+    def waiting(self) -> int:
+        """Return how many are yet to be posted."""
+        return self._due.qsize()
+
     async def run(self) -> None:
         """Post for ever; `AT_ONCE` of these run side by side."""
         while True:

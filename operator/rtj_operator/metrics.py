@@ -66,6 +66,7 @@ REQUESTS = Counter(
     registry=REGISTRY,
 )
 QUEUE_DEPTH = Gauge("rtj_queue_depth", "Jobs that wait for a worker.", registry=REGISTRY)
+EVENTS_WAITING = Gauge("rtj_events_waiting", "Events that are yet to be posted.", registry=REGISTRY)
 LEADER = Gauge("rtj_leader", "1 in the process that leads, 0 in one that waits.", registry=REGISTRY)
 
 RESTARTING_CAUSES = (Cause.PREEMPTED, Cause.USER_ERROR, Cause.HUNG)

@@ -179,6 +179,7 @@ async def test_the_metrics_tell_how_a_job_was_preempted_and_came_to_its_end(
     assert metrics['rtj_reconcile_duration_seconds_count{result="ok"}'] >= 3
     assert metrics["rtj_leader"] == 1
     assert metrics["rtj_queue_depth"] == 0
+    assert metrics["rtj_events_waiting"] == 0
     assert metrics["process_resident_memory_bytes"] > 0
     assert not any(name.startswith("rtj_job_") for name in metrics)
     by_kind = [v for name, v in metrics.items() if name.startswith("rtj_time_seconds_total")]

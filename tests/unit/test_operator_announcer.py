@@ -94,6 +94,7 @@ async def test_an_api_server_that_takes_no_events_costs_no_endless_memory(
         for message in ("one", "two", "three"):
             await events.add(JOB, notice(message), NOW)
     assert caplog.messages == ["event lost"]
+    assert events.waiting() == 2
     task = asyncio.create_task(events.run())
     await until_told(cluster, "one", "two")
     task.cancel()
