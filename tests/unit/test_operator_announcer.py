@@ -32,9 +32,12 @@ def told(cluster: MemoryCluster) -> list[str]:
 
 
 async def until_told(cluster: MemoryCluster, *messages: str) -> None:
+    changed = asyncio.Event()
+    cluster.changed = lambda *_: changed.set()
     async with asyncio.timeout(5):
         while told(cluster) != [*messages]:
-            await asyncio.sleep(0.001)
+            await changed.wait()
+            changed.clear()
 
 
 @asynccontextmanager
