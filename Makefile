@@ -83,7 +83,7 @@ test-nightly: setup ## The model of the operator, with ten thousand histories; p
 	RTJ_EVERY_BATCH=1 $(BIN)/pytest tests/pipelines $(PARALLEL)
 
 .PHONY: bench-operator
-bench-operator: setup ## How fast the operator is, beside batch/v1 Jobs; twenty minutes on a quiet machine.
+bench-operator: setup ## How fast the operator is, beside batch/v1 Jobs; an hour and more on a quiet machine.
 	$(BIN)/python -m rtj_bench $(BENCH)
 
 # The peers of the trainer are kept out of .venv: one of them needs torch.
