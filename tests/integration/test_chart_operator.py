@@ -304,8 +304,16 @@ def test_jobs_live_their_lives_by_all_the_rights_of_the_chart_and_no_other(
 
     rendered = yaml.safe_load_all(helm("get", "manifest", "train", "--namespace=default"))
     grants = audit.granted(rendered)[ACCOUNT]
-    with audit_log.open() as log:
-        log.seek(audited_from)
-        uses = audit.used(log)[ACCOUNT]
-    assert audit.missing(uses, grants) == []
-    assert {(a.verb, a.resource) for a in audit.unused(uses, grants)} == GRANTED_ONLY
+
+    def uses() -> Any:
+        with audit_log.open() as log:
+            log.seek(audited_from)
+            return audit.used(log)[ACCOUNT]
+
+    def unused() -> set[tuple[str, str]]:
+        return {(a.verb, a.resource) for a in audit.unused(uses(), grants)}
+
+    # For a node, for one, it asks only when a pod on it has been silent for a while.
+    life.happens(lambda: unused() <= GRANTED_ONLY, "every right of the chart was used")
+    assert unused() == GRANTED_ONLY
+    assert audit.missing(uses(), grants) == []
