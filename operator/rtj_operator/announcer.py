@@ -1,7 +1,7 @@
 """Posts Events behind everything that a job waits for.
 
-An Event costs the API server as much as the pod that it tells of. After the loss of a zone, when
-thousands are due at once, they wait until no job does, though not for ever: people read them later.
+An Event is a write like that of the pod that it tells of. After the loss of a zone, when thousands
+are due at once, they wait until no job does, though not for ever: people read them later.
 """
 
 import asyncio

@@ -36,8 +36,8 @@ class ApiError(Exception):
 class ApiServer:
     """Where the API server is, and how to prove who asks; for one thread at a time.
 
-    The connection is kept: for a thousand jobs that beat every five seconds, the API server would
-    spend more on two hundred handshakes per second than on what they say.
+    The connection is kept: with a thousand jobs that beat every five seconds, the API server would
+    have two hundred handshakes per second to do.
 
     Args:
         connection: To it, not opened yet.
