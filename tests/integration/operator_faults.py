@@ -94,11 +94,13 @@ class TooManyRequests(FaultyProxy):
 
     def __init__(self, upstream: client.Configuration, record: Record) -> None:
         super().__init__(upstream, record)
-        self._closed_until: dict[tuple[str, str, str], float] = {}
+        self._closed_until: dict[tuple[str, ...], float] = {}
 
     async def asked(self, request: web.Request) -> web.Response | None:
         """Refuse some requests of each kind, the watches and the leader's included."""
-        subject = (request.method, request.path_qs, await name_of(request))
+        # kopf and the operator each list the jobs, and neither knows what the other was told.
+        asker = request.headers.get("User-Agent", "").partition("/")[0]
+        subject = (asker, request.method, request.path_qs, await name_of(request))
         now = asyncio.get_running_loop().time()
         # What all jobs share, another job may ask for.
         shared = "/configmaps/" in request.path or "/persistentvolumeclaims/" in request.path
