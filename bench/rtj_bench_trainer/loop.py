@@ -1,5 +1,6 @@
 """Stage `loop`: what our loop costs beside `model.fit`, and what commits every 30 seconds cost."""
 
+import os
 import statistics
 import tempfile
 from dataclasses import asdict
@@ -11,7 +12,13 @@ from rtj_bench_trainer.figures import summary
 from rtj_bench_trainer.process import ask
 from rtj_bench_trainer.stall import SIZES
 
-KEYS = ("loop_ratio_small", "loop_ratio_large", "commit_overhead_pct", "loop_step_ms")
+KEYS = (
+    "loop_ratio_small",
+    "loop_ratio_large",
+    "commit_overhead_pct",
+    "commit_overhead_spare_core_pct",
+    "loop_step_ms",
+)
 
 SIZE = {
     "small": {"width": 32, "layers": 1, "batch": 32, "steps": 3000, "epochs": 4},
@@ -41,7 +48,14 @@ def _repeat(number: int, repeats: int) -> dict[str, Any]:
         name: {who: value and value * 1000 for who, value in found.items()}
         for name, found in times.items()
     }
-    return {**ratios, "loop_step_ms": milliseconds, "commit_overhead_pct": _commits()}
+    cores = len(os.sched_getaffinity(0))
+    return {
+        **ratios,
+        "loop_step_ms": milliseconds,
+        "commit_overhead_pct": _commits(cores),
+        # No core of a machine that has but one can be left idle.
+        "commit_overhead_spare_core_pct": _commits(cores - 1) if cores > 1 else None,
+    }
 
 
 def _step(name: str, peer: str, size: dict[str, int]) -> float | None:
@@ -58,8 +72,8 @@ def _ratio(ours: float | None, fit: float | None) -> float | None:
     return ours / fit if ours and fit else None
 
 
-def _commits() -> float | None:
-    size = {**asdict(SIZES["stall_100mb_s"]), "commits": 1}
+def _commits(threads: int) -> float | None:
+    size = {**asdict(SIZES["stall_100mb_s"]), "commits": 1, "threads": threads}
     with tempfile.TemporaryDirectory(prefix="rtj-bench-") as folder:
         stalls = ask("stall_ours", {"folder": folder, **size, "every_seconds": EVERY_SECONDS})
     return 100 * stalls[0] / EVERY_SECONDS if stalls else None

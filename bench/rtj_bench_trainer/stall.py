@@ -1,5 +1,6 @@
 """Stage `stall`: what a commit costs the training thread, beside other ways to save a state."""
 
+import os
 import statistics
 import tempfile
 from dataclasses import asdict, dataclass
@@ -27,7 +28,10 @@ SIZES = {
 }
 """12 bytes for each weight: 100.8 and 1,007 MB."""
 
-KEYS = tuple(SIZES)
+SPARE_CORE = {f"{key.removesuffix('_s')}_spare_core_s": size for key, size in SIZES.items()}
+"""The same, while training leaves one core idle, as a node does whose GPU trains."""
+
+KEYS = (*SIZES, *SPARE_CORE)
 
 PEERS: dict[str, tuple[str, dict[str, str]]] = {
     "ours": ("stall_ours", {}),
@@ -45,16 +49,19 @@ def measure(repeats: int) -> dict[str, Any]:
 
 def _repeat(number: int, repeats: int) -> dict[str, Any]:
     sample: dict[str, Any] = {}
-    for key, size in SIZES.items():
-        say(f"{key}: repeat {number + 1} of {repeats}")
-        sample[key] = {name: _peer(name, size) for name in PEERS}
+    cores = len(os.sched_getaffinity(0))
+    for sizes, threads in ((SIZES, cores), (SPARE_CORE, cores - 1)):
+        for key, size in sizes.items():
+            say(f"{key}: repeat {number + 1} of {repeats}")
+            # No core of a machine that has but one can be left idle.
+            sample[key] = {name: _peer(name, size, threads) if threads else None for name in PEERS}
     return sample
 
 
-def _peer(name: str, size: Size) -> float | None:
+def _peer(name: str, size: Size, threads: int) -> float | None:
     module, more = PEERS[name]
     with tempfile.TemporaryDirectory(prefix="rtj-bench-") as folder:
-        stalls = ask(module, {"folder": folder, **asdict(size), **more})
+        stalls = ask(module, {"folder": folder, "threads": threads, **asdict(size), **more})
     if not stalls:
         return None
     say(f"{name}: {', '.join(f'{value:.3f} s' for value in stalls)}")

@@ -39,9 +39,11 @@ class _After(keras.callbacks.Callback):  # type: ignore[misc]
         self._schedule.done()
 
 
-def measure(folder: str, width: int, layers: int, batch: int, commits: int) -> list[float]:
+def measure(
+    folder: str, width: int, layers: int, batch: int, commits: int, threads: int
+) -> list[float]:
     """Return the seconds that each backup cost."""
-    prepare_tensorflow({})
+    prepare_tensorflow({"intraOpThreads": threads})
     model = build_model(width, layers)
     schedule = Schedule(commits)
     backup = keras.callbacks.BackupAndRestore(folder, save_freq=_EVERY_STEPS)

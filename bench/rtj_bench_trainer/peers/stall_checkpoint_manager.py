@@ -17,10 +17,10 @@ from rtj_bench_trainer.workload import build_dataset, build_model
 
 
 def measure(
-    folder: str, width: int, layers: int, batch: int, commits: int, use: str
+    folder: str, width: int, layers: int, batch: int, commits: int, threads: int, use: str
 ) -> list[float]:
     """Return the seconds that each commit cost; `use` is `sync` or `async`."""
-    prepare_tensorflow({})
+    prepare_tensorflow({"intraOpThreads": threads})
     model = build_model(width, layers)
     model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables]

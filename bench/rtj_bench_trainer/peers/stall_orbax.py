@@ -13,9 +13,11 @@ from rtj_bench_trainer.peers.schedule import Schedule
 from rtj_bench_trainer.workload import build_dataset, build_model
 
 
-def measure(folder: str, width: int, layers: int, batch: int, commits: int) -> list[float]:
+def measure(
+    folder: str, width: int, layers: int, batch: int, commits: int, threads: int
+) -> list[float]:
     """Return the seconds that each commit cost."""
-    prepare_tensorflow({})
+    prepare_tensorflow({"intraOpThreads": threads})
     model = build_model(width, layers)
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=True)
     manager = ocp.CheckpointManager(folder, options=options)

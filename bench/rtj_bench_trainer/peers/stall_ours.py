@@ -8,7 +8,9 @@ from typing import Any
 import keras
 from rtj_api.heartbeat import CommitRef
 from rtj_trainer.committer import Committer
+from rtj_trainer.environment import prepare_tensorflow
 from rtj_trainer.heartbeat import Heart
+from rtj_trainer.joining import Attempt
 
 from rtj_bench_trainer.peers import attempt
 from rtj_bench_trainer.peers.answer import answer
@@ -56,7 +58,13 @@ def _due(self: Committer, step: int) -> bool:
 
 
 def measure(
-    folder: str, width: int, layers: int, batch: int, commits: int, every_seconds: int | None = None
+    folder: str,
+    width: int,
+    layers: int,
+    batch: int,
+    commits: int,
+    threads: int,
+    every_seconds: int | None = None,
 ) -> list[float]:
     """Return the seconds that each commit cost.
 
@@ -66,11 +74,17 @@ def measure(
         layers: Of the model.
         batch: Examples per step.
         commits: How many to measure.
+        threads: Of TensorFlow, for one operation.
         every_seconds: Leave it to the policy when to commit; None for whenever all is quiet, after
             one that warms up.
     """
     global _schedule
     _schedule = Schedule(commits, warm_up=0 if every_seconds else 1)
+
+    def prepare(self: Attempt) -> dict[str, Any]:
+        return prepare_tensorflow({"intraOpThreads": threads})
+
+    Attempt.prepare = prepare  # type: ignore[method-assign]
     if every_seconds is None:
         Committer.due = _due  # type: ignore[method-assign]
     attempt.run(
