@@ -22,8 +22,8 @@ from rtj_demo.say import say
 
 NAMESPACE = "rtj-demo"
 CLAIM = "flights"
-STRIKE_AT = 0.7
-"""Share of all steps at which the node dies: in the middle of the second of two epochs."""
+STRIKE_AT = 0.45
+"""Share of all steps at which the node dies: within the second of three epochs."""
 
 
 class DemoFailedError(Exception):
@@ -56,7 +56,7 @@ def tell(cluster: DemoCluster) -> None:
         _prepare_volume(kube, images.trainer)
 
     job = _submit(kube, images.trainer, "flights")
-    with stage("Train until the middle of the second epoch", total=1.0) as update:
+    with stage("Train into the second epoch", total=1.0) as update:
         _wait_for_share(job, STRIKE_AT, update)
     strike = _strike(cluster, job)
     with stage("Train to the end, on the other node", total=1.0) as update:

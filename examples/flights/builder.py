@@ -5,9 +5,8 @@ row at once. Each batch carries the row numbers of its flights, so anyone can ch
 every flight was used exactly once per epoch.
 """
 
-import csv
 import functools
-import io
+import math
 import zipfile
 from pathlib import Path
 
@@ -32,11 +31,7 @@ def build_dataset(path: str, batch_size: int = 128) -> tf.data.Dataset:
         path: The CSV file, or a ZIP archive with it.
         batch_size: Flights per batch.
     """
-    rows, columns = read_flights(path)
-    numbers = np.stack([columns[name].astype(np.float32) for name in NUMBERS], axis=1)
-    numbers = (numbers - numbers.mean(axis=0)) / numbers.std(axis=0)
-    categories = np.stack([as_codes(columns[name]) for name in CATEGORIES], axis=1)
-    hours_late = columns[TARGET].astype(np.float32) / 60
+    rows, numbers, categories, hours_late = read_flights(path)
 
     def batch(places: tf.Tensor) -> Tagged:
         features = {
@@ -70,33 +65,37 @@ def build_model(units: int = 128, dropout: float = 0.2) -> keras.Model:
 
 
 @functools.cache  # the trainer calls build_dataset more than once
-def read_flights(path: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the row numbers of the flights that arrived, and the columns of those flights."""
-    with open_text(path) as lines:
-        reader = csv.reader(lines)
-        header = next(reader)
-        wanted = {name: header.index(name) for name in (*NUMBERS, *CATEGORIES, TARGET)}
-        arrived = [
-            (number, [row[place] for place in wanted.values()])
-            for number, row in enumerate(reader)
-            if row[wanted[TARGET]] not in ("NA", "")
-        ]
-    rows = np.array([number for number, _ in arrived], dtype=np.int64)
-    table = np.array([values for _, values in arrived])
-    return rows, {name: table[:, place] for place, name in enumerate(wanted)}
+def read_flights(path: str) -> tuple[np.ndarray, ...]:
+    """Return row numbers, numbers, codes of categories, and hours late of all that arrived."""
+    header, *lines = read(path).decode().splitlines()
+    place = {name: number for number, name in enumerate(header.split(","))}
+    kinds = dict.fromkeys((*NUMBERS, TARGET), math.nan) | dict.fromkeys(CATEGORIES, "")
+    wanted = sorted(kinds, key=place.__getitem__)
+    columns = tf.io.decode_csv(
+        lines,
+        [kinds[name] for name in wanted],
+        na_value="NA",
+        select_cols=[place[name] for name in wanted],
+    )
+    table = {name: column.numpy() for name, column in zip(wanted, columns, strict=True)}
+    rows = np.flatnonzero(~np.isnan(table[TARGET]))
+    numbers = np.stack([table[name][rows] for name in NUMBERS], axis=1)
+    categories = np.stack([as_codes(table[name][rows]) for name in CATEGORIES], axis=1)
+    scaled = (numbers - numbers.mean(axis=0)) / numbers.std(axis=0)
+    return rows, scaled, categories, table[TARGET][rows] / 60
 
 
-def open_text(path: str) -> io.TextIOBase:
-    """Open a CSV file, or the only file in a ZIP archive."""
+def read(path: str) -> bytes:
+    """Return the content of a file, or of the only file in a ZIP archive."""
     if not zipfile.is_zipfile(path):
-        return Path(path).open(newline="")
+        return Path(path).read_bytes()
     archive = zipfile.ZipFile(path)
-    return io.TextIOWrapper(archive.open(archive.namelist()[0]), newline="")
+    return archive.read(archive.namelist()[0])
 
 
 def as_codes(values: np.ndarray) -> np.ndarray:
     """Return a number below BUCKETS for each distinct value, in alphabetical order."""
-    distinct, codes = np.unique(values, return_inverse=True)
+    distinct, codes = np.unique(values.astype(bytes), return_inverse=True)
     if len(distinct) > BUCKETS:
         raise ValueError(f"{len(distinct)} distinct values, room for {BUCKETS}")
     return codes.astype(np.int32)
