@@ -11,7 +11,7 @@ from typing import Any
 from rtj_demo.jobs import Job
 
 BUILDERS = Path(__file__).parent / "builders"
-EPOCH_STEPS, EPOCHS, EVERY = 40, 10, 10
+EPOCH_STEPS, EPOCHS, EVERY = 40, 5, 10
 TOTAL = EPOCHS * EPOCH_STEPS
 HOST = "kubernetes.io/hostname"
 

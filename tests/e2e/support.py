@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,33 @@ from typing import Any
 from rtj_api.launch import BuilderConfig, TrainerConfig
 from rtj_api.names import CONFIG_ENV, POD_UID_ENV
 from rtj_api.spec import JobSpec
-from rtj_demo.jobs import Job
+from rtj_demo.jobs import Job, load_example
 from rtj_demo.kube import wait_for
+
+RESTING = Path(__file__).parent / "builders" / "resting.py"
+
+
+def resting_example(
+    job_name: str, change: Callable[[dict[str, Any]], None] = lambda _: None
+) -> list[dict[str, Any]]:
+    """Return the example `iterator` as a job of 20 s, most of which it rests, with ten commits.
+
+    Args:
+        job_name: Its name.
+        change: Called with the job, to edit it in place.
+    """
+
+    def rest(job: dict[str, Any]) -> None:
+        spec = job["spec"]
+        spec["epochs"], spec["checkpoint"]["everySteps"] = 100, 100
+        spec["builder"] |= {"module": "resting", "callbacksFunction": "build_callbacks"}
+        change(job)
+
+    objects = load_example("iterator", job_name, rest)
+    for found in objects:
+        if found["kind"] == "ConfigMap":
+            found["data"]["resting.py"] = RESTING.read_text()
+    return objects
 
 
 def job_folder(job: Job) -> Path:

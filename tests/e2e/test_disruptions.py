@@ -8,19 +8,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import yaml
-from rtj_demo.jobs import Job, load_example, submit
+from rtj_demo.jobs import Job, submit
 from rtj_demo.kube import Kube, wait_for
 
+from tests.e2e.support import resting_example
+
 pytestmark = pytest.mark.e2e
-
-
-def _shorter(job: dict[str, Any]) -> None:
-    """Several of these train side by side, and what matters happens at their beginning."""
-    job["spec"]["epochs"] = 800
 
 
 Scenario = Callable[[Kube, str], None]
@@ -58,7 +54,7 @@ class TakenAway:
     words: str
 
     def __call__(self, kube: Kube, namespace: str) -> None:
-        job = submit(kube, namespace, load_example("iterator", self.name, _shorter))
+        job = submit(kube, namespace, resting_example(self.name))
         _await_training(job)
         self.how(job)
         status = job.wait_until(
@@ -77,7 +73,7 @@ class TakenAway:
 
 
 def _suspended(kube: Kube, namespace: str) -> None:
-    job = submit(kube, namespace, load_example("iterator", "paused", _shorter))
+    job = submit(kube, namespace, resting_example("paused"))
     _await_training(job)
     _patch(job, {"runPolicy": {"suspend": True}})
     status = job.wait_until("the job to be suspended", lambda s: s.get("phase") == "Suspended")
@@ -93,7 +89,7 @@ def _suspended(kube: Kube, namespace: str) -> None:
 
 
 def _removed(kube: Kube, namespace: str) -> None:
-    job = submit(kube, namespace, load_example("iterator", "gone"))
+    job = submit(kube, namespace, resting_example("gone"))
     _await_training(job)
     kube.run("delete", "rtj", job.name, "-n", namespace)
     label = f"resumable.training/job-name={job.name}"
@@ -124,7 +120,7 @@ def played(operator: None, kube: Kube) -> Iterator[dict[str, Future[None]]]:
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     kube.run("create", "namespace", namespace)
     # The jobs share these, and of two that apply a new object at once one is told that it exists.
-    shared = [o for o in load_example("iterator", "any") if o["kind"] != "ResumableTrainingJob"]
+    shared = [o for o in resting_example("any") if o["kind"] != "ResumableTrainingJob"]
     kube.run("apply", "-n", namespace, "-f", "-", stdin=yaml.safe_dump_all(shared))
     with ThreadPoolExecutor() as pool:
         yield {name: pool.submit(play, kube, namespace) for name, play in SCENARIOS.items()}

@@ -4,6 +4,7 @@ The reference is the same trainer on the same builder, without a cluster and wit
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rtj_demo.jobs import load_example, submit
@@ -15,12 +16,19 @@ from tests.e2e.support import final_commit, job_folder, sigkill_trainer, start_r
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("example", ["cached", "iterator", "loop"])
+EPOCHS = {"cached": 125, "iterator": 400, "loop": 200}
+"""4,000 steps each, with a commit at every thousandth: long enough to be killed in the middle."""
+
+
+@pytest.mark.parametrize("example", EPOCHS)
 @pytest.mark.usefixtures("operator")
 def test_an_example_killed_in_the_middle_ends_with_the_same_weights(
     example: str, kube: Kube, namespace: str, tmp_path: Path
 ) -> None:
-    objects = load_example(example, example)
+    def shorten(job: dict[str, Any]) -> None:
+        job["spec"]["epochs"] = EPOCHS[example]
+
+    objects = load_example(example, example, shorten)
     reference = start_reference(objects, tmp_path)
     job = submit(kube, namespace, objects)
     commit = wait_for("a first commit", lambda: job.heartbeat().get("commit"), 120)

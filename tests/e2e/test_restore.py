@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rtj_demo.jobs import load_example, submit
+from rtj_demo.jobs import submit
 from rtj_demo.kube import Kube
 
-from tests.e2e.support import final_commit, job_folder, start_reference
+from tests.e2e.support import final_commit, job_folder, resting_example, start_reference
 
 pytestmark = pytest.mark.e2e
 
 
 def _keep_many(job: dict[str, Any]) -> None:
-    # The oldest must still be there when the request arrives; a commit takes about a second.
+    # The oldest must still be there when the request arrives.
     job["spec"]["checkpoint"]["keep"] = 20
 
 
@@ -22,7 +22,7 @@ def _keep_many(job: dict[str, Any]) -> None:
 def test_a_job_goes_back_once_and_a_fork_goes_on_from_it(
     kube: Kube, namespace: str, tmp_path: Path
 ) -> None:
-    objects = load_example("iterator", "back", _keep_many)
+    objects = resting_example("back", _keep_many)
     reference = start_reference(objects, tmp_path)
     job = submit(kube, namespace, objects)
     status = job.wait_until("three commits", lambda s: len(s.get("commits", [])) >= 3)
@@ -47,7 +47,7 @@ def test_a_job_goes_back_once_and_a_fork_goes_on_from_it(
     def one_epoch_more(fork: dict[str, Any]) -> None:
         fork["spec"] |= {"forkFrom": {"jobName": job.name}, "epochs": fork["spec"]["epochs"] + 1}
 
-    fork = submit(kube, namespace, load_example("iterator", "fork", one_epoch_more))
+    fork = submit(kube, namespace, resting_example("fork", one_epoch_more))
     assert fork.wait_for_end()["phase"] == "Completed"
     assert fork.status()["forkedFrom"]["jobUid"] == job.uid()
     assert final_commit(job_folder(fork))["step"] == done["step"] + 10
