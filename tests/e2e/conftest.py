@@ -23,12 +23,21 @@ from rtj_devcluster.cluster import Cluster, ClusterOptions
 
 from tests.e2e import rights
 
-LONGEST = ("test_node_death.py", "test_demo.py")
-"""One worker each begins with these; the short ones then fill the gaps."""
+LONGEST = (
+    "test_node_death.py",
+    "test_demo.py",
+    "test_causes.py",
+    "test_disruptions.py",
+    "test_examples.py",
+    "test_devcluster_lifecycle.py",
+    "test_bad_input.py",
+)
+"""In the order in which workers take them; the short ones then fill the gaps."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session")

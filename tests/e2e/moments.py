@@ -11,7 +11,7 @@ from typing import Any
 from rtj_demo.jobs import Job
 
 BUILDERS = Path(__file__).parent / "builders"
-EPOCH_STEPS, EPOCHS, EVERY = 40, 5, 10
+EPOCH_STEPS, EPOCHS, EVERY = 20, 5, 10
 TOTAL = EPOCHS * EPOCH_STEPS
 HOST = "kubernetes.io/hostname"
 
@@ -137,7 +137,7 @@ def heavy(name: str, nodes: list[str]) -> list[dict[str, Any]]:
         "moments.py",
         nodes,
         builder={
-            "datasetParams": {"examples": 400, "batch_size": 10},
+            "datasetParams": {"examples": 10 * EPOCH_STEPS, "batch_size": 10},
             "modelParams": {"width": 500_000, "start_seconds": 1.0},
         },
         epochs=EPOCHS,
@@ -152,6 +152,6 @@ def blind(name: str, nodes: list[str]) -> list[dict[str, Any]]:
         "blind.py",
         nodes,
         builder={"datasetParams": {"examples": 20, "batch_size": 10}},
-        epochs=600,
+        epochs=400,
         checkpoint={"everySteps": 4, "keep": 3},
     )

@@ -1,5 +1,8 @@
 """A trainer hangs on a healthy node: its stacks are kept, its pod is replaced, nothing is lost."""
 
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ from rtj_demo.jobs import Job, submit
 from rtj_demo.kube import Kube, wait_for
 from rtj_trainer.ledger import committed_trajectory
 
-from tests.e2e.support import final_commit, job_folder, start_reference
+from tests.e2e.support import Reference, final_commit, job_folder, start_reference
 
 pytestmark = pytest.mark.e2e
 
@@ -66,14 +69,39 @@ def _objects(how: str) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True)
+class Played:
+    """A job that hangs and goes on, and what it is compared with."""
+
+    job: Job
+    reference: Reference
+
+
+@pytest.fixture(scope="module")
+def played(
+    operator: None, kube: Kube, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Played]]:
+    """Submit both jobs: each mostly waits."""
+    namespaces = {how: f"test-{uuid.uuid4().hex[:8]}" for how in DUMPS}
+    for namespace in namespaces.values():
+        kube.run("create", "namespace", namespace)
+    yield {
+        how: Played(
+            submit(kube, namespace, _objects(how)),
+            start_reference(_objects(how), tmp_path_factory.mktemp(how)),
+        )
+        for how, namespace in namespaces.items()
+    }
+    for namespace in namespaces.values():
+        kube.run("delete", "namespace", namespace, "--wait=false")
+
+
 @pytest.mark.parametrize("how", DUMPS)
-@pytest.mark.usefixtures("operator")
 def test_a_trainer_that_hangs_says_where_and_its_successor_ends_the_job(
-    how: str, kube: Kube, namespace: str, tmp_path: Path
+    how: str, played: dict[str, Played]
 ) -> None:
     file, function = DUMPS[how]
-    reference = start_reference(_objects(how), tmp_path)
-    job = submit(kube, namespace, _objects(how))
+    job = played[how].job
     status = job.wait_for_end(timeout_seconds=300)
     assert status["phase"] == "Completed"
     assert (status["restarts"]["hung"], status["restarts"]["total"]) == (1, 1)
@@ -90,7 +118,7 @@ def test_a_trainer_that_hangs_says_where_and_its_successor_ends_the_job(
     folder = job_folder(job)
     assert f"in {function}" in (folder / "stacks" / file).read_text()
 
-    expected = reference.finish()
+    expected = played[how].reference.finish()
     assert committed_trajectory(folder) == committed_trajectory(expected)
     assert final_commit(folder)["stateSha256"] == final_commit(expected)["stateSha256"]
 
