@@ -26,7 +26,7 @@ from rtj_api.spec import DEFAULT_EVERY_SECONDS, CheckpointPolicy
 
 from rtj_trainer.commits.best import BestCommits
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, CommitId, JobDirectory
-from rtj_trainer.commits.manifest import Manifest
+from rtj_trainer.commits.manifest import Manifest, Written
 from rtj_trainer.commits.retention import delete_old_commits
 from rtj_trainer.commits.writer import write_commit
 from rtj_trainer.interval import PATIENCE, AutoInterval
@@ -55,10 +55,7 @@ class CommitFailedError(Exception):
 class Snapshot(Protocol):
     """What a commit needs of `rtj_trainer.state.Snapshot`."""
 
-    def sha256(self) -> str:
-        """Return the digest of all variables."""
-
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path) -> Written:
         """Write all variables."""
 
 
@@ -265,23 +262,24 @@ class Committer:
     ) -> None:
         """Make a commit durable; all of this runs beside training."""
 
-        def write_state(folder: Path) -> None:
-            snapshot.write(folder)
+        def write_state(folder: Path) -> Manifest:
+            written = snapshot.write(folder)
             for path in position.iterdir():
                 path.rename(folder / path.name)
+            known = {"state_sha256": written.state_sha256, "files": written.files}
+            return manifest.model_copy(update=known)
 
         began = time.monotonic()
         try:
             self.ledger.flush()
-            manifest = manifest.model_copy(update={"state_sha256": snapshot.sha256()})
-            manifest = write_commit(self.job, commit_id, manifest, write_state)
+            whole = write_commit(self.job, commit_id, write_state)
         except OSError as error:
             raise CommitFailedError(commit_id.step, error) from error
         finally:
             shutil.rmtree(position, ignore_errors=True)
             self._ended = time.monotonic()
         self.last = commit_id
-        size = sum(record.size for record in manifest.files.values())
+        size = sum(record.size for record in whole.files.values())
         log.info("committed %s: %.1f MB in %.2f s", commit_id, size / 1e6, time.monotonic() - began)
         commit = CommitRef(id=str(commit_id), step=commit_id.step, time=manifest.time)
         self.listener.committed(commit, self._prune(commit_id))

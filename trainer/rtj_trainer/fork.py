@@ -21,6 +21,7 @@ from rtj_trainer.commits.lineage import Choice
 from rtj_trainer.commits.manifest import (
     CommitDamagedError,
     FileRecord,
+    Manifest,
     Origin,
     read_manifest,
 )
@@ -106,10 +107,11 @@ def _copied(
     folder = source.commit(commit_id)
     manifest = read_manifest(folder)
 
-    def copy_files(target: Path) -> None:
+    def copy_files(target: Path) -> Manifest:
         for name, record in manifest.files.items():
             if _copy_file(folder / name, target / name) != record:
                 raise CommitDamagedError(f"{name} is not what the manifest says")
+        return manifest.model_copy(update=changes)
 
     own = CommitId(commit_id.step, config.attempt)
     changes = {
@@ -119,7 +121,7 @@ def _copied(
     }
     try:
         _copy_ledger(job, config.attempt, source, commit_id, manifest.ledger_hash)
-        written = write_commit(job, own, manifest.model_copy(update=changes), copy_files)
+        written = write_commit(job, own, copy_files)
     except OSError as error:
         raise UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}") from error
     return Choice(own, written)

@@ -22,12 +22,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
+from rtj_api.names import Reason
 
-from rtj_trainer import seeding
+from rtj_trainer import seeding, tensor_file
+from rtj_trainer.commits.manifest import FileRecord, Written
+from rtj_trainer.errors import PermanentError
 from rtj_trainer.plain import Arrays
+from rtj_trainer.tensor_file import bytes_of
 from rtj_trainer.touched import Handle, handle_of, handles
 
-_PREFIX = "state"
+_TENSORS = "state.safetensors"
 _GENERATORS = "generators.json"
 _OBJECTS = "callbacks.json"
 _ARRAYS = "callbacks.npz"
@@ -59,6 +63,9 @@ class TrainingState:
         variables: By group; they must be built.
         functions: The traced functions whose variables are part of it.
         objects: The callbacks of the job, or what else has state.
+
+    Raises:
+        PermanentError: `PipelineNotResumable`: a variable has a type that no commit can hold.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class TrainingState:
             for variable in group:
                 if variable is None:
                     raise AssertionError(f"a variable of the {name} has no type")
+                _check_type(name, variable)
                 if id(variable.resource) not in seen:
                     seen.add(id(variable.resource))
                     self.groups[name].append(variable)
@@ -120,21 +128,29 @@ class TrainingState:
         """Read back what `Snapshot.write` wrote.
 
         Raises:
-            tf.errors.OpError: a variable is not in the files.
-            ValueError: a variable has another shape in the files.
+            OSError: a file cannot be read.
+            ValueError: the file has other variables, or other shapes of them.
         """
         variables = self._named()
-        values = tf.raw_ops.RestoreV2(
-            prefix=str(folder / _PREFIX),
-            tensor_names=list(variables),
-            shape_and_slices=[""] * len(variables),
-            dtypes=[variable.dtype for variable in variables.values()],
-        )
-        for variable, value in zip(variables.values(), values, strict=True):
-            variable.write(value)
+        for name, value in tensor_file.read(folder / _TENSORS):
+            if name not in variables:
+                raise ValueError(f"{_TENSORS} has {name!r}, which is no variable here")
+            variables.pop(name).write(tf.constant(value))
+        if variables:
+            raise ValueError(f"{_TENSORS} does not have {', '.join(variables)}")
         objects = json.loads((folder / _OBJECTS).read_bytes())
         self._objects.restore(objects, _read_arrays(folder / _ARRAYS))
         seeding.set_host_generators(json.loads((folder / _GENERATORS).read_bytes()))
+
+
+def _check_type(group: str, variable: Handle) -> None:
+    if not tensor_file.can_hold(variable.dtype.name):
+        raise PermanentError(
+            Reason.PIPELINE_NOT_RESUMABLE,
+            f"a variable of the {group} has the type {variable.dtype.name}, which no commit can "
+            "hold, so training was not started: keep numbers in it, or its value outside of the "
+            "training step",
+        )
 
 
 @dataclass(frozen=True)
@@ -152,13 +168,12 @@ class Snapshot:
 
     def sha256(self) -> str:
         """Return the digest of every variable's type, shape and bytes, and of all else in it."""
-        digest = hashlib.sha256(self._text().encode())
+        return self._sha256(tensor_file.sha256(self.values))
+
+    def _sha256(self, of_tensors: str) -> str:
+        digest = hashlib.sha256(f"{of_tensors}\n{self._text()}".encode())
         for array in self.arrays.values():
             digest.update(array.data)
-        for name, tensor in self.values.items():
-            value = np.asarray(tensor)
-            digest.update(f"{name.split('/')[0]} {value.dtype.str} {value.shape}\n".encode())
-            digest.update(_bytes(value))
         return digest.hexdigest()
 
     def equals(self, other: "Snapshot") -> bool:
@@ -166,31 +181,26 @@ class Snapshot:
         pairs = [(value, other.values[name]) for name, value in self.values.items()]
         pairs += [(array, other.arrays.get(name)) for name, array in self.arrays.items()]
         return self._text() == other._text() and all(
-            _bytes(mine) == _bytes(theirs) for mine, theirs in pairs
+            bytes_of(mine) == bytes_of(theirs) for mine, theirs in pairs
         )
 
     def _text(self) -> str:
         return json.dumps([self.generators, self.objects])
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path) -> Written:
         """Write the variables, the host's generators and the objects' state into a folder.
 
         Raises:
             OSError: they cannot be written.
         """
-        try:
-            tf.raw_ops.SaveV2(
-                prefix=str(folder / _PREFIX),
-                tensor_names=list(self.values),
-                shape_and_slices=[""] * len(self.values),
-                tensors=list(self.values.values()),
-            )
-        except tf.errors.OpError as error:
-            raise OSError(f"TensorFlow cannot write into {folder}: {error.message}") from error
+        path = folder / _TENSORS
+        sha256 = tensor_file.write(path, self.values)
         (folder / _GENERATORS).write_text(json.dumps(self.generators))
         (folder / _OBJECTS).write_text(json.dumps(self.objects))
         if self.arrays:
             np.savez(folder / _ARRAYS, **self.arrays)
+        record = FileRecord(size=path.stat().st_size, sha256=sha256)
+        return Written(self._sha256(sha256), {_TENSORS: record})
 
 
 def _read_arrays(path: Path) -> Arrays:
@@ -199,7 +209,3 @@ def _read_arrays(path: Path) -> Arrays:
         return {}
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
-
-
-def _bytes(value: Any) -> memoryview:
-    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data

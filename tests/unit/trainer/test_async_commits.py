@@ -17,7 +17,7 @@ from rtj_api.spec import CheckpointPolicy
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
-from rtj_trainer.commits.manifest import read_manifest
+from rtj_trainer.commits.manifest import Written, read_manifest
 from rtj_trainer.committer import CommitFailedError, Committer
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import LedgerWriter
@@ -49,8 +49,9 @@ def held(self, folder):
     until = UNTIL.get(int(folder.name.split("-")[1]), 0)
     with stepped:
         assert stepped.wait_for(lambda: steps >= until, 120)
-    write(self, folder)
+    written = write(self, folder)
     after()
+    return written
 
 def after():
     pass
@@ -200,14 +201,12 @@ class TakenWeights:
     def __init__(self, weights: Weights, value: int) -> None:
         self._weights, self._value = weights, value
 
-    def sha256(self) -> str:
-        return f"{self._value:064x}"
-
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path) -> Written:
         assert self._weights.allowed.wait(60)
         if self._weights.error:
             raise self._weights.error
         (folder / "state").write_text(json.dumps(self._value))
+        return Written(f"{self._value:064x}", {})
 
 
 class Told:

@@ -138,7 +138,7 @@ def slow_save(self, folder):
 
 def slow_write(self, folder):
     time.sleep(0.05)
-    write(self, folder)
+    return write(self, folder)
 
 batches.count_examples, Committer.begin = counted, slow_begin
 IndexPosition.save, state.Snapshot.write = slow_save, slow_write

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,14 @@ def attempt(
             complete=step == 2 * BATCHES_PER_EPOCH,
             target={"epochs": 2, "totalSteps": None},
         )
-        write_commit(job, CommitId(step, number), manifest, write_state)
+        write_commit(job, CommitId(step, number), partial(write_state, manifest))
     writer.flush()
     return hashes
 
 
-def write_state(folder: Path) -> None:
+def write_state(manifest: Manifest, folder: Path) -> Manifest:
     (folder / "state.data").write_bytes(b"weights " * 1000)
+    return manifest
 
 
 @pytest.fixture
@@ -193,7 +195,7 @@ def _commit_with(job: JobDirectory, commit_id: CommitId, rolling_hash: str) -> N
         state_sha256="",
         target={},
     )
-    write_commit(job, commit_id, manifest, write_state)
+    write_commit(job, commit_id, partial(write_state, manifest))
 
 
 def test_ledger_check_says_between_which_commits_the_ledger_was_changed(volume: Path) -> None:

@@ -55,9 +55,10 @@ def commit(
 ) -> CommitId:
     commit_id = CommitId(step, attempt, final)
 
-    def write_state(folder: Path) -> None:
-        (folder / "state.index").write_bytes(b"index")
+    def write_state(folder: Path) -> Manifest:
+        (folder / "generators.json").write_bytes(b"{}")
         (folder / "state.data").write_bytes(f"step {step}".encode() * 100)
+        return manifest
 
     manifest = Manifest(
         step=step,
@@ -74,7 +75,7 @@ def commit(
         target={},
         results=results or {},
     )
-    write_commit(job, commit_id, manifest, write_state)
+    write_commit(job, commit_id, write_state)
     return commit_id
 
 

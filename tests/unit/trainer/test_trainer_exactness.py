@@ -183,12 +183,12 @@ def test_a_damaged_commit_is_passed_over_and_the_loss_is_reported(
     job = make_job(datasetFunction="shuffled")
     job.run(Kill("step", 15, TERM))
     newest = job.directory.commit(job.directory.commit_ids()[-1])
-    data = next(newest.glob("state.data*"))
+    data = newest / "state.safetensors"
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1
     data.write_bytes(bytes(content))
     assert job.run(expectedStep=15) == ExitCode.COMPLETED
-    assert "commit 000000000015-000001 was rejected: state.data" in job.log
+    assert "commit 000000000015-000001 was rejected: state.safetensors" in job.log
     assert "going on from step 10, although step 15 was committed" in job.log
     assert job.outcome() == reference("shuffled")
 

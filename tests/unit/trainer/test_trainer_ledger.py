@@ -60,7 +60,7 @@ def attempt(
                 state_sha256="",
                 target={},
             )
-            write_commit(job, CommitId(step, number), manifest, lambda folder: None)
+            write_commit(job, CommitId(step, number), lambda folder, made=manifest: made)
     writer.flush()
 
 

@@ -122,9 +122,9 @@ class TestGoingBack:
     def test_a_damaged_commit_is_refused_with_the_file(self, make_job: MakeJob) -> None:
         job = make_job(datasetFunction="by_index")
         job.run(Kill("step", 22, TERM))
-        next(job.directory.commit(CommitId(10, 1)).glob("state.data*")).write_bytes(b"x")
+        (job.directory.commit(CommitId(10, 1)) / "state.safetensors").write_bytes(b"x")
         assert job.run(Kill("step", 1, TERM), **back()) == ExitCode.PREEMPTED
-        assert "this commit is damaged (state.data" in job.log
+        assert "this commit is damaged (state.safetensors" in job.log
         assert answers(job)[2] == ("000000000022-000001", "CommitDamaged")
 
     def test_a_new_job_has_nothing_to_go_back_to(self, make_job: MakeJob) -> None:
@@ -278,7 +278,7 @@ class TestForking:
         self, make_job: MakeJob, stopped: Any
     ) -> None:
         job = fork(make_job, stopped("by_index"))
-        data = next(other(job).commit(CommitId(17, 1)).glob("state.data*"))
+        data = other(job).commit(CommitId(17, 1)) / "state.safetensors"
         content = bytearray(data.read_bytes())
         content[len(content) // 2] ^= 1
         data.write_bytes(bytes(content))

@@ -48,6 +48,7 @@ def test_it_goes_on_as_if_it_had_not_been_killed(model: str, make_job: MakeJob) 
     ("model", "words"),
     [
         ("table_that_the_step_fills", ["LookupTableInsertV2", "a tf.Variable instead of a table"]),
+        ("variable_of_text", ["a variable of the step has the type string", "keep numbers in it"]),
         ("iterator_in_the_step", ["IteratorGetNext"]),
         ("queue_in_the_step", ["QueueDequeueV2"]),
         ("time_in_the_step", ["Timestamp"]),

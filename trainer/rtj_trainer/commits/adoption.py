@@ -24,15 +24,15 @@ def adopt(job: JobDirectory, commit_id: CommitId, attempt: int) -> Manifest:
     """
     folder = job.commit(commit_id)
     manifest = read_manifest(folder)
+    changes = {"attempt": attempt, "parent": str(commit_id), "origin": None}
 
-    def link_files(target: Path) -> None:
+    def link_files(target: Path) -> Manifest:
         for name in manifest.files:
             try:
                 os.link(folder / name, target / name)
             except FileNotFoundError as error:
                 raise CommitDamagedError(f"{name} is missing") from error
         verify_files(target, manifest)
+        return manifest.model_copy(update=changes)
 
-    own = replace(commit_id, attempt=attempt)
-    changes = {"attempt": attempt, "parent": str(commit_id), "origin": None}
-    return write_commit(job, own, manifest.model_copy(update=changes), link_files)
+    return write_commit(job, replace(commit_id, attempt=attempt), link_files)

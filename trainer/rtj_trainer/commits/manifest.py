@@ -1,5 +1,7 @@
 """The manifest: what a commit says about itself, and the check that it is true."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,15 @@ class FileRecord(WireModel):
 
     size: int = Field(ge=0)
     sha256: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is known of a state once it is written."""
+
+    state_sha256: str
+    files: dict[str, FileRecord]
+    """Those that were hashed while they were written."""
 
 
 class Origin(WireModel):
@@ -68,10 +79,16 @@ class Manifest(WireModel):
     files: dict[str, FileRecord] = Field(default_factory=dict)
 
 
-def describe_files(folder: Path) -> dict[str, FileRecord]:
-    """Return size and sha256 of each file directly in a folder, the manifest left out."""
+def describe_files(folder: Path, known: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
+    """Return size and sha256 of each file directly in a folder, the manifest left out.
+
+    Args:
+        folder: Of a commit.
+        known: What is known already; these files are not read.
+    """
     return {
-        path.name: FileRecord(size=path.stat().st_size, sha256=files.sha256_of_file(path))
+        path.name: known.get(path.name)
+        or FileRecord(size=path.stat().st_size, sha256=files.sha256_of_file(path))
         for path in sorted(folder.iterdir())
         if path.name != MANIFEST
     }

@@ -11,19 +11,16 @@ from rtj_trainer.commits.manifest import Manifest, describe_files, write_manifes
 
 
 def write_commit(
-    job: JobDirectory,
-    commit_id: CommitId,
-    manifest: Manifest,
-    write_state: Callable[[Path], None],
+    job: JobDirectory, commit_id: CommitId, write_state: Callable[[Path], Manifest]
 ) -> Manifest:
     """Make a commit durable under its final name and return its manifest, files included.
 
     Args:
         job: Folder of the job.
         commit_id: Step and attempt of the commit.
-        manifest: Its manifest; without `files` unless `write_state` makes sure that these are what
-            it writes.
-        write_state: Writes the state's files directly into the folder that it is given.
+        write_state: Writes the state's files directly into the folder that it is given, and returns
+            the manifest. What `files` in it says is taken for true; files that it does not speak
+            of are read and hashed.
 
     Raises:
         SupersededError: a newer attempt exists; nothing was committed.
@@ -34,12 +31,12 @@ def write_commit(
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir()
-        write_state(folder)
+        manifest = write_state(folder)
         for path in folder.iterdir():
             files.fsync_file(path)
         files.fsync_directory(folder)
-        if not manifest.files:
-            manifest = manifest.model_copy(update={"files": describe_files(folder)})
+        described = describe_files(folder, manifest.files)
+        manifest = manifest.model_copy(update={"files": described})
         write_manifest(folder, manifest)
         files.fsync_directory(folder)
         check_fence(job, commit_id.attempt)

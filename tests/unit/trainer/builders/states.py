@@ -165,6 +165,16 @@ def table_that_the_step_fills():
     return _compiled(Disturbed(remember))
 
 
+def variable_of_text():
+    text = tf.Variable("nothing", trainable=False)
+
+    def remember(y):
+        text.assign("something")
+        return tf.constant(0.0)
+
+    return _compiled(Disturbed(remember))
+
+
 def iterator_in_the_step():
     other = iter(tf.data.Dataset.range(10).repeat())
     return _compiled(Disturbed(lambda y: next(other)))
