@@ -9,6 +9,7 @@ again to be hashed. While training needs the cores, that is what a commit costs.
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ _LENGTH_BYTES = 8
 _ALIGNMENT = 8
 _PIECE = 1 << 20
 """Small enough to be in the processor's cache still when it is written after it was hashed."""
+_FLUSHED_BYTES = 32 << 20
+"""What is flushed at a time, and then let go of: gigabytes that nobody reads before a kill would
+push the dataset out of memory, and have to be flushed all at once."""
 
 
 def can_hold(dtype: str) -> bool:
@@ -48,7 +52,7 @@ def can_hold(dtype: str) -> bool:
 
 
 def write(path: Path, tensors: Mapping[str, Any]) -> str:
-    """Write a file and return its sha256; it is not fsynced.
+    """Write a file and return its sha256; its end is not fsynced.
 
     Args:
         path: Whatever was there is replaced.
@@ -57,11 +61,17 @@ def write(path: Path, tensors: Mapping[str, Any]) -> str:
     Raises:
         OSError: it cannot be written.
     """
-    digest = hashlib.sha256()
+    digest, waiting = hashlib.sha256(), 0
     with path.open("wb") as file:
         for piece in _pieces(tensors):
             digest.update(piece)
             file.write(piece)
+            waiting += len(piece)
+            if waiting >= _FLUSHED_BYTES:
+                file.flush()
+                os.fdatasync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                waiting = 0
     return digest.hexdigest()
 
 

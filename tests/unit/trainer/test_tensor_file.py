@@ -26,7 +26,7 @@ def tensors() -> dict[str, tf.Tensor]:
         found.name: tf.constant(np.arange(6).reshape(2, 3).astype(found.as_numpy_dtype))
         for found in TYPES
     }
-    larger = tf.random.stateless_normal([3, 1 << 19], [1, 2])  # several pieces
+    larger = tf.random.stateless_normal([3, 3 << 20], [1, 2])  # flushed in between
     odd = {"scalar": tf.constant(7.0), "empty": tf.zeros([0, 4]), "larger": larger, "odd": bits[1:]}
     return {**of_types, **odd, "nan": tf.constant([np.nan, -0.0, np.inf])}
 
