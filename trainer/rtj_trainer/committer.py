@@ -306,7 +306,7 @@ class Committer:
 
 
 def _give_way() -> None:
-    """Let training have the cores first: writing takes seconds of CPU for each gigabyte.
+    """Let training have the cores first: writing takes more than a second of CPU for each gigabyte.
 
     On Linux a thread has a niceness of its own. While training waits for a commit, the cores are
     idle, and the thread has all that it needs.

@@ -1,6 +1,6 @@
-"""Our commits, in a whole attempt of the trainer: fsynced, with manifest, verified after all.
+"""Our commits, in a whole attempt of the trainer: hashed, fsynced, with manifest.
 
-A commit is over when the thread that writes it has also read it back and deleted the oldest.
+A commit is over when the thread that writes it has also deleted the oldest.
 """
 
 from typing import Any

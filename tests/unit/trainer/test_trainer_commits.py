@@ -366,6 +366,19 @@ def test_nothing_is_deleted_while_the_newest_commit_does_not_verify(job: JobDire
     assert len(job.commit_ids()) == 3
 
 
+def test_a_commit_that_was_just_written_is_read_back_only_if_no_other_stays(
+    job: JobDirectory,
+) -> None:
+    start(job, 1)
+    for step in (10, 20, 30):
+        commit(job, step, 1)
+    damage_bit(job.commit(CommitId(30, 1)))
+    assert retention.delete_old_commits(job, 1, keep=1, written=CommitId(30, 1)) == []
+    deleted = retention.delete_old_commits(job, 1, keep=2, written=CommitId(30, 1))
+    assert deleted == [CommitId(10, 1)]
+    assert start(job, 2) == CommitId(20, 1)
+
+
 def test_the_final_commit_comes_after_one_of_the_same_step(job: JobDirectory) -> None:
     start(job, 1)
     commit(job, 10, 1)

@@ -53,9 +53,9 @@ ledger up to it to the head of its own segment. From then on the fork needs the 
 Killed before its start record, it is as if it had not been, and the next attempt copies again.
 
 Deleting (`retention`). A commit is deleted only once `keep` newer steps are in the lineage and the
-newest of them was read back: its writer took the digests in its manifest from what it read. A
-newest commit that this process did not write just now is verified instead. A commit that is the
-first at or after a multiple of `keepEverySteps` stays. The commit of a trainer that is asked to
+newest of them verifies. If this process wrote that just now, and another commit stays to fall back
+on, it is not read for that: its bytes were hashed while they were written, and are fsynced. The
+commit at or after a multiple of `keepEverySteps` stays. The commit of a trainer that is asked to
 stop deletes none, nor does the one that was being written then: a user may want to go back to the
 oldest of which status tells. A commit is renamed to `tmp-…` first, so that a half-deleted commit is
 never mistaken for a whole one.

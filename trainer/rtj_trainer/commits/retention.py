@@ -30,12 +30,13 @@ def delete_old_commits(
     keep: int,
     every_steps: int | None = None,
     best: Collection[int] = (),
-    read_back: CommitId | None = None,
+    written: CommitId | None = None,
 ) -> list[CommitId]:
     """Keep the newest commits of the attempt's lineage, and chosen ones; return the deleted ids.
 
     Commits outside the lineage that no newer attempt wrote are deleted too: nothing can restore
-    them. Nothing is deleted unless the newest commit verifies, or was read back just now.
+    them. Nothing is deleted unless the newest commit verifies. One that was written just now is
+    trusted without reading it back, if there is another to fall back on.
 
     Args:
         job: Folder of the job.
@@ -43,8 +44,7 @@ def delete_old_commits(
         keep: How many of the newest commits to keep.
         every_steps: Keep the first commit at or after each multiple of this, too.
         best: Keep the commits of these steps, too.
-        read_back: The commit that this process has just written: its digests are those of what it
-            read back from its files, so they are not read once more.
+        written: The commit that this process has just made durable.
 
     Raises:
         SupersededError: a newer attempt exists; what to keep is its decision.
@@ -52,11 +52,12 @@ def delete_old_commits(
     lineage = own_and_older(job, attempt)
     if not lineage:
         return []
-    if not _is_sound(job, lineage[0], read_back):
-        return []
     # By their steps: the commit that an attempt began with is there under its number, too.
     steps = sorted({found.step for found in lineage}, reverse=True)
     kept_steps = {*steps[:keep], *milestones(steps, every_steps), *best}
+    trusted = lineage[0] == written and any(step in kept_steps for step in steps[1:])
+    if not _is_sound(job, lineage[0], trusted):
+        return []
     kept = {found for found in lineage if found.step in kept_steps}
     doomed = [found for found in job.commit_ids() if found not in kept and found.attempt <= attempt]
     for commit_id in doomed:
@@ -67,8 +68,8 @@ def delete_old_commits(
     return doomed
 
 
-def _is_sound(job: JobDirectory, newest: CommitId, read_back: CommitId | None) -> bool:
-    check = read_manifest if newest == read_back else verify_commit
+def _is_sound(job: JobDirectory, newest: CommitId, trusted: bool) -> bool:
+    check = read_manifest if trusted else verify_commit
     try:
         check(job.commit(newest))
     except CommitDamagedError:
