@@ -129,7 +129,7 @@ class TrainingState:
 
         Raises:
             OSError: a file cannot be read.
-            ValueError: the file has other variables, or other shapes of them.
+            ValueError: the file has other variables, or other shapes or types of them.
         """
         variables = self._named()
         for name, value in tensor_file.read(folder / _TENSORS):

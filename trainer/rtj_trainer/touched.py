@@ -56,8 +56,10 @@ class Handle:
         """Give it a value.
 
         Raises:
-            ValueError: the value has another shape.
+            ValueError: the value has another shape or type.
         """
+        if value.dtype != self.dtype:
+            raise ValueError(f"a variable of {self.dtype.name} cannot hold {value.dtype.name}")
         if not self.shape.is_compatible_with(value.shape):
             raise ValueError(f"a variable of shape {self.shape} cannot hold one of {value.shape}")
         tf.raw_ops.AssignVariableOp(resource=self.resource, value=value)
