@@ -55,7 +55,7 @@ Killed before its start record, it is as if it had not been, and the next attemp
 Deleting (`retention`). A commit is deleted only once `keep` newer steps are in the lineage and the
 newest of them verifies. If this process wrote that just now, and another commit stays to fall back
 on, it is not read for that: its bytes were hashed while they were written, and are fsynced. The
-commit at or after a multiple of `keepEverySteps` stays. The commit of a trainer that is asked to
+first commit at or after a multiple of `keepEverySteps` stays. That of a trainer that is asked to
 stop deletes none, nor does the one that was being written then: a user may want to go back to the
 oldest of which status tells. A commit is renamed to `tmp-…` first, so that a half-deleted commit is
 never mistaken for a whole one.
