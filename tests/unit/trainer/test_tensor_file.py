@@ -76,6 +76,12 @@ def test_the_library_of_the_format_reads_it(tmp_path: Path) -> None:
             assert found.tobytes() == expected.tobytes()
 
 
+def test_tensors_begin_where_the_format_wants_them(tmp_path: Path) -> None:
+    for name in ("a", "ab", "a longer name"):
+        tensor_file.write(tmp_path / "t", {name: np.float64([1.5])})
+        assert ((tmp_path / "t").stat().st_size - 8) % 8 == 0, "not aligned for a map into memory"
+
+
 def test_a_file_that_is_cut_is_no_state(tmp_path: Path) -> None:
     path = tmp_path / "t"
     tensor_file.write(path, {"a": np.arange(10)})
