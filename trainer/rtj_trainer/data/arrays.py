@@ -11,6 +11,7 @@ import tensorflow as tf
 from rtj_trainer import files
 from rtj_trainer.data.source import Source
 from rtj_trainer.data.store import Finding, find_in_file
+from rtj_trainer.tensor_file import bytes_of
 
 _NOTHING = np.zeros(0, np.int64)
 
@@ -83,8 +84,7 @@ def _plain(name: str, values: np.ndarray) -> np.ndarray:
 
 def _digest_of_array(values: np.ndarray) -> str:
     if values.dtype.kind != "O":
-        content = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-        return hashlib.sha256(content.data).hexdigest()
+        return hashlib.sha256(bytes_of(values)).hexdigest()
     digest = hashlib.sha256()
     for item in values.ravel().tolist():
         digest.update(f"{len(item)} ".encode() + item)
