@@ -1,6 +1,5 @@
 """Stage `loop`: what our loop costs beside `model.fit`, and what commits every 30 seconds cost."""
 
-import os
 import statistics
 import tempfile
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from rtj_bench.say import say
 
 from rtj_bench_trainer.figures import summary
 from rtj_bench_trainer.process import ask
-from rtj_bench_trainer.stall import SIZES
+from rtj_bench_trainer.stall import CORES, SIZES
 
 KEYS = (
     "loop_ratio_small",
@@ -48,13 +47,12 @@ def _repeat(number: int, repeats: int) -> dict[str, Any]:
         name: {who: value and value * 1000 for who, value in found.items()}
         for name, found in times.items()
     }
-    cores = len(os.sched_getaffinity(0))
     return {
         **ratios,
         "loop_step_ms": milliseconds,
-        "commit_overhead_pct": _commits(cores),
+        "commit_overhead_pct": _commits(CORES),
         # No core of a machine that has but one can be left idle.
-        "commit_overhead_spare_core_pct": _commits(cores - 1) if cores > 1 else None,
+        "commit_overhead_spare_core_pct": _commits(CORES - 1) if CORES > 1 else None,
     }
 
 

@@ -33,6 +33,8 @@ SPARE_CORE = {f"{key.removesuffix('_s')}_spare_core_s": size for key, size in SI
 
 KEYS = (*SIZES, *SPARE_CORE)
 
+CORES = len(os.sched_getaffinity(0))
+
 PEERS: dict[str, tuple[str, dict[str, str]]] = {
     "ours": ("stall_ours", {}),
     "cm_sync": ("stall_checkpoint_manager", {"use": "sync"}),
@@ -49,8 +51,7 @@ def measure(repeats: int) -> dict[str, Any]:
 
 def _repeat(number: int, repeats: int) -> dict[str, Any]:
     sample: dict[str, Any] = {}
-    cores = len(os.sched_getaffinity(0))
-    for sizes, threads in ((SIZES, cores), (SPARE_CORE, cores - 1)):
+    for sizes, threads in ((SIZES, CORES), (SPARE_CORE, CORES - 1)):
         for key, size in sizes.items():
             say(f"{key}: repeat {number + 1} of {repeats}")
             # No core of a machine that has but one can be left idle.
