@@ -59,6 +59,11 @@ PERMANENT: dict[str, tuple[Change, str, list[str]]] = {
         "ParamsInvalid",
         ["datasetParams", "batchsize"],
     ),
+    "a parameter of the wrong type": (
+        _set_builder_field("datasetParams", {"batch_size": "ten"}),
+        "ParamsInvalid",
+        ["datasetParams.batch_size", "build_dataset", "int", "'ten'"],
+    ),
     "a module that is not there": (
         _set_builder_field("module", "bilder"),
         "BuilderNotFound",
@@ -111,7 +116,11 @@ def test_a_builder_that_raises_is_retried_up_to_its_limit_and_no_further(
     status = job.wait_for_end(timeout_seconds=120)
     failed = _condition(status, "Failed")
     assert failed["reason"] == "BackoffLimitExceeded"
-    assert "no such bucket" in failed["message"]
+    told = ("no such bucket", "spec.builder.datasetParams", "Correct the builder")
+    events = [e["message"] for e in _events(kube, namespace, job.name) if e["type"] == "Warning"]
+    for words in told:
+        assert words in failed["message"]
+        assert any(words in event for event in events), events
     assert status["restarts"]["userError"] == 1
     assert status["restarts"]["preempted"] == 0
     assert [a["cause"] for a in status["attempts"]] == ["UserError", "UserError"]
@@ -154,16 +163,3 @@ def test_a_typo_in_a_field_is_refused_by_kubectl_apply(
     objects = load_example("iterator", "typo", lambda job: job["spec"].update({"epoch": 3}))
     with pytest.raises(CommandFailedError, match=r'unknown field "spec\.epoch"'):
         submit(kube, namespace, objects)
-
-
-def test_parameters_of_the_wrong_type_name_the_function_and_what_it_said(
-    kube: Kube, namespace: str, operator: None
-) -> None:
-    objects = load_example("iterator", "wrong-type")
-    _set_builder_field("datasetParams", {"batch_size": "ten"})(objects)
-    _job_spec(objects)["runPolicy"] = {"backoffLimit": 0}
-    status = submit(kube, namespace, objects).wait_for_end(timeout_seconds=120)
-    failed = _condition(status, "Failed")
-    assert "build_dataset" in failed["message"]
-    assert "batch_size" in failed["message"]
-    assert len(status["attempts"]) == 1

@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 import sysconfig
+import textwrap
 import traceback
 from collections.abc import Callable
 from functools import cache
@@ -23,6 +24,7 @@ from rtj_api.names import Reason
 from rtj_trainer.errors import PermanentError, StopError, UserError
 
 _TRACE_LINES = 12
+_PARAMS_LENGTH = 300
 
 
 def load_module(config: BuilderConfig) -> ModuleType:
@@ -41,15 +43,16 @@ def load_module(config: BuilderConfig) -> ModuleType:
     except SyntaxError as error:
         raise PermanentError(
             Reason.BUILDER_INVALID,
-            f"{error.filename}:{error.lineno}: {error.msg}: {(error.text or '').strip()!r}. "
-            "Correct the builder and create the job again.",
+            f"spec.builder.module: {error.filename}:{error.lineno}: {error.msg}: "
+            f"{(error.text or '').strip()!r}. Correct the builder and create the job again.",
         ) from error
     except ModuleNotFoundError as error:
         raise PermanentError(Reason.BUILDER_INVALID, _module_missing(config, error)) from error
     except StopError:
         raise
     except Exception as error:
-        raise UserError(Reason.BUILDER_FAILED, _raised(config.module, error)) from error
+        what = f"spec.builder.module: importing {config.module}"
+        raise UserError(Reason.BUILDER_FAILED, _raised(what, error, "the builder")) from error
 
 
 def _module_missing(config: BuilderConfig, error: ModuleNotFoundError) -> str:
@@ -129,8 +132,9 @@ def call(function: Callable[..., Any], params: dict[str, Any], field: str, *give
     except StopError:
         raise
     except Exception as error:
-        name = getattr(function, "__name__", "function")
-        raise UserError(Reason.BUILDER_FAILED, _raised(name, error)) from error
+        what = f"{field}: {_name(function)}({_keywords(params)})"
+        message = _raised(what, error, f"the builder, or {field}")
+        raise UserError(Reason.BUILDER_FAILED, message) from error
 
 
 def check_params(
@@ -141,7 +145,7 @@ def check_params(
     Raises:
         PermanentError: `ParamsInvalid`: a name or a type does not fit.
     """
-    name = getattr(function, "__name__", "function")
+    name = _name(function)
     try:
         signature = inspect.signature(function)
         signature.bind(*given, **params)
@@ -180,9 +184,20 @@ def _check_annotated_types(
             )
 
 
-def _raised(what: str, error: Exception) -> str:
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", "function")
+
+
+def _keywords(params: dict[str, Any]) -> str:
+    """Return the parameters as they are written in a call, cut where they are long."""
+    written = (f"{name}={value!r}" for name, value in params.items())
+    return textwrap.shorten(", ".join(written), _PARAMS_LENGTH, placeholder=" …")
+
+
+def _raised(what: str, error: Exception, to_correct: str) -> str:
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
-    return f"{what} raised {type(error).__name__}: {error}\n" + "\n".join(lines[-_TRACE_LINES:])
+    trace = "\n".join(lines[-_TRACE_LINES:])
+    return f"{what} raised {type(error).__name__}: {error}. Correct {to_correct}.\n{trace}"
 
 
 def source_files(config: BuilderConfig, module: ModuleType) -> dict[str, Path]:

@@ -10,8 +10,8 @@ from tests.unit.trainer.support import BUILDERS, AttemptServer, Job, MakeJob, cr
 
 
 @pytest.fixture(scope="session")
-def attempt_server() -> Iterator[AttemptServer]:
-    server = AttemptServer()
+def attempt_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttemptServer]:
+    server = AttemptServer(tmp_path_factory.mktemp("scratch"))
     yield server
     server.close()
 

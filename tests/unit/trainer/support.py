@@ -23,9 +23,13 @@ Outcome = tuple[str, str, list[Entry]]
 
 
 class AttemptServer:
-    """The process of `attempt_server.py`."""
+    """The process of `attempt_server.py`.
 
-    def __init__(self) -> None:
+    Args:
+        scratch: The folder for temporary files, which a killed TensorFlow leaves behind.
+    """
+
+    def __init__(self, scratch: Path) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.unit.trainer.attempt_server"],
             cwd=REPOSITORY,
@@ -33,7 +37,12 @@ class AttemptServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+            env={
+                **os.environ,
+                "TMPDIR": str(scratch),
+                "TF_CPP_MIN_LOG_LEVEL": "2",
+                "CUDA_VISIBLE_DEVICES": "-1",
+            },
         )
         assert self._readline() == "ready"
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rtj_api.names import ExitCode
 
-from tests.unit.trainer.support import BUILDERS, MakeJob
+from tests.unit.trainer.support import BUILDERS, Kill, MakeJob
 
 pytestmark = pytest.mark.unit
 
@@ -131,11 +131,15 @@ def test_a_model_with_hidden_state_is_refused(
 @pytest.mark.parametrize(
     ("source", "reason", "words"),
     [
-        ("raise OSError('disk is away')\n", "BuilderFailed", ["OSError: disk is away", "line 1"]),
+        (
+            "raise OSError('disk is away')\n",
+            "BuilderFailed",
+            ["spec.builder.module", "OSError: disk is away", "line 1"],
+        ),
         (
             "def by_index():\n    return open('/nowhere.csv')\ndef build_model(): pass\n",
             "BuilderFailed",
-            ["by_index raised FileNotFoundError", "/nowhere.csv", "line 2"],
+            ["by_index() raised FileNotFoundError", "/nowhere.csv", "line 2"],
         ),
         (
             replaced("keras.Input((3,)),", "keras.Input((4,)),"),
@@ -153,6 +157,34 @@ def test_a_builder_that_raises_is_a_user_error_that_may_be_retried(
     assert job.final_record["reason"] == reason
     for word in words:
         assert word in job.final_record["message"]
+
+
+def test_a_parameter_that_only_the_function_finds_wrong_is_named_with_its_value(
+    make_job: MakeJob,
+) -> None:
+    source = "def by_size(size):\n    return size + 1\ndef build_model(): pass\n"
+    job = make_job(source, datasetFunction="by_size", datasetParams={"size": "5"})
+    assert job.run() == ExitCode.USER_ERROR
+    message = job.final_record["message"]
+    assert message.startswith("spec.builder.datasetParams: by_size(size='5') raised TypeError")
+    assert "Correct the builder, or spec.builder.datasetParams." in message
+
+
+def test_a_builder_in_the_image_is_imported_from_there(make_job: MakeJob) -> None:
+    job = make_job(path=None, module="in_the_image", datasetFunction="by_index", epochs=1)
+    assert job.run() == ExitCode.PERMANENT
+    assert "no module 'in_the_image' in the image" in job.final_record["message"]
+    installed = job.folder / "installed"
+    installed.mkdir()
+    (installed / "in_the_image.py").write_text(GOOD)
+    job.patches.append(job.folder / "install.py")
+    job.patches[0].write_text(f"import sys\nsys.path.append({str(installed)!r})\n")
+    assert job.run(Kill("step", 8, "SIGTERM")) == ExitCode.PREEMPTED
+    (installed / "in_the_image.py").write_text(GOOD + "\nLATER = True\n")
+    assert job.run() == ExitCode.PERMANENT
+    assert "in_the_image" in job.final_record["message"]
+    (installed / "in_the_image.py").write_text(GOOD)
+    job.run_to_end()
 
 
 def test_data_that_fails_in_the_middle_is_a_user_error_and_keeps_its_commits(
