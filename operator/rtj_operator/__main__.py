@@ -74,7 +74,9 @@ async def run(config: Config) -> None:
         handlers = Handlers(queue, memory, pulse)
         watching = asyncio.create_task(_watch_jobs(config, handlers, ready))
         beside = asyncio.create_task(_watch_parts(config, cluster, handlers))
-        leading = asyncio.create_task(_lead(config, cluster, leader, queue, reconciler, announcer))
+        leading = asyncio.create_task(
+            _lead(config, cluster, leader, queue, reconciler, announcer, handlers)
+        )
         stopped = asyncio.create_task(_signal(ready))
         parts = {watching, beside, leading, stopped}
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -154,8 +156,10 @@ async def _lead(
     queue: WorkQueue,
     reconciler: Reconciler,
     announcer: Announcer,
+    handlers: Handlers,
 ) -> None:
     await leader.acquire()
+    handlers.lead()
     async with asyncio.TaskGroup() as group:
         group.create_task(leader.hold())
         group.create_task(_resync(config, cluster, queue))

@@ -3,6 +3,10 @@
 Nothing is done because of an event's body, which may be stale; it only tells whether there may be
 something to do (`rtj_operator.sightings`). A handler that raised would not be called again, so none
 does more than this.
+
+A process that waits to lead watches too, so that it knows how long everything has been silent; but
+it asks for no turn, since nobody would take it for days, and what it asked for then would go before
+what has just happened.
 """
 
 from collections.abc import Mapping
@@ -31,8 +35,24 @@ class Handlers:
         self._memory = memory
         self._sightings = memory.sightings
         self._pulse = pulse
+        self._leads = False
         self._generations: dict[str, int] = {}
         self._news: dict[str, object] = {}
+
+    def lead(self) -> None:
+        """Ask for turns from now on, at once for jobs that may need a pod.
+
+        All others get theirs by the list of all jobs that a leader begins with.
+        """
+        self._leads = True
+        for key in self._sightings.keys():
+            seen = self._sightings.of(key)
+            if seen and (not seen.pods or any(_stops(pod) for pod in seen.pods)):
+                self._ask(key)
+
+    def _ask(self, key: Key, patience: float = 0.0) -> None:
+        if self._leads:
+            self._queue.add(key, patience)
 
     def job(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of a job; our own status writes are no news."""
@@ -43,14 +63,15 @@ class Handlers:
         if kind == "DELETED":
             self._sightings.forget(key)
             self._generations.pop(uid, None)
-            self._queue.add(key)
+            self._ask(key)
             return
         self._sightings.job(key, body)
         if self._generations.get(uid) == generation:
             return
         self._generations[uid] = generation
-        if not passed_over(body):
-            self._queue.add(key)
+        # Jobs are counted by the leader alone, or a sum over all processes would be too large.
+        if self._leads and not passed_over(body):
+            self._ask(key)
 
     def pod(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of a trainer pod; look at the job only if it says something new.
@@ -76,7 +97,7 @@ class Handlers:
             stale = pod == known or (kind == "ADDED" and _blank(pod))
             patience = 0.0 if _stops(pod) else PATIENCE_SECONDS
         if not stale:
-            self._queue.add(key, patience)
+            self._ask(key, patience)
 
     def lease(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of any Lease: a node's, a job's, or somebody else's."""
@@ -84,7 +105,8 @@ class Handlers:
         self._pulse.heard(LEASES, meta["namespace"])
         renewed = (body.get("spec") or {}).get("renewTime")
         if meta["namespace"] == NODE_LEASES:
-            self._memory.silences.seconds(("node", meta["name"]), renewed)
+            if kind != "DELETED":  # It goes with its Node, which is no sign of life.
+                self._memory.silences.seconds(("node", meta["name"]), renewed)
             return
         labels = meta.get("labels") or {}
         name, uid = labels.get(LABEL_JOB), labels.get(LABEL_JOB_UID)
@@ -92,7 +114,7 @@ class Handlers:
             return
         key = Key(meta["namespace"], name)
         if kind == "DELETED":
-            self._sightings.lease_gone(key)
+            self._sightings.lease_gone(key, meta["uid"])
             self._news.pop(uid, None)
             return
         self._sightings.lease(key, body)
@@ -110,7 +132,7 @@ class Handlers:
         news = (beat.attempt, beat.phase, beat.warning, beat.stacks, beat.final)
         if self._news.get(uid) != news:
             self._news[uid] = news
-            self._queue.add(key, PATIENCE_SECONDS)
+            self._ask(key, PATIENCE_SECONDS)
 
 
 def _stops(pod: Pod) -> bool:

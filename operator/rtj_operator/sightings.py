@@ -48,6 +48,10 @@ class Sightings:
         """Return how many jobs are at work."""
         return len(self._jobs)
 
+    def keys(self) -> tuple[Key, ...]:
+        """Return the jobs at work."""
+        return tuple(self._jobs)
+
     def job(self, key: Key, body: Mapping[str, Any]) -> None:
         """Note a job, from an event or from the answer to a request."""
         if (body.get("status") or {}).get("phase") in _AT_REST:
@@ -60,9 +64,11 @@ class Sightings:
         if key in self._jobs:
             _keep_newer(self._leases, key, body)
 
-    def lease_gone(self, key: Key) -> None:
-        """Drop a job's Lease."""
-        self._leases.pop(key, None)
+    def lease_gone(self, key: Key, uid: str) -> None:
+        """Drop a job's Lease, but not another one that has its name by now."""
+        known = self._leases.get(key)
+        if known and known["metadata"]["uid"] == uid:
+            del self._leases[key]
 
     def pod(self, key: Key, body: Mapping[str, Any], pod: Pod) -> Pod | None:
         """Note a pod, and what was read from its body; return as what it was known."""

@@ -6,7 +6,8 @@ its own, which costs more than all the rest of an event. So only jobs are left t
 
 The order is that of every client: list, then watch from the list's version on. A stream that ends
 or breaks off is taken up where it was; once the API server has forgotten that version, all is
-listed anew. Whatever was missed then is made good as it is after any lost event.
+listed anew, and what was told of before but is not in the list has gone meanwhile: that is told as
+a deletion, as an informer does, or nobody would ever hear of it.
 """
 
 import asyncio
@@ -21,8 +22,13 @@ log = logging.getLogger(__name__)
 AGAIN_SECONDS = 0.1
 AGAIN_AFTER_FAILURE_SECONDS = 1.0
 
+_KEPT = ("namespace", "name", "uid", "labels")
+
 Handler = Callable[[str | None, Manifest], None]
-"""Takes an event: its type, None for what a list shows, and the object."""
+"""Takes an event: its type, None for what a list shows, and the object.
+
+Of one that had gone before it could be listed again, there is only the metadata that names it.
+"""
 
 
 class Watch:
@@ -51,6 +57,8 @@ class Watch:
         self._selector = selector
         self._version: str | None = None
         """Up to which everything was told; None before a list."""
+        self._there: dict[str, Manifest] = {}
+        """By uid, what of each object's metadata a handler may need once it is gone."""
 
     async def run(self) -> None:
         """Watch for ever. Raises NotFoundError or RejectedError where we must not."""
@@ -68,11 +76,14 @@ class Watch:
             await asyncio.sleep(pause)
 
     async def _list(self) -> str:
-        version = ""
+        version, listed = "", set()
         async for page in self._cluster.pages(self._kind, self._namespace, self._selector):
             for item in page.get("items") or []:
+                listed.add(item["metadata"]["uid"])
                 self._tell(None, item)
             version = page["metadata"]["resourceVersion"]
+        for uid in self._there.keys() - listed:
+            self._tell("DELETED", {"metadata": self._there[uid]})
         return version
 
     async def _stream(self) -> None:
@@ -84,6 +95,11 @@ class Watch:
                 self._tell(type_, body)
 
     def _tell(self, type_: str | None, body: Manifest) -> None:
+        meta = body["metadata"]
+        if type_ == "DELETED":
+            self._there.pop(meta["uid"], None)
+        else:
+            self._there[meta["uid"]] = {name: meta.get(name) for name in _KEPT}
         try:
             self._handler(type_, body)
         except Exception:

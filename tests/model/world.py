@@ -223,7 +223,10 @@ class World:
         elif kind == JOBS.kind:
             seen.forget(KEY) if verb == "delete" else seen.job(KEY, copy.deepcopy(manifest))
         elif kind == LEASES.kind:
-            seen.lease_gone(KEY) if verb == "delete" else seen.lease(KEY, copy.deepcopy(manifest))
+            if verb == "delete":
+                seen.lease_gone(KEY, manifest["metadata"]["uid"])
+            else:
+                seen.lease(KEY, copy.deepcopy(manifest))
 
     def _on_change(self, verb: str, kind: str, manifest: dict[str, Any]) -> None:
         if manifest["metadata"]["name"] == JOB and "status" in manifest:

@@ -229,6 +229,7 @@ async def test_an_answer_is_looked_at_as_soon_as_it_arrives() -> None:
 
     memory = Memory()
     handlers = Handlers(queue, memory, Pulse(memory.silences))
+    handlers.lead()
     working = asyncio.create_task(queue.work(worker))
     for told in (beat(10), beat(10), answer(), answer()):
         meta = {

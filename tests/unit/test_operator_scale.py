@@ -8,7 +8,8 @@ import pytest
 from rtj_api.names import LABEL_ATTEMPT, LABEL_JOB, Phase
 from rtj_api.spec import JobSpec
 from rtj_api.status import JobStatus
-from rtj_operator.cluster import Key
+from rtj_operator import metrics
+from rtj_operator.cluster import NODE_LEASES, Key
 from rtj_operator.core.decision import EnsureObjects
 from rtj_operator.core.observed import Job
 from rtj_operator.core.rest import at_rest
@@ -109,10 +110,12 @@ class TestRelaunch:
 class Events:
     """The handlers, and which of the events that they are given ask for a look."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, leads: bool = True) -> None:
         memory = Memory()
         self.queue = WorkQueue()
         self.handlers = Handlers(self.queue, memory, Pulse(memory.silences))
+        if leads:
+            self.handlers.lead()
 
     async def looks(self) -> list[str]:
         """Return the names of the jobs that wait for a look, and take them off the queue."""
@@ -173,10 +176,18 @@ async def test_a_new_process_looks_at_every_pod_that_it_finds() -> None:
     assert await Events().of_pod(None, raw_pod())
 
 
-def raw_job(status: JobStatus, generation: int = 1, **policy: Any) -> dict[str, Any]:
+def raw_job(
+    status: JobStatus, generation: int = 1, name: str = "job", **policy: Any
+) -> dict[str, Any]:
     fields: JobSpec = spec(runPolicy=policy)
     return {
-        "metadata": {"namespace": "ns", "name": "job", "uid": "uid", "generation": generation},
+        "metadata": {
+            "namespace": "ns",
+            "name": name,
+            "uid": f"uid-{name}",
+            "generation": generation,
+            "resourceVersion": "1",
+        },
         "spec": fields.model_dump(mode="json", by_alias=True, exclude_none=True),
         "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
@@ -195,6 +206,46 @@ async def test_a_job_whose_status_cannot_be_read_is_looked_at() -> None:
     job["status"]["phase"] = "OfAnotherVersion"
     events.handlers.job(None, job)
     assert await events.looks() == ["job"]
+
+
+async def test_who_waits_to_lead_asks_for_nothing_and_then_only_for_what_cannot_wait() -> None:
+    events, jobs = Events(leads=False), ("trains", "preempted", "gone", "deleted")
+    for name in jobs:
+        events.handlers.job(None, raw_job(running(), name=name))
+        owner = [{"uid": f"uid-{name}", "controller": True}]
+        pod = raw_pod(
+            NODE,
+            "Running",
+            uid=f"pod-{name}",
+            labels={LABEL_JOB: name, LABEL_ATTEMPT: "1"},
+            ownerReferences=owner,
+        )
+        events.handlers.pod(None, pod)
+        if name == "preempted":
+            pod["metadata"] |= {"deletionTimestamp": "2026-05-01T12:00:00Z", "resourceVersion": "2"}
+            events.handlers.pod("MODIFIED", pod)
+        if name in ("gone", "deleted"):
+            events.handlers.pod("DELETED", pod)
+    events.handlers.job("DELETED", raw_job(running(), name="deleted"))
+    events.handlers.job(None, raw_job(SUSPENDED, name="rests", suspend=True))
+    assert events.queue.depth() == 0
+    assert Key("ns", "rests") not in metrics.JOBS.known()
+    events.handlers.lead()
+    assert sorted(await events.looks()) == ["gone", "preempted"]
+    events.handlers.job("MODIFIED", raw_job(running(), 2, name="trains"))
+    assert await events.looks() == ["trains"]
+
+
+def test_a_node_whose_lease_goes_with_it_has_not_spoken() -> None:
+    now = 100.0
+    memory = Memory(clock=lambda: now)
+    handlers = Handlers(WorkQueue(), memory, Pulse(memory.silences))
+    meta = {"namespace": NODE_LEASES, "name": NODE}
+    handlers.lease(None, {"metadata": meta, "spec": {"renewTime": "2026-05-01T12:00:00Z"}})
+    now += 5.0
+    memory.silences.contact()
+    handlers.lease("DELETED", {"metadata": meta})  # As a list tells it, by its absence.
+    assert memory.silences.of(("node", NODE)) == 5.0
 
 
 async def test_a_resync_lets_go_first_what_has_just_happened() -> None:

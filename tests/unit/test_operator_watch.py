@@ -21,7 +21,8 @@ PAGES = {"": (["a"], "more"), "more": (["b"], "")}
 
 
 def lease(name: str, version: int) -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": "ns", "resourceVersion": str(version)}}
+    meta = {"name": name, "namespace": "ns", "uid": f"uid-{name}", "labels": {"of": name}}
+    return {"metadata": {**meta, "resourceVersion": str(version)}}
 
 
 def event(kind: str, version: int, name: str = "a") -> bytes:
@@ -33,6 +34,8 @@ class Server:
 
     def __init__(self) -> None:
         self.port = 0
+        self.gone: set[str] = set()
+        """Names of those that are listed no more."""
         self.answers: list[Answer] = []
         self.asked: list[str] = []
         """Of each list its page, of each watch the version from which on."""
@@ -56,7 +59,8 @@ class Server:
         self._note(f"list {token}".strip())
         names, following = PAGES[token]
         meta = {"resourceVersion": "10", "continue": following}
-        return web.json_response({"metadata": meta, "items": [lease(n, 1) for n in names]})
+        items = [lease(name, 1) for name in names if name not in self.gone]
+        return web.json_response({"metadata": meta, "items": items})
 
     def tells(self, *lines: bytes, breaks_off: bool = False) -> None:
         """Answer the next watch with these lines, then end it, well or badly."""
@@ -72,10 +76,11 @@ class Server:
 
         self.answers.append(answer)
 
-    def refuses(self, status: int) -> None:
-        """Answer the next watch with an error."""
+    def refuses(self, status: int, gone: str = "") -> None:
+        """Answer the next watch with an error, at a time when an object has gone."""
 
         async def answer(_: web.Request) -> web.StreamResponse:
+            self.gone.add(gone)
             return web.json_response({"kind": "Status", "message": "no"}, status=status)
 
         self.answers.append(answer)
@@ -97,15 +102,17 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     await runner.cleanup()
 
 
-async def told(server: Server, asked: int) -> list[tuple[str | None, str]]:
-    """Watch until the server was asked so often; return type and version of what was told."""
-    found: list[tuple[str | None, str]] = []
+async def told(
+    server: Server, asked: int, field: str = "resourceVersion"
+) -> list[tuple[str | None, Any]]:
+    """Watch until the server was asked so often; return type and a field of what was told."""
+    found: list[tuple[str | None, Any]] = []
     host = f"http://127.0.0.1:{server.port}"
 
     def handler(type_: str | None, body: dict[str, Any]) -> None:
         if body["metadata"]["name"] == "nonsense":
             raise KeyError("spec")
-        found.append((type_, body["metadata"]["resourceVersion"]))
+        found.append((type_, body["metadata"].get(field)))
 
     async with KubeCluster(client.ApiClient(client.Configuration(host=host))) as cluster:
         watching = asyncio.create_task(Watch(cluster, LEASES, "", handler, SELECTOR).run())
@@ -147,6 +154,17 @@ async def test_a_version_that_is_forgotten_is_answered_by_a_list(server: Server)
     server.refuses(410)
     assert await told(server, 9) == LISTED * 3
     assert server.asked == ["list", "list more", "10"] * 3
+
+
+async def test_what_went_while_nobody_watched_is_told_after_the_list(server: Server) -> None:
+    server.tells(event("ADDED", 11, "c"), event("DELETED", 12, "c"))
+    server.refuses(410, gone="b")
+    server.refuses(410)
+    found = await told(server, 10, "labels")
+    both = [(None, {"of": "a"}), (None, {"of": "b"})]
+    c = [("ADDED", {"of": "c"}), ("DELETED", {"of": "c"})]
+    # Once, and with what its handler needs; one whose end was told is not told of again.
+    assert found == [*both, *c, both[0], ("DELETED", {"of": "b"}), both[0]]
 
 
 async def test_errors_of_the_server_are_waited_for(server: Server) -> None:
