@@ -79,10 +79,12 @@ class RejectedError(ClusterError):
 class UnavailableError(ClusterError):
     """No answer, or none that says whether the request took effect."""
 
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+    def __init__(self, message: str, retry_after: float = 0.0, *, answered: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         """Seconds for which the API server does not want to be asked again."""
+        self.answered = answered
+        """Whether the API server said so itself: then it is there."""
 
 
 class ExpiredError(UnavailableError):

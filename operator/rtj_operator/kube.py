@@ -268,4 +268,5 @@ def _error(status: int, answer: Manifest, request: str, retry_after: float = 0.0
         return ExpiredError(message)
     if status in REFUSALS:
         return RejectedError(message)
-    return UnavailableError(message, retry_after)
+    # A proxy before an API server that is away answers too, but not with a Status.
+    return UnavailableError(message, retry_after, answered=answer.get("kind") == "Status")

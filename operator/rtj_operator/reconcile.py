@@ -145,15 +145,17 @@ class Reconciler:
         return decision
 
     async def _look(self, how: Look, key: Key) -> tuple[Manifest, Observed] | None:
-        """Look at a job; where that fails, trainers and nodes may be unable to speak as well.
+        """Look at a job; without an answer, trainers and nodes may be unable to speak as well.
 
-        A write that fails says less: one job's admission webhook must not make us deaf to the
-        death of all other jobs' nodes. That nobody can write, the leader's Lease tells.
+        An error says less: one job's admission webhook, or one namespace whose pods cannot be
+        read, must not make us deaf to the death of all other jobs' nodes. That nobody can write,
+        the leader's Lease tells.
         """
         try:
             return await how(self._cluster, key, self._memory, self._scaled_settings())
-        except UnavailableError:
-            self._memory.silences.interrupted()
+        except UnavailableError as error:
+            if not error.answered:
+                self._memory.silences.interrupted()
             raise
 
     def _scaled_settings(self) -> Settings:

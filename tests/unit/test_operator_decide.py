@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from rtj_api.heartbeat import CacheProgress, TrainerPhase
+from rtj_api.heartbeat import CacheProgress, FinalRecord, Position, TrainerPhase
 from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
 from rtj_api.status import EndedAttempt, JobStatus, Restarts
 from rtj_operator.core.decision import DeleteJob, EnsureObjects
@@ -391,6 +391,27 @@ class TestFailure:
         decision = decided(look(pod(), status=running(), heartbeat=done, silence=still))
         assert decision.status.phase is Phase.COMPLETED
 
+    @pytest.mark.parametrize(
+        ("said", "cause"),
+        [
+            (final(ExitCode.USER_ERROR, Reason.BUILDER_FAILED), Cause.USER_ERROR),
+            (final(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED), Cause.PREEMPTED),
+        ],
+    )
+    def test_a_trainer_that_said_how_it_ended_is_believed_though_it_does_not_exit(
+        self, said: FinalRecord, cause: Cause
+    ) -> None:
+        still = Silence(progress=1800)
+        last = beat(100, phase=TrainerPhase.FINISHED, final=said)
+        decision = decided(look(pod(), status=running(), heartbeat=last, silence=still))
+        (attempt,) = decision.status.attempts
+        assert (attempt.cause, attempt.reason, attempt.message) == (
+            cause,
+            said.reason,
+            "said the trainer",
+        )
+        assert deleted(decision) == ["pod-1"]
+
     def test_out_of_time_fails_the_job_and_stops_its_pod(self) -> None:
         limited = spec(runPolicy={"activeDeadlineSeconds": 100})
         decision = decided(look(pod(), status=running(), spec=limited))
@@ -467,6 +488,35 @@ class TestSuspension:
         assert shown
         assert (shown.status, shown.reason) == ("False", Reason.RESUMED)
         assert decision.status.restarts.total == 0
+
+    def test_it_is_said_from_where_it_will_go_on_and_what_was_not_committed(self) -> None:
+        status = running(last_commit=commit(40), position=Position(epoch=0, step=45))
+        paused = decided(look(status=status, spec=self.PAUSED))
+        shown = condition(paused, Condition.SUSPENDED)
+        assert shown
+        assert "starts from the commit of step 40. The 5 steps after it" in shown.message
+        new = condition(decided(look(spec=self.PAUSED)), Condition.SUSPENDED)
+        assert new
+        assert "from step 0, since there is no commit" in new.message
+
+    def test_a_job_that_goes_on_does_not_look_suspended_while_it_waits(self) -> None:
+        missing = Problem(Reason.CLAIM_NOT_FOUND, "no claim c")
+        paused = decided(look(status=running(), spec=self.PAUSED))
+        decision = decided(after(look(problems=(missing,)), paused))
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert (decision.status.phase, shown.reason) == (Phase.PENDING, Reason.CLAIM_NOT_FOUND)
+
+    def test_nor_while_it_backs_off(self) -> None:
+        crashed = decided(look(exited(1), status=running()))
+        paused = decided(after(look(spec=self.PAUSED), crashed))
+        assert paused.status.phase is Phase.SUSPENDED
+        decision = decided(after(look(), paused))
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert (decision.status.phase, shown.reason) == (Phase.RESTARTING, Reason.RESUMED)
+        assert "The next attempt starts in" in shown.message
+        assert created(decision) == []
 
     def test_a_job_may_be_born_suspended(self) -> None:
         decision = decided(look(spec=self.PAUSED))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from rtj_api.failure import RuleAction
-from rtj_api.names import Cause, Condition, Phase, Reason
+from rtj_api.names import Cause, Phase, Reason
 from rtj_api.spec import JobSpec
 
 from rtj_operator.core import restore, show, spec_changes
@@ -79,7 +79,7 @@ def _advance(plan: Plan) -> None:
         if not _stopped(plan, verdict, stop[0]):
             return
         verdict = None
-    _resume(plan)
+    show.resumed(plan)
     _go_on(plan, spec, verdict)
 
 
@@ -189,13 +189,6 @@ def _stopped(plan: Plan, verdict: Verdict | None, reason: Reason) -> bool:
         plan.act(DeletePod(pod.name, pod.uid))
     plan.wake(verdict.recheck)
     return False
-
-
-def _resume(plan: Plan) -> None:
-    if plan.is_true(Condition.SUSPENDED):
-        message = "spec.runPolicy.suspend is false again."
-        plan.condition(Condition.SUSPENDED, False, Reason.RESUMED, message)
-        plan.say(Reason.RESUMED, message)
 
 
 def _expire(plan: Plan) -> None:

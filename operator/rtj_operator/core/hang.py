@@ -8,12 +8,14 @@ The pod goes only after the trainer was asked where it hangs, and a trainer that
 while it is asked is left alone. The wait is short and has an end whatever fails.
 """
 
+from dataclasses import replace
+
 from rtj_api.heartbeat import Heartbeat, TrainerPhase
 from rtj_api.names import Cause, Reason
 from rtj_api.spec import HangPolicy, JobSpec
 
 from rtj_operator.core.classify import Ending, classify
-from rtj_operator.core.observed import Observed, Pod
+from rtj_operator.core.observed import ContainerExit, Observed, Pod
 
 ANSWER_SECONDS = 10.0
 """A trainer sees the question at its next beat, 5 s later at most, and answers at once. One that is
@@ -67,11 +69,12 @@ def question(observed: Observed) -> str | None:
     return None if _is_asked(observed) else _last_beat(observed).standstill
 
 
-def ending(observed: Observed, spec: JobSpec) -> Ending:
+def ending(observed: Observed, pod: Pod, spec: JobSpec) -> Ending:
     """Return what is recorded of a hung attempt: where it stood, and where its stacks are."""
     beat = _last_beat(observed)
     if beat.final:
-        return classify(None, beat.final)
+        # It said how it ended, and only its process does not: that is no matter of the cluster's.
+        return classify(replace(pod, exit=ContainerExit(beat.final.exit_code)), beat.final)
     field = _FIELDS[beat.phase]
     seconds = timeout_of(beat.phase, spec.hang_policy)
     where = (

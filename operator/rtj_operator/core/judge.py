@@ -73,7 +73,7 @@ def _alive(observed: Observed, pod: Pod, spec: JobSpec, recheck: float) -> Verdi
     if patience <= 0:
         patience = hang.until_replaced(observed, pod, spec.hang_policy)
         if patience <= 0:
-            return Verdict(Stand.ENDED, hang.ending(observed, spec))
+            return Verdict(Stand.ENDED, hang.ending(observed, pod, spec))
         patience, question = min(patience, hang.ANSWER_SECONDS), hang.question(observed)
     patience = max(patience, liveness.SHORTEST_RECHECK_SECONDS)
     recheck = min(recheck, patience, giving_up or patience)

@@ -100,8 +100,8 @@ def ended(plan: Plan, number: int, ending: Ending) -> None:
 
 
 def suspended(plan: Plan) -> None:
-    """Show that the job rests."""
-    message = "spec.runPolicy.suspend is true."
+    """Show that the job rests, and at which position."""
+    message = f"spec.runPolicy.suspend is true. {_resting_place(plan)}"
     plan.update(phase=Phase.SUSPENDED)
     if not plan.is_true(Condition.SUSPENDED):
         plan.say(Reason.SUSPENDED_BY_USER, message)
@@ -111,6 +111,34 @@ def suspended(plan: Plan) -> None:
         plan.condition(Condition.RESTARTING, False, Reason.SUSPENDED_BY_USER, message)
 
 
+def _resting_place(plan: Plan) -> str:
+    commit, position = plan.status.last_commit, plan.status.position
+    place = f"The next attempt starts from {origin(plan)}."
+    behind = position.step - commit.step if commit and position else 0
+    if behind > 0 and not restore.pending(plan):
+        place += f" The {behind} steps after it were not committed, and will be trained again."
+    return place
+
+
+def resumed(plan: Plan) -> None:
+    """Show that a job that rested goes on, though its next attempt may have to wait."""
+    if not plan.is_true(Condition.SUSPENDED):
+        return
+    message = "spec.runPolicy.suspend is false again."
+    plan.condition(Condition.SUSPENDED, False, Reason.RESUMED, message)
+    plan.say(Reason.RESUMED, message)
+    if due := plan.status.next_attempt_time:
+        message += f" The next attempt starts in {(due - plan.now).total_seconds():.0f} s."
+    plan.condition(Condition.RUNNING, False, Reason.RESUMED, message)
+    plan.update(phase=_phase_without_attempt(plan))
+
+
+def _phase_without_attempt(plan: Plan) -> Phase:
+    attempts = plan.status.attempts
+    restarts = bool(attempts) and attempts[-1].cause is not Cause.SUSPENDED
+    return Phase.RESTARTING if restarts else Phase.PENDING
+
+
 def blocked(plan: Plan) -> None:
     """Show what keeps the next pod from being created; it is looked for again."""
     problem = plan.observed.problems[0]
@@ -118,6 +146,6 @@ def blocked(plan: Plan) -> None:
     if old is None or (old.reason, old.message) != (problem.reason, problem.message):
         plan.say(problem.reason, problem.message, "Warning")
     plan.condition(Condition.RUNNING, False, problem.reason, problem.message)
-    if not plan.status.attempts:
-        plan.update(phase=Phase.PENDING)
+    if plan.status.attempt is None:
+        plan.update(phase=_phase_without_attempt(plan))
     plan.wake(plan.observed.settings.recheck_interval)
