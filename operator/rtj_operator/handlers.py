@@ -45,7 +45,7 @@ class Handlers:
         All others get theirs by the list of all jobs that a leader begins with.
         """
         self._leads = True
-        for key in self._sightings.keys():
+        for key in self._sightings.jobs():
             seen = self._sightings.of(key)
             if seen and (not seen.pods or any(_stops(pod) for pod in seen.pods)):
                 self._ask(key)

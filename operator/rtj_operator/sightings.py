@@ -48,7 +48,7 @@ class Sightings:
         """Return how many jobs are at work."""
         return len(self._jobs)
 
-    def keys(self) -> tuple[Key, ...]:
+    def jobs(self) -> tuple[Key, ...]:
         """Return the jobs at work."""
         return tuple(self._jobs)
 

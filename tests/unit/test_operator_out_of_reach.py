@@ -1,4 +1,4 @@
-"""An error of the API server about one job makes the operator deaf to no other; its absence does."""
+"""An error of the API server about one job makes the operator deaf to no other job."""
 
 import pytest
 from aiohttp import web
