@@ -101,7 +101,8 @@ class FailureRule(WireModel):
             "Ignore: the next attempt starts and no budget is charged; repeats without a new "
             "commit follow after growing pauses. Count: charged to runPolicy.backoffLimit, with "
             "its pause. Fail: the job fails at once with the reason FailedByRule. Recreate: the "
-            "next attempt starts at once, charged as a disruption."
+            "next attempt starts at once, on another node if there is one, charged as a "
+            "disruption."
         )
     )
     on_exit_codes: OnExitCodes | None = Field(

@@ -307,7 +307,8 @@ class Trainer(WireModel):
         description=(
             "A PodTemplateSpec (metadata and spec) merged under the pod that the operator makes: "
             "nodeSelector, tolerations, volumes, priorityClassName, and so on. A container named "
-            "trainer is merged with the trainer's. Default: none."
+            "trainer is merged with the trainer's; others run without privileges unless they ask "
+            "for some. Default: none."
         ),
     )
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rtj_api.failure import MAX_WINDOWED_RESTARTS
+from rtj_api.failure import MAX_WINDOWED_RESTARTS, RuleAction
 from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef, Position
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.restore import MAX_COMMITS_SHOWN, ForkStatus, RestoreStatus
@@ -85,6 +85,12 @@ class EndedAttempt(WireModel):
     )
     reason: Reason = Field(description="Why, in one CamelCase word.")
     message: str = Field("", max_length=2048, description="Why, in a sentence.")
+    rule_action: RuleAction | None = Field(
+        None,
+        description=(
+            "What the first matching rule of failurePolicy said: Ignore, Count, Fail or Recreate."
+        ),
+    )
     exit_code: int | None = Field(None, description="Exit code of its trainer, if it was seen.")
     node_name: str | None = Field(None, description="Node that it ran on.")
     first_step: int | None = Field(None, description="Step that it started from.")

@@ -228,7 +228,12 @@ async def test_the_pod_passes_the_restricted_pod_security_admission(
     label = "pod-security.kubernetes.io/enforce=restricted"
     kubectl("label", "namespace", namespace, label)
     await create_inputs(cluster, namespace)
-    await cluster.create(JOBS, namespace, job_manifest("job"))
+    companions = {
+        "initContainers": [{"name": "first", "image": "i"}],
+        "containers": [{"name": "side", "image": "i"}],
+    }
+    trainer = {"image": "t", "podTemplate": {"spec": companions}}
+    await cluster.create(JOBS, namespace, job_manifest("job", trainer=trainer))
     await Operator(cluster, namespace).turn()
     assert await _names(cluster, PODS, namespace) == ["job-1-0"]
 

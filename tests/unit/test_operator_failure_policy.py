@@ -196,6 +196,14 @@ class TestActions:
         decision = after_end(crashed(), policy)
         assert decision.status.restarts == Restarts(user_error=1, total=1)
 
+    @pytest.mark.parametrize("action", ["Ignore", "Recreate", "Count", "Fail"])
+    def test_the_attempt_says_what_a_rule_made_of_it(self, action: str) -> None:
+        assert (
+            after_end(crashed(), rules(rule(action, ON_ONE))).status.attempts[-1].rule_action
+            == action
+        )
+        assert after_end(crashed(), rules()).status.attempts[-1].rule_action is None
+
     def test_a_crash_of_the_operator_after_the_write_does_not_charge_twice(self) -> None:
         observed = look(crashed(), status=running(), spec=rules(rule("Recreate", ON_ONE)))
         decision = decided(observed)

@@ -68,6 +68,9 @@ def test_the_trainer_is_told_everything_even_with_dollars_in_it() -> None:
     assert (config.lease.namespace, config.lease.name) == ("ns", "job")
 
 
+SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+
+
 def test_the_template_may_add_anything() -> None:
     pod = manifest(
         template(
@@ -75,6 +78,8 @@ def test_the_template_may_add_anything() -> None:
             spec={
                 "nodeSelector": {"pool": "gpu"},
                 "priorityClassName": "low",
+                "schedulerName": "gang",
+                "topologySpreadConstraints": [SPREAD],
                 "tolerations": [{"key": "gpu", "operator": "Exists"}],
                 "volumes": [{"name": "data", "emptyDir": {}}],
                 "containers": [
@@ -94,6 +99,8 @@ def test_the_template_may_add_anything() -> None:
     assert pod["metadata"]["annotations"] == {"x": "y"}
     assert pod["spec"]["nodeSelector"] == {"pool": "gpu"}
     assert pod["spec"]["priorityClassName"] == "low"
+    assert pod["spec"]["schedulerName"] == "gang"
+    assert pod["spec"]["topologySpreadConstraints"] == [SPREAD]
     assert {"key": "gpu", "operator": "Exists"} in pod["spec"]["tolerations"]
     assert named(pod["spec"]["containers"], "side")["image"] == "side:1"
     container = trainer(pod)
@@ -101,6 +108,22 @@ def test_the_template_may_add_anything() -> None:
     assert named(container["env"], CONFIG_ENV)["value"] != "no"
     assert {m["mountPath"] for m in container["volumeMounts"]} >= {"/data", "/var/lib/rtj"}
     assert {v["name"] for v in pod["spec"]["volumes"]} >= {"data", "rtj-volume"}
+
+
+def test_other_containers_have_no_privileges_but_those_that_they_ask_for() -> None:
+    asks = {"capabilities": {"add": ["SYS_PTRACE"]}}
+    pod = manifest(
+        template(
+            spec={
+                "initContainers": [{"name": "first", "image": "i"}],
+                "containers": [{"name": "side", "image": "i", "securityContext": asks}],
+            }
+        )
+    )
+    safe = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert named(pod["spec"]["initContainers"], "first")["securityContext"] == safe
+    assert named(pod["spec"]["containers"], "side")["securityContext"] == {**safe, **asks}
+    assert "initContainers" not in manifest(spec())["spec"]
 
 
 def test_a_builder_on_a_claim_is_mounted_read_only_from_its_folder() -> None:
@@ -137,6 +160,15 @@ def test_only_a_node_that_is_to_blame_is_avoided(
     cause: Cause, reason: Reason, avoided: bool
 ) -> None:
     assert avoids(lost("bad", 0, cause=cause, reason=reason)) == ({"bad": 100} if avoided else {})
+
+
+def test_what_a_rule_says_to_recreate_goes_to_another_node() -> None:
+    def rule(action: str) -> dict[str, int]:
+        fields = {"cause": Cause.USER_ERROR, "reason": Reason.TRAINER_FAILED}
+        return avoids(lost("bad", 0, rule_action=action, **fields))
+
+    assert rule("Recreate") == {"bad": 100}
+    assert rule("Count") == {}
 
 
 def test_of_nodes_that_failed_the_last_is_avoided_most_and_old_failures_are_forgotten() -> None:

@@ -11,6 +11,7 @@ program kills itself it is the budget for attempts without progress that ends it
 
 from dataclasses import dataclass
 
+from rtj_api.failure import RuleAction
 from rtj_api.heartbeat import FinalRecord
 from rtj_api.names import Cause, ExitCode, Reason
 
@@ -62,6 +63,8 @@ class Ending:
     """Whether any of its containers had ever run."""
     last_words: str = ""
     """What the trainer said at its end, with its reason; else the end of its log."""
+    rule_action: RuleAction | None = None
+    """What the first matching rule of spec.failurePolicy says about it."""
 
 
 def classify(pod: Pod | None, final: FinalRecord | None, *, node_lost: bool = False) -> Ending:

@@ -122,6 +122,8 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     """Record what ended the attempt, charge it, and end the job if nothing is left to try."""
     ending = _as_wished(plan, spec, ending)
     ruling = ruling_on(ending, plan.observed.last_pod, spec)
+    if ruling:
+        ending = replace(ending, rule_action=ruling.action)
     if ruling and ruling.action is not RuleAction.FAIL:
         told = f"{ending.message[:ROOM_BEFORE_RULE].rstrip(' .')}. {ruling.where}: {ruling.action}."
         ending = replace(ending, message=told)

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from rtj_api.failure import RuleAction
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.restore import ForkStatus
 from rtj_api.spec import JobSpec
-from rtj_api.status import CurrentAttempt
+from rtj_api.status import CurrentAttempt, EndedAttempt
 from rtj_api.time_spent import TimeSpent
 
 from rtj_operator.core import show, spec_changes
@@ -132,7 +133,16 @@ def nodes_to_avoid(plan: Plan) -> list[str]:
     blamed = [
         ended.node_name
         for ended in reversed(plan.status.attempts)
-        if ended.cause is Cause.HUNG or ended.reason in (Reason.NODE_LOST, Reason.EVICTED)
+        if _node_is_to_blame(ended)
         if (plan.now - ended.end_time).total_seconds() < AVOID_SECONDS and ended.node_name
     ]
     return list(dict.fromkeys(blamed))
+
+
+def _node_is_to_blame(ended: EndedAttempt) -> bool:
+    """Whether the attempt may do better elsewhere; that is what a rule means by Recreate."""
+    return (
+        ended.cause is Cause.HUNG
+        or ended.reason in (Reason.NODE_LOST, Reason.EVICTED)
+        or ended.rule_action is RuleAction.RECREATE
+    )

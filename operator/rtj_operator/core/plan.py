@@ -91,6 +91,7 @@ class Plan:
             cause=ending.cause,
             reason=ending.reason,
             message=ending.message[:MESSAGE_LENGTH],
+            rule_action=ending.rule_action,
             exit_code=ending.exit_code,
             node_name=attempt.node_name or (pod.node if pod else None),
             first_step=attempt.first_step,

@@ -76,9 +76,11 @@ def pod_manifest(
 def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, places: Places) -> Fields:
     containers = list(under.get("containers") or [])
     theirs: Fields = next((c for c in containers if c.get("name") == TRAINER_CONTAINER), {})
-    others = [c for c in containers if c.get("name") != TRAINER_CONTAINER]
+    others = [_companion(c) for c in containers if c.get("name") != TRAINER_CONTAINER]
+    first = [_companion(c) for c in under.get("initContainers") or []]
     return {
         **under,
+        **({"initContainers": first} if first else {}),
         "restartPolicy": "Never",
         "serviceAccountName": account_name(job),
         "automountServiceAccountToken": False,
@@ -112,6 +114,12 @@ def _container(spec: JobSpec, config: str, under: Fields) -> Fields:
     if trainer.resources:
         ours["resources"] = trainer.resources
     return {**under, **ours}
+
+
+def _companion(container: Fields) -> Fields:
+    """Return another container, within the Pod Security Standard unless it says otherwise."""
+    safe = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {**container, "securityContext": {**safe, **(container.get("securityContext") or {})}}
 
 
 def _pod_security(under: Fields) -> Fields:
