@@ -113,6 +113,7 @@ class Reason(StrEnum):
     CLAIM_NOT_FOUND = "ClaimNotFound"
     IMAGE_NOT_PULLABLE = "ImageNotPullable"
     CONTAINER_NOT_CREATED = "ContainerNotCreated"
+    CONTAINER_NOT_STARTED = "ContainerNotStarted"
     POD_REJECTED = "PodRejected"
     POD_NAME_TAKEN = "PodNameTaken"
     FORK_SOURCE_NOT_FOUND = "ForkSourceNotFound"

@@ -7,11 +7,10 @@ tells only whether a live look is worth it.
 import asyncio
 from collections.abc import AsyncIterator
 
-from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH, Condition, Reason
+from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH
 
+from rtj_operator import delay
 from rtj_operator.cluster import (
-    CLAIMS,
-    EVENTS,
     JOBS,
     LEASES,
     NODE_LEASES,
@@ -23,9 +22,8 @@ from rtj_operator.cluster import (
     NotFoundError,
     RejectedError,
 )
-from rtj_operator.core import attach, hang
-from rtj_operator.core.conditions import find
-from rtj_operator.core.observed import Job, Observed, Pod, Problem, Settings, Silence
+from rtj_operator.core import hang
+from rtj_operator.core.observed import Job, Observed, Pod, Settings, Silence
 from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
 from rtj_operator.parse import (
@@ -77,7 +75,7 @@ async def observe(
         refusal = memory.refusal(key)
         needs = Needs((refusal,)) if refusal else await find_needs(cluster, job)
         observed = _with(observed, **needs.__dict__)
-    observed = _with(observed, attach=await _find_attach(cluster, observed, memory))
+    observed = _with(observed, delay=await delay.find_delay(cluster, key, observed, memory))
     return raw, observed
 
 
@@ -99,10 +97,10 @@ async def glance(
         memory.saw_pod(key, observed.pod)
     silence = await _silence(cluster, observed, seen.lease, memory, lag=0.0)
     observed = _with(observed, silence=silence)
-    if not _may_wait_for_volume(observed, memory):
+    if not delay.is_slow(observed, memory):
         return seen.job, observed
-    told = _told_attach(observed)
-    return (seen.job, _with(observed, attach=told)) if told else None
+    told = delay.told_delay(observed)
+    return (seen.job, _with(observed, delay=told)) if told else None
 
 
 def _put_together(
@@ -160,45 +158,6 @@ def _may_launch(observed: Observed) -> bool:
         observed.silence.heartbeat >= observed.settings.node_silence
         or hang.until_hung(observed, pod, job.spec.hang_policy) <= 0
     )
-
-
-async def _find_attach(cluster: Cluster, observed: Observed, memory: Memory) -> Problem | None:
-    """Tell whether the pod waits for a volume that another node still has.
-
-    Events cost the API server much, so they are read only for a pod that has waited for a while
-    for a claim that one node at a time can have, and no more once the answer is known.
-    """
-    job, pod = observed.job, observed.pod
-    if pod is None or job.spec is None or not _may_wait_for_volume(observed, memory):
-        return None
-    if already := _told_attach(observed):
-        return already
-    for name in attach.claim_names(job.spec):
-        try:
-            claim = await cluster.get(CLAIMS, job.namespace, name)
-            if attach.is_exclusive(claim):
-                fields = f"involvedObject.uid={pod.uid},reason=FailedAttachVolume"
-                events = await cluster.list(EVENTS, job.namespace, fields=fields)
-                told = [event.get("message") or "" for event in events]
-                return attach.problem_of(job, pod, name, told)
-        except (NotFoundError, RejectedError):
-            continue
-    return None
-
-
-def _may_wait_for_volume(observed: Observed, memory: Memory) -> bool:
-    pod = observed.pod
-    if pod is None or observed.beat:
-        return False
-    return attach.may_wait_for_volume(pod, memory.silences.of(("scheduled", pod.uid)))
-
-
-def _told_attach(observed: Observed) -> Problem | None:
-    """Return what status says of it already."""
-    said = find(observed.job.status.conditions, Condition.RUNNING)
-    if said and said.reason is Reason.VOLUME_STILL_ATTACHED:
-        return Problem(said.reason, said.message)
-    return None
 
 
 async def _silence(

@@ -64,6 +64,11 @@ PERMANENT: dict[str, tuple[Change, str, list[str]]] = {
         "ParamsInvalid",
         ["datasetParams.batch_size", "build_dataset", "int", "'ten'"],
     ),
+    "parameters that no pod could be told": (
+        _set_builder_field("datasetParams", {"batch_size": 10, "names": "x" * 100_000}),
+        "InvalidSpec",
+        ["spec.builder.datasetParams", "bytes"],
+    ),
     "a module that is not there": (
         _set_builder_field("module", "bilder"),
         "BuilderNotFound",
@@ -144,6 +149,24 @@ def test_what_is_missing_is_named_and_waited_for(
     assert kube.list("pods", namespace, f"resumable.training/job-name={job.name}") == []
     kube.run("apply", "-n", namespace, "-f", "-", stdin=json.dumps(late))
     assert job.wait_for_end()["phase"] == "Completed"
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_volume_that_cannot_be_mounted_is_named_and_waited_for(
+    kube: Kube, namespace: str
+) -> None:
+    keys = {"name": "keys", "secret": {"secretName": "keys-of-mine"}}
+    mount = {"name": "keys", "mountPath": "/keys"}
+    under = {"volumes": [keys], "containers": [{"name": "trainer", "volumeMounts": [mount]}]}
+
+    def with_secret(job: dict[str, Any]) -> None:
+        job["spec"]["trainer"]["podTemplate"] = {"spec": under}
+
+    job = submit(kube, namespace, load_example("iterator", "early", with_secret))
+    _wait_for_reason(job, "ContainerNotStarted", "FailedMount", "keys-of-mine")
+    kube.run("create", "secret", "generic", "keys-of-mine", "-n", namespace)
+    status = job.wait_for_end()
+    assert (status["phase"], status["restarts"]["total"]) == ("Completed", 0)
 
 
 def _wait_for_reason(job: Job, reason: str, *words: str) -> None:

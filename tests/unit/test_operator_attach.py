@@ -109,7 +109,7 @@ def test_events_are_read_only_for_a_claim_that_one_node_can_have_and_not_again(
     assert asked == [f"involvedObject.uid={uid},reason=FailedAttachVolume"]
 
 
-def test_a_shared_claim_costs_no_look_at_events(world: World) -> None:
+def test_a_shared_claim_is_not_waited_for(world: World) -> None:
     claim = world.api.objects[(CLAIMS.kind, NAMESPACE, "work")]
     claim["spec"] = {"accessModes": ["ReadWriteMany"]}
     lose_the_node(world)
@@ -123,8 +123,8 @@ class TestWhoWaits:
     WAITS = pod(started=False, phase="Pending", waiting=Waiting("ContainerCreating"))
 
     def test_one_that_is_being_created_for_a_while(self) -> None:
-        assert attach.may_wait_for_volume(self.WAITS, 6)
-        assert not attach.may_wait_for_volume(self.WAITS, 4)
+        assert attach.is_slow(self.WAITS, 6)
+        assert not attach.is_slow(self.WAITS, 4)
 
     @pytest.mark.parametrize(
         "other",
@@ -137,7 +137,7 @@ class TestWhoWaits:
         ids=["runs", "without-a-node", "image", "terminates"],
     )
     def test_no_other(self, other: Any) -> None:
-        assert not attach.may_wait_for_volume(other, 60)
+        assert not attach.is_slow(other, 60)
 
     def test_another_failure_to_attach_is_another_matter(self) -> None:
         job = Job("ns", "job", "uid", 1, running(), None)

@@ -36,7 +36,7 @@ def claim_names(spec: JobSpec) -> list[str]:
     return list(dict.fromkeys([spec.checkpoint.claim_name, *([builder.name] if builder else [])]))
 
 
-def may_wait_for_volume(pod: Pod, seconds_on_node: float) -> bool:
+def is_slow(pod: Pod, seconds_on_node: float) -> bool:
     """Whether a pod has been on its node for longer than an attach mostly takes."""
     reason = pod.waiting.reason if pod.waiting else ""
     waits = pod.node is not None and not pod.started and not pod.deleting

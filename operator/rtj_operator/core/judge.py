@@ -100,8 +100,8 @@ def starting_message(pod: str) -> str:
 
 def _waits_for(observed: Observed, pod: Pod, spec: JobSpec) -> tuple[Reason, str]:
     waiting = pod.waiting
-    if observed.attach:
-        return observed.attach.reason, observed.attach.message
+    if observed.delay:
+        return observed.delay.reason, observed.delay.message
     if unstartable.cannot_start(pod):
         return unstartable.waits_for(pod, spec)
     if waiting and waiting.reason not in ORDINARY_WAITING:

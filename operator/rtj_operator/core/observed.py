@@ -146,8 +146,8 @@ class Observed:
     """Uid of the job that spec.forkFrom names; looked for before the first attempt only."""
     exclusive_claim: bool = False
     """Whether only one node at a time can mount the claim; looked for before a launch only."""
-    attach: Problem | None = None
-    """Why the pod's volume is not attached to its node yet, if that is what it waits for."""
+    delay: Problem | None = None
+    """Why the pod does not start on the node that it has, if its Events tell."""
     since_mirrored: float = float("inf")
     """Seconds since this process last wrote the job's position to status."""
     settings: Settings = field(default_factory=Settings)

@@ -18,6 +18,9 @@ from rtj_operator.core.plan import Plan
 LONGEST_SCHEDULING_SECONDS = 60.0
 """A pod that has no node by then is waiting for more than the scheduler's attention."""
 
+LONGEST_START_SECONDS = 300.0
+"""An image of some gigabytes takes minutes."""
+
 SHORTEST_STANDSTILL_SECONDS = 60.0
 USUAL_STEPS = 10
 """A standstill is as long as so many steps usually are; fewer steps have no usual length."""
@@ -54,18 +57,30 @@ def _waits(plan: Plan, attempt: CurrentAttempt, pod: Pod | None) -> bool:
     if running.reason is not Reason.WAITING_FOR_PODS:
         plan.condition(Condition.PROGRESSING, False, running.reason, running.message)
         return True
-    if pod is None or pod.node:
+    if pod is None or pod.started:
         return False
-    left = LONGEST_SCHEDULING_SECONDS - (plan.now - attempt.decided_time).total_seconds()
+    left, message = _patience(plan, attempt, pod)
     if left > 0:
         plan.wake(left)
         return False
-    message = (
+    _warn(plan, Reason.WAITING_FOR_PODS, message)
+    return True
+
+
+def _patience(plan: Plan, attempt: CurrentAttempt, pod: Pod) -> tuple[float, str]:
+    """Return for how many seconds it is nothing unusual that the pod waits, and what it is then."""
+    if pod.node:
+        left = LONGEST_START_SECONDS - plan.observed.silence.heartbeat
+        return left, (
+            f"Pod {pod.name} has been on node {pod.node} for more than "
+            f"{LONGEST_START_SECONDS:.0f} s, and its trainer has not started. "
+            f"`kubectl describe pod {pod.name}` may say why."
+        )
+    left = LONGEST_SCHEDULING_SECONDS - (plan.now - attempt.decided_time).total_seconds()
+    return left, (
         f"Pod {pod.name} has had no node for more than {LONGEST_SCHEDULING_SECONDS:.0f} s. "
         "The condition Running has the scheduler's words."
     )
-    _warn(plan, Reason.WAITING_FOR_PODS, message)
-    return True
 
 
 def _stands_still(plan: Plan, attempt: CurrentAttempt, pod: Pod | None) -> bool:

@@ -1,0 +1,120 @@
+"""A pod that cannot start for a reason that only its Events know is not silently waited for."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from rtj_api.names import Condition, Reason
+from rtj_api.status import ConditionStatus
+from rtj_operator.cluster import EVENTS
+from rtj_operator.core.conditions import find
+from rtj_operator.core.observed import Silence, Waiting
+from rtj_operator.core.slow_start import problem_of
+
+from tests.model.world import NAMESPACE, World
+from tests.unit.operator_looks import condition, decided, held, look, pause, pod, running
+
+pytestmark = pytest.mark.unit
+
+UNMOUNTED = 'MountVolume.SetUp failed for volume "keys" : secret "keys" not found'
+WAITS = pod(started=False, phase="Pending", waiting=Waiting("ContainerCreating"))
+
+
+def warning(reason: str, message: str, minute: int) -> dict[str, Any]:
+    time = f"2026-05-01T12:{minute:02}:00Z"
+    return {"type": "Warning", "reason": reason, "message": message, "lastTimestamp": time}
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A job whose pod waits on its node for a Secret that is missing."""
+    world = World()
+    world.work()
+    world.schedule()
+    (waits,) = world.pods()
+    world._set_state(waits, "Pending", {"waiting": {"reason": "ContainerCreating"}})
+    event = {
+        "metadata": {"name": "event"},
+        "involvedObject": {"uid": waits["metadata"]["uid"]},
+        **warning("FailedMount", UNMOUNTED, 0),
+    }
+    world.api.put(EVENTS.kind, NAMESPACE, event)
+    yield world
+    world.close()
+
+
+def said(world: World, kind: Condition = Condition.RUNNING) -> ConditionStatus:
+    condition = find(world.status().conditions, kind)
+    assert condition
+    return condition
+
+
+def test_the_kubelets_warning_is_shown_and_it_goes_on_at_no_cost(world: World) -> None:
+    world.advance(20)
+    assert said(world).reason is Reason.WAITING_FOR_PODS, "an image may take as long"
+    world.advance(20)
+    shown = said(world)
+    assert (shown.status, shown.reason) == ("False", Reason.CONTAINER_NOT_STARTED)
+    assert f"FailedMount: {UNMOUNTED}" in shown.message
+    assert said(world, Condition.PROGRESSING).message == shown.message
+    events = [e["reason"] for (kind, _, _), e in world.api.objects.items() if kind == EVENTS.kind]
+    assert events.count("ContainerNotStarted") == 1
+    world.advance(600)
+    assert said(world) == shown
+    world.start_containers()
+    world.work()
+    assert said(world).reason is Reason.TRAINING
+    assert world.status().restarts.total == 0
+
+
+def test_events_are_read_ever_more_rarely_while_they_tell_nothing(world: World) -> None:
+    world.api.remove(EVENTS.kind, NAMESPACE, "event")
+    read: list[float] = []
+    original = world.api.list
+
+    async def counted(kind: Any, *rest: Any, **fields: Any) -> Any:
+        if kind is EVENTS:
+            read.append(world.time)
+        return await original(kind, *rest, **fields)
+
+    world.api.list = counted  # type: ignore[method-assign]
+    began = world.time
+    world.advance(600)
+    waited = [time - began for time in read]
+    assert len(waited) == 4, "at 30, 60, 120 and 240 s, and by whole looks"
+    assert waited[0] >= 30
+    assert all(later >= 2 * earlier for earlier, later in pairwise(waited))
+    assert said(world).reason is Reason.WAITING_FOR_PODS
+
+
+def test_the_newest_warning_counts_but_none_of_the_scheduler() -> None:
+    told = [
+        warning("FailedMount", UNMOUNTED, 5),
+        warning("FailedCreatePodSandBox", "plugin is down", 7),
+        warning("FailedMount", "older", 6),
+        warning("FailedScheduling", "0/2 nodes are available", 9),
+    ]
+    problem = problem_of(WAITS, told)
+    assert problem
+    assert "(FailedCreatePodSandBox: plugin is down)" in problem.message
+    assert problem_of(WAITS, told[3:]) is None
+
+
+def test_a_start_that_takes_minutes_is_no_progress_though_nothing_warns_of_it() -> None:
+    starting = held(Condition.RUNNING, "False", Reason.WAITING_FOR_PODS, "Pod job-1-0 is starting.")
+    attempt = running().attempt
+    assert attempt
+    new = attempt.model_copy(update={"running_time": None, "first_step": None, "last_step": None})
+    status = running(attempt=1, conditions=[starting]).model_copy(update={"attempt": new})
+    early = decided(look(WAITS, status=status, silence=Silence(heartbeat=295)))
+    assert pause(early) <= 5
+    progressing = condition(early, Condition.PROGRESSING)
+    assert progressing
+    assert progressing.status == "True"
+    late = condition(
+        decided(look(WAITS, status=status, silence=Silence(heartbeat=300))), Condition.PROGRESSING
+    )
+    assert late
+    assert (late.status, late.reason) == ("False", Reason.WAITING_FOR_PODS)
+    assert "for more than 300 s, and its trainer has not started" in late.message
