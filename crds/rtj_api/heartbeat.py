@@ -73,6 +73,9 @@ class FinalRecord(WireModel):
     message: str = Field(max_length=2048)
     spent: TrainerSeconds | None = None
     """All the time of the attempt; only in its last word."""
+    newest_attempt: int | None = None
+    """The newest attempt that the volume knows, of one that ended for it. It may be one that the
+    cluster has forgotten, such as after it was restored from a backup."""
 
 
 class StackDump(WireModel):

@@ -9,6 +9,10 @@ from typing import Self
 from rtj_operator.core.observed import Settings
 
 
+LEAST_NODE_SILENCE = 11.0
+"""In seconds. A kubelet renews its node's Lease every 10, so every node is silent for as long."""
+
+
 class ConfigError(Exception):
     """An environment variable makes no sense."""
 
@@ -41,7 +45,7 @@ class Config:
             health_port=int(_number(env, "RTJ_HEALTH_PORT", cls.health_port, least=1)),
             settings=Settings(
                 node_silence=_number(
-                    env, "RTJ_NODE_SILENCE_SECONDS", Settings.node_silence, least=1
+                    env, "RTJ_NODE_SILENCE_SECONDS", Settings.node_silence, LEAST_NODE_SILENCE
                 )
             ),
         )

@@ -134,7 +134,7 @@ class ServerErrors(FaultyProxy):
 
 
 class Gone(FaultyProxy):
-    """410: no watch may go on from where it was, nor a list from its page."""
+    """410: no watch may go on from where it was."""
 
     async def asked(self, request: web.Request) -> web.Response | None:
         """Refuse some watches from the start."""

@@ -117,6 +117,17 @@ class TestLaunching:
         assert created(decision) == ["job-7-0"]
         assert deleted(decision) == ["pod-4"]
 
+    def test_after_a_restore_of_the_cluster_they_jump_past_those_that_the_volume_knows(
+        self,
+    ) -> None:
+        stale = FinalRecord(
+            exit_code=ExitCode.SUPERSEDED, reason=Reason.SUPERSEDED, message="", newest_attempt=40
+        )
+        said = decided(look(exited(76, stale), status=running()))
+        assert created(said) == ["job-41-0"]
+        beaten = decided(look(status=running(), heartbeat=beat(final=stale)))
+        assert created(beaten) == ["job-41-0"]
+
     def test_a_spec_that_cannot_be_read_fails_the_job(self) -> None:
         decision = decided(look(spec=None, spec_error="spec.trainer.image is missing."))
         assert decision.status.phase is Phase.FAILED

@@ -367,3 +367,5 @@ def test_the_configuration_names_the_variable_that_is_wrong() -> None:
         Config.from_env({"RTJ_WORKERS": "many"})
     with pytest.raises(ConfigError, match="at least 1"):
         Config.from_env({"RTJ_RESYNC_SECONDS": "0"})
+    with pytest.raises(ConfigError, match="RTJ_NODE_SILENCE_SECONDS='10' must be at least 11"):
+        Config.from_env({"RTJ_NODE_SILENCE_SECONDS": "10"})

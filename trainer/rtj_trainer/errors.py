@@ -30,12 +30,16 @@ class UserError(StopError):
 
 
 class SupersededError(StopError):
-    """A newer attempt exists. Nothing may be written after this was raised."""
+    """A newer attempt exists. Nothing may be written after this was raised.
+
+    `newest` is its number, if the volume tells.
+    """
 
     exit_code = ExitCode.SUPERSEDED
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, newest: int | None = None) -> None:
         super().__init__(Reason.SUPERSEDED, message)
+        self.newest = newest
 
 
 class PreemptedError(StopError):

@@ -11,7 +11,7 @@ from rtj_api.heartbeat import FinalRecord, Heartbeat, TrainerPhase
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import CONFIG_ENV, POD_UID_ENV, ExitCode, Reason
 
-from rtj_trainer.errors import PermanentError, StopError
+from rtj_trainer.errors import PermanentError, StopError, SupersededError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.lease import ApiError, ApiServer, Lease
 from rtj_trainer.signals import StopRequest
@@ -56,7 +56,10 @@ class TrainerProcess:
         if isinstance(error, StopError):
             return self._end(
                 FinalRecord(
-                    exit_code=error.exit_code, reason=error.reason, message=error.message[:2048]
+                    exit_code=error.exit_code,
+                    reason=error.reason,
+                    message=error.message[:2048],
+                    newest_attempt=error.newest if isinstance(error, SupersededError) else None,
                 )
             )
         log.exception("training failed")

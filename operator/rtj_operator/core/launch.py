@@ -70,9 +70,19 @@ def _account_works(plan: Plan) -> bool:
 
 
 def next_number(plan: Plan) -> int:
-    """Return a number above every one that was ever used, even if status was lost."""
+    """Return a number above every one that was ever used, even if status was lost.
+
+    After the cluster was restored from a backup, the volume knows numbers that nothing else does; a
+    trainer that met one said so in its last word.
+    """
     beat, pods = plan.observed.heartbeat, plan.observed.pods
-    seen = [plan.newest_number, beat.attempt if beat else 0, *(pod.attempt for pod in pods)]
+    words = [beat.final if beat else None, *(pod.exit.final for pod in pods if pod.exit)]
+    seen = [
+        plan.newest_number,
+        beat.attempt if beat else 0,
+        *(pod.attempt for pod in pods),
+        *(final.newest_attempt or 0 for final in words if final),
+    ]
     return max(seen) + 1
 
 

@@ -1,6 +1,7 @@
 """Everything that a decision may depend on, as frozen data.
 
-`rtj_operator.observe` fills these from live reads. Durations of silence are measured by the
+`rtj_operator.observe` fills these from live reads or, for a glance, from what the watches showed
+last. Durations of silence are measured by the
 observing process on its own monotonic clock, so no two machines' clocks are ever compared.
 """
 
@@ -129,7 +130,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Observed:
-    """One consistent look at a job: all fields were read after the key was taken."""
+    """One look at a job. What may be acted on was read after the key was taken."""
 
     job: Job
     pods: tuple[Pod, ...] = ()

@@ -160,6 +160,7 @@ def test_a_trainer_that_was_superseded_while_it_wrote_commits_nothing(make_job: 
     assert job.run() == ExitCode.SUPERSEDED
     assert steps_of(job) == []
     assert "attempt 2 has started" in job.final_record["message"]
+    assert job.final_record["newestAttempt"] == 2
 
 
 def test_a_program_that_fails_does_not_take_the_commit_with_it(make_job: MakeJob) -> None:

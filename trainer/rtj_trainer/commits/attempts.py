@@ -48,7 +48,9 @@ def check_fence(job: JobDirectory, attempt: int) -> None:
     """
     newest = max(job.fenced_attempts(), default=0)
     if newest > attempt:
-        raise SupersededError(f"attempt {newest} has started; attempt {attempt} may not write")
+        raise SupersededError(
+            f"attempt {newest} has started; attempt {attempt} may not write", newest
+        )
 
 
 def write_start_record(job: JobDirectory, record: StartRecord) -> None:
