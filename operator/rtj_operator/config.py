@@ -8,7 +8,6 @@ from typing import Self
 
 from rtj_operator.core.observed import Settings
 
-
 LEAST_NODE_SILENCE = 11.0
 """In seconds. A kubelet renews its node's Lease every 10, so every node is silent for as long."""
 

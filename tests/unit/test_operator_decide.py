@@ -534,6 +534,15 @@ class TestSuspension:
         assert decision.status.phase is Phase.SUSPENDED
         assert decision.actions == ()
 
+    def test_a_job_that_is_out_of_time_while_it_rests_rests_no_more(self) -> None:
+        limited = spec(runPolicy={"suspend": True, "activeDeadlineSeconds": 100})
+        paused = look(status=decided(look(status=running(), spec=self.PAUSED)).status)
+        decision = decided(replace(paused, job=replace(paused.job, spec=limited)))
+        assert decision.status.phase is Phase.FAILED
+        shown = condition(decision, Condition.SUSPENDED)
+        assert shown
+        assert (shown.status, shown.reason) == ("False", Reason.DEADLINE_EXCEEDED)
+
     def test_complete_wins_over_suspended(self) -> None:
         decision = decided(look(exited(0, DONE), status=running(), spec=self.PAUSED))
         assert decision.status.phase is Phase.COMPLETED

@@ -113,8 +113,9 @@ class Plan:
         if done:
             self.update(progress="100%")
         self.condition(Condition.RUNNING, False, reason, message)
-        if find(self.status.conditions, Condition.RESTARTING):
-            self.condition(Condition.RESTARTING, False, reason, message)
+        for passing in (Condition.RESTARTING, Condition.SUSPENDED):
+            if find(self.status.conditions, passing):
+                self.condition(passing, False, reason, message)
         self.condition(Condition.COMPLETE if done else Condition.FAILED, True, reason, message)
         self.say(reason, message, "Normal" if done else "Warning")
 
