@@ -18,6 +18,7 @@ KEYS = (
     "writes_per_preemption",
     "drained_created_s",
     "drained_running_s",
+    "drained_after_commit_s",
     "job_drained_running_s",
     "deletednode_created_s",
     "deletednode_running_s",

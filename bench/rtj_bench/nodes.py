@@ -115,7 +115,12 @@ async def _strike(cluster: Cluster, victim: str, how: str, sight: Sight) -> dict
     await sight.until("both run again", both_run, RUNNING_WITHIN_SECONDS)
     await strike
     mine, peer = sight.successor(OURS, ours), sight.successor(THEIRS, theirs)
+    values: dict[str, float] = {}
+    if how == "drained" and mine and mine.running and ours.ended:
+        # A trainer that is asked to stop commits and ends: what is left is not its own.
+        values["drained_after_commit_s"] = mine.running - ours.ended
     return {
+        **values,
         f"{how}_created_s": mine.created - struck if mine else math.nan,
         f"{how}_running_s": mine.running - struck if mine and mine.running else math.nan,
         f"job_{how}_running_s": peer.running - struck if peer and peer.running else math.nan,
