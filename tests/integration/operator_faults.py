@@ -147,6 +147,26 @@ class Gone(FaultyProxy):
         return chunk
 
 
+class Forgetful(FaultyProxy):
+    """Breaks off the watch of pods at its next event, and then remembers no version."""
+
+    forgets = False
+
+    async def asked(self, request: web.Request) -> web.Response | None:
+        """Let nobody go on from where he was."""
+        return refusal(410, "Expired") if self._forgot(request) else None
+
+    async def relayed(self, request: web.Request, chunk: bytes) -> bytes:
+        """Hang up instead of telling."""
+        if self._forgot(request):
+            self.faults += 1
+            raise HungUpError
+        return chunk
+
+    def _forgot(self, request: web.Request) -> bool:
+        return self.forgets and watches(request) and request.path.endswith("/pods")
+
+
 class Dropped(FaultyProxy):
     """Connections break off in the middle of a line."""
 

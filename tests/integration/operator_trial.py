@@ -106,13 +106,7 @@ class Trial:
             kubeconfig = self._folder / f"kubeconfig-{number}"
             self._folder.mkdir(exist_ok=True)
             proxy.write_kubeconfig(kubeconfig)
-            environment = {
-                "KUBECONFIG": str(kubeconfig),
-                "RTJ_NAMESPACES": self.namespace,
-                "RTJ_OPERATOR_NAMESPACE": self.namespace,
-                "RTJ_IDENTITY": f"operator-{number}",
-                "RTJ_HEALTH_PORT": str(free_port()),
-            }
+            environment = environment_of(number, kubeconfig, self.namespace)
             operator = Operator(environment, self._folder / f"log-{number}")
             self._operators.append(operator)
             self._keepers.append(asyncio.create_task(operator.keep_alive()))
@@ -177,6 +171,17 @@ def _attempts_of(job: str) -> list[tuple[int, Any]]:
     if job == STEADY:
         return [(1, "Completed")]
     return [(1, "TrainerPreempted"), (2, "TrainerPreempted"), (3, "Completed")]
+
+
+def environment_of(number: int, kubeconfig: Path, namespace: str) -> dict[str, str]:
+    """Return what an operator is told that looks after one namespace."""
+    return {
+        "KUBECONFIG": str(kubeconfig),
+        "RTJ_NAMESPACES": namespace,
+        "RTJ_OPERATOR_NAMESPACE": namespace,
+        "RTJ_IDENTITY": f"operator-{number}",
+        "RTJ_HEALTH_PORT": str(free_port()),
+    }
 
 
 def free_port() -> int:

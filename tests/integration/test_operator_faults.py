@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rtj_operator.cluster import JOBS
 
 from tests.integration.crd_install import install_crd
 from tests.integration.operator_faults import (
@@ -13,13 +14,22 @@ from tests.integration.operator_faults import (
     Conflicts,
     Dropped,
     FaultyProxy,
+    Forgetful,
     Gone,
+    Record,
     ServerErrors,
     Silent,
     TooManyRequests,
 )
-from tests.integration.operator_trial import Trial
-from tests.integration.operator_world import connect, load_configuration
+from tests.integration.operator_killer import Operator
+from tests.integration.operator_trial import Trial, environment_of
+from tests.integration.operator_world import (
+    PlayedNode,
+    connect,
+    create_inputs,
+    job_manifest,
+    load_configuration,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -89,6 +99,34 @@ async def test_answers_that_fail_cost_no_attempt_and_double_no_pod(
     faults = (Conflicts, TooManyRequests, ServerErrors, Gone, Dropped)
     trials = {fault.__name__: make(fault.__name__, fault) for fault in faults}
     await all_end_as_if_nothing_had_happened(trials)
+
+
+async def test_a_pod_that_goes_while_nobody_watches_is_missed_all_the_same(
+    kube_apiserver: Path, kubectl: Callable[..., str], namespace: str, tmp_path: Path
+) -> None:
+    install_crd(kube_apiserver)
+    upstream, kubeconfig = await load_configuration(kube_apiserver), tmp_path / "kubeconfig"
+    async with (
+        await connect(kube_apiserver) as cluster,
+        Forgetful(upstream, Record()) as proxy,
+        asyncio.timeout(90),
+    ):
+        proxy.write_kubeconfig(kubeconfig)
+        operator = Operator(environment_of(0, kubeconfig, namespace), tmp_path / "log")
+        node = PlayedNode(cluster, namespace, {}, job="job", total_steps=10_000)
+        await create_inputs(cluster, namespace)
+        await cluster.create(JOBS, namespace, job_manifest("job", totalSteps=10_000))
+        tasks = [asyncio.create_task(each) for each in (operator.keep_alive(), node.live())]
+        while node.steps.get(1, 0) < 2:  # noqa: ASYNC110 - it is another process that acts
+            await asyncio.sleep(0.05)
+        proxy.forgets = True
+        kubectl("delete", "pod", "job-1-0", "-n", namespace, "--force", "--grace-period=0")
+        while node.steps.get(2, 0) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        operator.kill()
+    assert proxy.faults
 
 
 async def test_outages_cost_no_attempt_and_double_no_pod(make: Callable[..., Trial]) -> None:
