@@ -9,25 +9,26 @@ trusts, pip's settings) is mounted while it builds and is in no layer.
 """
 
 import os
+import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rtj_devcluster import image_store, packages
-from rtj_devcluster.errors import CommandFailedError, DevClusterError
+from rtj_devcluster import image_store, packages, preflight
+from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.paths import cache_root
-from rtj_devcluster.progress import console, stage
-from rtj_devcluster.shell import run
+from rtj_devcluster.progress import Advance, console, stage
+from rtj_devcluster.shell import follow, run
 from rtj_devcluster.slots import locked
 
 BASE_IMAGE = "localhost/rtj-base:bookworm"
 _BASE_PACKAGES = "ca-certificates,python3,python3-venv"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_STEP = re.compile(r"(?:\[(\d+)/(\d+)\] )?STEP (\d+)/(\d+):")
+"""What buildah prints when a step begins: of which stage, if there are several, and of how many."""
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
-_TAIL_LINES = 60
 
 
 def full_name(image: str) -> str:
@@ -69,13 +70,18 @@ def build(
         verbose: Whether the build's output is shown as it comes, not only after a failure.
 
     Raises:
+        MissingRequirementError: this machine lacks something; nothing was changed.
         CommandFailedError: the build failed; the message ends with its output.
     """
+    preflight.check_rights()
     packages.ensure(packages.NODES | packages.IMAGES)
     name = full_name(image)
     with locked(".build"):
         _ensure_base()
-        with stage(f"Build {image}"), tempfile.TemporaryDirectory() as folder:
+        with (
+            stage(f"Build {image}", total=1.0) as advance,
+            tempfile.TemporaryDirectory(dir=cache_root()) as folder,
+        ):
             pip = _pip_settings(Path(folder) / "pip.conf")
             command = _buildah(
                 *("build", "--isolation=chroot", "--layers", "--format=oci", "--pull=never"),
@@ -84,7 +90,7 @@ def build(
                 *_certificates(),
                 str(context),
             )
-            _run_shown(command, verbose)
+            _run_build(command, folder, lambda line: _show(line, verbose, advance))
     load(image)
 
 
@@ -136,18 +142,22 @@ def _pip_settings(target: Path) -> Path:
     return target
 
 
-def _run_shown(command: list[str], verbose: bool) -> None:
-    """Run a build; keep its last lines for the error message."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    printed: list[str] = []
-    for line in process.stdout or ():
-        printed = [*printed[-_TAIL_LINES:], line]
-        if verbose:
-            console.print(line.rstrip(), markup=False)
-    if process.wait() != 0:
-        raise CommandFailedError(f"{' '.join(command)} failed\n{''.join(printed)}")
+def _run_build(command: list[str], folder: str, each_line: Callable[[str], None]) -> None:
+    """Run a build; where it is cut short, only whole layers are left of it."""
+    try:
+        follow(command, each_line, env={**os.environ, "TMPDIR": folder})
+    except BaseException:
+        # No other build is under way: whoever builds has the lock.
+        run(_buildah("rm", "--all"), check=False)
+        raise
+
+
+def _show(line: str, verbose: bool, advance: Advance) -> None:
+    if verbose:
+        console.print(line.rstrip(), markup=False)
+    if step := _STEP.match(line):
+        number, stages, begun, steps = (int(group or 1) for group in step.groups())
+        advance((number - 1 + (begun - 1) / steps) / stages)
 
 
 def _ensure_base() -> None:

@@ -7,19 +7,18 @@ on where it stopped.
 """
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from rtj_devcluster.errors import CommandFailedError
 from rtj_devcluster.paths import cache_root
 from rtj_devcluster.progress import Advance, stage
-from rtj_devcluster.shell import run
+from rtj_devcluster.shell import follow, run
 from rtj_devcluster.slots import locked
 
 _TOOLCHAIN = Path(__file__).resolve().parent.parent / "kubebox" / "go-toolchain.txt"
@@ -77,19 +76,8 @@ def compile_to(
     command: Sequence[str | Path] = [
         *(_go(), "-C", source, "build", "-v", "-ldflags", flags, "-o", target, package)
     ]
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=_environment(),
-    )
-    printed: list[str] = []
-    for line in process.stdout or ():  # -v names each package when it is compiled.
-        printed.append(line)
-        advance(len(printed))
-    if process.wait() != 0:
-        raise CommandFailedError("go build failed\n" + "".join(printed[-30:]))
+    compiled = itertools.count(1)  # -v names each package when it is compiled.
+    follow(command, lambda _: advance(next(compiled)), env=_environment())
 
 
 def _environment() -> dict[str, str]:

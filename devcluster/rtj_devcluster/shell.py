@@ -1,13 +1,18 @@
 """Running a program to its end, and waiting for a condition: what the other modules share."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rtj_devcluster.errors import CommandFailedError, DevClusterError
 
 _TAIL_CHARACTERS = 2000
+_TAIL_LINES = 60
 
 
 def run(
@@ -43,6 +48,47 @@ def run(
         printed = (done.stderr or done.stdout).strip()[-_TAIL_CHARACTERS:]
         raise CommandFailedError(f"{' '.join(arguments)}: exit status {done.returncode}\n{printed}")
     return done
+
+
+def follow(
+    command: Sequence[str | Path],
+    each_line: Callable[[str], None],
+    *,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Run a program to its end, and hand on each line that it prints meanwhile.
+
+    An interrupt that cuts this call short ends the program, and what that has started.
+
+    Raises:
+        CommandFailedError: it ended with a status other than 0; the message ends with its last
+            lines.
+    """
+    arguments = [str(part) for part in command]
+    printed: deque[str] = deque(maxlen=_TAIL_LINES)
+    with subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=env,
+        process_group=0,
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                printed.append(line)
+                each_line(line)
+            status = process.wait()
+        except BaseException:
+            # Not the program alone: a compiler or a RUN of a build would go on without it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    if status != 0:
+        raise CommandFailedError(f"{' '.join(arguments)} failed\n{''.join(printed)}")
 
 
 def wait_until(
