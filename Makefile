@@ -111,4 +111,15 @@ demo: setup ## The story of the README, for real. CLUSTER=dev (default), kind or
 
 .PHONY: clean
 clean: ## Take everything down; leave no process, mount, network or cgroup behind.
-	if [ -x $(BIN)/devcluster ]; then $(BIN)/devcluster down --all; fi
+	if [ -x $(BIN)/devcluster ]; then
+		$(BIN)/devcluster down --all
+		$(BIN)/python -m rtj_demo --clean
+	else
+		dev="$${RTJ_DEVCLUSTER_STATE:-$${XDG_STATE_HOME:-$$HOME/.local/state}/rtj-devcluster}/.slots"
+		left="$$(find "$$dev" "$$HOME/.cache/rtj-demo-kind" -mindepth 1 -print -quit 2>/dev/null || true)"
+		if [ -n "$$left" ]; then
+			echo "$$left is of a cluster, and $(VENV), which could take it down, is not there:" \
+				"run \`make setup\`, then \`make clean\` again" >&2
+			exit 1
+		fi
+	fi

@@ -4,11 +4,14 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
+
+from rich.markup import escape
 
 from rtj_demo.clusters import DemoCluster, UnusableClusterError
 from rtj_demo.current import CurrentCluster
 from rtj_demo.dev import DevCluster
-from rtj_demo.kind import KindCluster
+from rtj_demo.kind import KindCluster, take_down_what_is_left
 from rtj_demo.kube import CommandFailedError
 from rtj_demo.say import say
 from rtj_demo.story import DemoFailedError, tell
@@ -18,30 +21,50 @@ CLUSTERS: dict[str, Callable[[], DemoCluster]] = {
     "kind": KindCluster,
     "current": CurrentCluster,
 }
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
     """Tell the story; return 0 only if everything that it promises held."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--cluster", choices=CLUSTERS, default="dev")
-    chosen = parser.parse_args().cluster
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parser.add_argument(
+        "--clean", action="store_true", help="only take down what a demo on kind left"
+    )
+    asked = parser.parse_args()
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
     try:
-        cluster = CLUSTERS[chosen]()
+        if asked.clean:
+            take_down_what_is_left()
+            return 0
+        cluster = CLUSTERS[asked.cluster]()
     except UnusableClusterError as error:
-        say(f"[red]{error}[/red]")
+        say(f"[red]{escape(str(error))}[/red]")
         return 2
+    return _run(cluster)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    for number in SIGNALS:
+        # A second one would cut short the taking down that the first one asks for.
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _run(cluster: DemoCluster) -> int:
     try:
-        tell(cluster)
+        try:
+            tell(cluster)
+        except KeyboardInterrupt:
+            say("Interrupted.")
+            cluster.down()
+            return 130
     except (UnusableClusterError, CommandFailedError, DemoFailedError, TimeoutError) as error:
-        say(f"[red]The demo failed: {error}[/red]")
-        say("The cluster is left as it is, to look at; `make clean` takes it down.")
+        say(f"[red]The demo failed: {escape(str(error))}[/red]")
+        say(f"The cluster is left as it is, to look at; {cluster.way_down}.")
         return 1
-    except KeyboardInterrupt:
-        say("Interrupted: taking everything down.")
-        cluster.down()
-        return 130
-    say("The cluster is still up, to look at; `make clean` takes it down.")
+    say(f"The cluster is still up, to look at; {cluster.way_down}.")
     return 0
 
 

@@ -24,6 +24,11 @@ class Images:
 class DemoCluster(Protocol):
     """A cluster of at least two nodes, whose default StorageClass gives ReadWriteMany volumes."""
 
+    victim: str
+    """What `strike` takes from a job, for a person: its node, or only its pod."""
+    way_down: str
+    """How what the demo started here is taken away again, for a person."""
+
     @property
     def kube(self) -> Kube:
         """The commands for it; only once it is up."""
@@ -35,10 +40,10 @@ class DemoCluster(Protocol):
         """Make both images known to its nodes."""
 
     def strike(self, job: Job) -> str:
-        """Take the job's node away without notice; return what was done, for a person."""
+        """Take the victim away without notice; return what was done, for a person."""
 
     def mend(self) -> None:
         """Bring back what `strike` took."""
 
     def down(self) -> None:
-        """Take it down and leave nothing behind."""
+        """Take it down and leave nothing behind, or say why not."""

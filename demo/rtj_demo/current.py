@@ -9,14 +9,22 @@ from pathlib import Path
 
 from rtj_devcluster.progress import stage
 
+from rtj_demo import install
 from rtj_demo.clusters import Images, UnusableClusterError
 from rtj_demo.jobs import Job
 from rtj_demo.kube import Kube
 from rtj_demo.say import say
+from rtj_demo.story import NAMESPACE
 
 
 class CurrentCluster:
     """The cluster that `KUBECONFIG` names."""
+
+    victim = "pod"
+    way_down = (
+        f"`kubectl delete namespace {NAMESPACE}`, then `helm uninstall {install.RELEASE} "
+        f"--namespace {install.NAMESPACE}`, take away what the demo put there"
+    )
 
     def __init__(self) -> None:
         missing = [
@@ -57,4 +65,5 @@ class CurrentCluster:
         """Do nothing: no node was touched."""
 
     def down(self) -> None:
-        """Do nothing: the cluster is not ours."""
+        """Say what is left: the cluster is not ours, and may have had an operator before."""
+        say(f"The cluster is yours and stays as it is; {self.way_down}.")

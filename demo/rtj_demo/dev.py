@@ -1,5 +1,7 @@
 """The demo's cluster by default: the dev cluster of this repository, which needs no Docker."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rtj_devcluster import build, image_store, kubebox
@@ -34,8 +36,19 @@ def kube_of(cluster: Cluster) -> Kube:
     )
 
 
+@contextmanager
+def _known_to_the_demo() -> Iterator[None]:
+    try:
+        yield
+    except DevClusterError as error:
+        raise UnusableClusterError(str(error)) from error
+
+
 class DevCluster:
     """Two nodes on this machine, each with its own kubelet and containerd."""
+
+    victim = "node"
+    way_down = "`make clean` takes it down"
 
     def __init__(self, name: str = NAME) -> None:
         self._cluster = Cluster(name)
@@ -46,23 +59,20 @@ class DevCluster:
         """The commands for this cluster."""
         return kube_of(self._cluster)
 
+    @_known_to_the_demo()
     def up(self) -> None:
         """Start it, or bring back what of it is not running; its parts say what they do."""
-        try:
-            self._cluster.up()
-        except DevClusterError as error:
-            raise UnusableClusterError(str(error)) from error
+        self._cluster.up()
 
+    @_known_to_the_demo()
     def provide_images(self) -> Images:
         """Build both images and give them to the nodes."""
-        try:
-            images = build_images()
-            with stage("Give the images to the nodes"):
-                self._cluster.sync_images()
-        except DevClusterError as error:
-            raise UnusableClusterError(str(error)) from error
+        images = build_images()
+        with stage("Give the images to the nodes"):
+            self._cluster.sync_images()
         return images
 
+    @_known_to_the_demo()
     def strike(self, job: Job) -> str:
         """Cut the power of the job's node; return what was done, for a person."""
         node = job.node_name()
@@ -70,12 +80,14 @@ class DevCluster:
         self._cluster.kill_node(node)
         return f"node {node} was killed: SIGKILL of its kubelet, its containerd and all its pods"
 
+    @_known_to_the_demo()
     def mend(self) -> None:
         """Switch the killed nodes on again."""
         for node in sorted(self._struck):
             self._cluster.add_node(node)
         self._struck.clear()
 
+    @_known_to_the_demo()
     def down(self) -> None:
         """Take it down and leave nothing behind."""
         self._cluster.down()

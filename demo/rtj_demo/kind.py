@@ -4,6 +4,7 @@ Nodes are containers, so a node dies by `docker kill`. Its default StorageClass 
 folder only, so a shared one is set up from volumes that are mounted into every node.
 """
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,13 +22,15 @@ ROOT = Path(__file__).parents[2]
 STATE = Path.home() / ".cache" / "rtj-demo-kind"
 SHARED = "/rtj-shared"
 VOLUMES = 4
-IMAGES = Images(
-    operator="docker.io/library/rtj-operator:dev", trainer="docker.io/library/rtj-trainer:dev"
-)
+OPERATOR = "docker.io/library/rtj-operator:dev"
+TRAINER = "docker.io/library/rtj-trainer:dev"
 
 
 class KindCluster:
     """A control plane and two workers, as containers."""
+
+    victim = "node"
+    way_down = "`make clean` takes it down"
 
     def __init__(self) -> None:
         for tool in ("docker", "kind", "kubectl", "helm"):
@@ -62,16 +65,29 @@ class KindCluster:
             _run("docker", "start", *_nodes())
             self.kube.run("wait", "node", "--all", "--for=condition=Ready", "--timeout=120s")
             self.kube.run("delete", "storageclass", "standard", "--ignore-not-found")
+            self._throw_away_used_volumes()
             self.kube.apply(*_storage())
+
+    def _throw_away_used_volumes(self) -> None:
+        """A volume that had a claim takes no other: without this, the fifth demo would wait."""
+        for volume in json.loads(self.kube.run("get", "pv", "-o", "json"))["items"]:
+            if volume.get("status", {}).get("phase") == "Released":
+                # In a node, since what the jobs wrote belongs to their users and not to ours.
+                folder = volume["spec"]["hostPath"]["path"]
+                _run(
+                    "docker", "exec", f"{NAME}-worker", "find", folder, "-mindepth", "1", "-delete"
+                )
+                self.kube.run("delete", "pv", volume["metadata"]["name"])
 
     def provide_images(self) -> Images:
         """Build both images with Docker and load them into the nodes."""
-        for part, image in (("operator", IMAGES.operator), ("trainer", IMAGES.trainer)):
+        for part, image in (("operator", OPERATOR), ("trainer", TRAINER)):
             with stage(f"Build the {part} image"):
                 _run("docker", "build", "-f", f"{part}/Dockerfile", "-t", image, str(ROOT))
             with stage(f"Load the {part} image into the nodes"):
                 _run("kind", "load", "docker-image", image, "--name", NAME)
-        return IMAGES
+        digest = _run("docker", "image", "inspect", "--format", "{{.Id}}", OPERATOR).strip()
+        return Images(OPERATOR, TRAINER, digest)
 
     def strike(self, job: Job) -> str:
         """End the job's node as a power cut does; return what was done, for a person."""
@@ -85,8 +101,15 @@ class KindCluster:
 
     def down(self) -> None:
         """Delete the cluster and its volumes."""
-        _run("kind", "delete", "cluster", "--name", NAME)
-        shutil.rmtree(STATE, ignore_errors=True)
+        with stage(f"Delete the kind cluster {NAME!r}"):
+            _run("kind", "delete", "cluster", "--name", NAME)
+            shutil.rmtree(STATE, ignore_errors=True)
+
+
+def take_down_what_is_left() -> None:
+    """Delete the cluster of an earlier demo; where there was none, kind need not be installed."""
+    if STATE.exists():
+        KindCluster().down()
 
 
 def _run(*command: str) -> str:
