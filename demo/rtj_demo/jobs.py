@@ -95,13 +95,23 @@ class Job:
         except TimeoutError as late:
             raise TimeoutError(f"{late}; status was {json.dumps(last, indent=1)}") from None
 
-    def wait_for_end(self, timeout_seconds: float = 600) -> dict[str, Any]:
-        """Wait until the job is Completed or Failed, and return its status."""
-        return self.wait_until(
-            f"the end of job {self.name}",
-            lambda status: status.get("phase") in FINAL_PHASES,
-            timeout_seconds,
-        )
+    def wait_for_end(
+        self,
+        timeout_seconds: float = 600,
+        look: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> dict[str, Any]:
+        """Wait until the job is Completed or Failed, and return its status.
+
+        Args:
+            timeout_seconds: How long that may take.
+            look: Called with each status on the way.
+        """
+
+        def ended(status: dict[str, Any]) -> bool:
+            look(status)
+            return status.get("phase") in FINAL_PHASES
+
+        return self.wait_until(f"the end of job {self.name}", ended, timeout_seconds)
 
     def pod_name(self) -> str:
         """Return the name of the current attempt's pod."""
@@ -120,7 +130,7 @@ def submit(kube: Kube, namespace: str, objects: list[dict[str, Any]]) -> Job:
     return Job(kube, namespace, name)
 
 
-def start_inspector(kube: Kube, namespace: str, claim: str, image: str, node: str = "") -> None:
+def start_inspector(kube: Kube, namespace: str, claim: str, image: str) -> None:
     """Start a pod that mounts the claim, to put files on it and to look at what is there.
 
     Args:
@@ -128,7 +138,6 @@ def start_inspector(kube: Kube, namespace: str, claim: str, image: str, node: st
         namespace: Where the claim is.
         claim: Name of the claim.
         image: Trainer image; its own tools read the volume.
-        node: Node to run on, if that matters.
     """
     spec: dict[str, Any] = {
         "containers": [
@@ -153,8 +162,6 @@ def start_inspector(kube: Kube, namespace: str, claim: str, image: str, node: st
         "terminationGracePeriodSeconds": 0,
         "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": claim}}],
     }
-    if node:
-        spec["nodeSelector"] = {"kubernetes.io/hostname": node}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

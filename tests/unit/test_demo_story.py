@@ -1,0 +1,246 @@
+"""The demo says what broke, ends with the right code, and takes down what it should."""
+
+import csv
+import io
+import json
+import signal
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rtj_demo import __main__ as demo
+from rtj_demo import story
+from rtj_demo.clusters import Images, UnusableClusterError
+from rtj_demo.current import CurrentCluster
+from rtj_demo.dev import DevCluster
+from rtj_demo.jobs import Job
+from rtj_demo.kube import CommandFailedError
+from rtj_devcluster.paths import STATE_VARIABLE
+
+pytestmark = pytest.mark.unit
+
+EXAMPLES = story.FLIGHTS - story.CANCELLED_OR_DIVERTED
+GOOD = {
+    "stateSha256": "5" * 64,
+    "ledgerHash": "1" * 64,
+    "steps": 3000,
+    "examplesPerEpoch": {"0": EXAMPLES, "1": EXAMPLES, "2": EXAMPLES},
+}
+STEPS = 3000
+
+
+class Kubernetes:
+    """Answers as a cluster on which the first job is struck and both jobs end."""
+
+    def __init__(self) -> None:
+        self.struck = False
+        self.first_step = 1250
+        self.phase = "Completed"
+        self.reports = {"flights": GOOD, "flights-uninterrupted": GOOD}
+        self._step = 0
+
+    def run(self, *arguments: str, **_: Any) -> str:
+        if "ledger" in arguments:
+            folder = arguments[arguments.index("check") + 1]
+            return json.dumps({"jobs": [self.reports[folder.rpartition("/")[2]]]})
+        return ""
+
+    def run_helm(self, *_: str) -> str:
+        return ""
+
+    def apply(self, *_: dict[str, Any]) -> None:
+        pass
+
+    def get(self, kind: str, name: str, _namespace: str) -> dict[str, Any]:
+        if kind == "pods":
+            return {"spec": {"nodeName": "node-2"}}
+        attempt = {"number": 1 + self.struck, "podName": "pod", "firstStep": self.first_step}
+        position = {"step": self._step, "totalSteps": STEPS}
+        if kind == "rtj":
+            status = {"attempt": attempt, "position": position, "phase": self.phase}
+            return {"metadata": {"uid": name}, "status": {**status, "conditions": []}}
+        self._step += STEPS // 4
+        beat = {"attempt": attempt["number"], "phase": "Training", "position": position}
+        return {"metadata": {"annotations": {"resumable.training/heartbeat": json.dumps(beat)}}}
+
+
+class Cluster:
+    """Where the story is told here: it can fail at each of its steps."""
+
+    victim = "goldfish"
+    way_down = "nobody takes it down"
+
+    def __init__(self) -> None:
+        self.kube = Kubernetes()
+        self.fails: dict[str, BaseException] = {}
+        self.there = False
+
+    def _reach(self, step: str) -> None:
+        if step in self.fails:
+            raise self.fails[step]
+
+    def up(self) -> None:
+        self.there = True
+        self._reach("up")
+
+    def provide_images(self) -> Images:
+        self._reach("images")
+        return Images("operator:1", "trainer:1")
+
+    def strike(self, _job: Job) -> str:
+        self._reach("strike")
+        self.kube.struck = True
+        return "it was struck"
+
+    def mend(self) -> None:
+        self._reach("mend")
+        self.kube.struck = False
+
+    def down(self) -> None:
+        self._reach("down")
+        self.there = False
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    cluster = Cluster()
+    monkeypatch.setitem(demo.CLUSTERS, "dev", lambda: cluster)
+    monkeypatch.setattr(sys, "argv", ["demo"])
+    handlers = {number: signal.getsignal(number) for number in demo.SIGNALS}
+    yield cluster
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_a_demo_whose_every_promise_held_ends_with_0_and_leaves_the_cluster(
+    cluster: Cluster, capsys: Capture
+) -> None:
+    assert demo.main() == 0
+    assert cluster.there
+    told = capsys.readouterr()
+    assert "The job lost its goldfish in mid-epoch" in told.out
+    assert "9,430 of the 336,776 flights" in told.out
+    assert "nobody takes it down" in told.out
+    assert "Kill its goldfish" in told.err
+    assert "on node-2" in told.err
+
+
+@pytest.mark.parametrize("job", ["flights", "flights-uninterrupted"])
+@pytest.mark.parametrize(
+    ("forged", "told"),
+    [
+        ({"stateSha256": "6" * 64}, "the final weights differ"),
+        ({"ledgerHash": "2" * 64}, "the sequence of examples differs"),
+        ({"examplesPerEpoch": {"0": EXAMPLES}}, "the number of examples per epoch differs"),
+    ],
+)
+def test_two_jobs_that_differ_fail_the_demo(
+    cluster: Cluster, capsys: Capture, job: str, forged: dict[str, Any], told: str
+) -> None:
+    cluster.kube.reports[job] = GOOD | forged
+    assert demo.main() == 1
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "counts", [{"0": EXAMPLES, "1": EXAMPLES}, {"0": EXAMPLES, "1": EXAMPLES - 1, "2": EXAMPLES}]
+)
+def test_flights_that_both_jobs_left_out_fail_the_demo(
+    cluster: Cluster, capsys: Capture, counts: dict[str, int]
+) -> None:
+    short = GOOD | {"examplesPerEpoch": counts}
+    cluster.kube.reports = {"flights": short, "flights-uninterrupted": short}
+    assert demo.main() == 1
+    assert "not every flight with a delay" in capsys.readouterr().out
+
+
+def test_a_start_from_nothing_fails_the_demo(cluster: Cluster, capsys: Capture) -> None:
+    cluster.kube.first_step = 0
+    assert demo.main() == 1
+    assert "did not resume from a commit" in capsys.readouterr().out
+
+
+def test_a_job_that_fails_fails_the_demo(cluster: Cluster, capsys: Capture) -> None:
+    cluster.kube.phase = "Failed"
+    assert demo.main() == 1
+    assert "job flights failed" in capsys.readouterr().out
+
+
+def test_the_flights_that_are_expected_are_those_of_the_package() -> None:
+    with zipfile.ZipFile(story.flights_csv()) as archive:
+        (name,) = archive.namelist()
+        rows = list(csv.DictReader(io.TextIOWrapper(archive.open(name))))
+    assert len(rows) == story.FLIGHTS
+    assert sum(row["arr_delay"] in ("", "NA") for row in rows) == story.CANCELLED_OR_DIVERTED
+
+
+@pytest.mark.parametrize("step", ["up", "images", "strike", "mend"])
+@pytest.mark.parametrize(
+    "error", [UnusableClusterError("[/no]"), CommandFailedError("[/no]"), TimeoutError("[/no]")]
+)
+def test_a_failure_ends_with_1_in_its_own_words_and_leaves_the_cluster(
+    cluster: Cluster, capsys: Capture, step: str, error: Exception
+) -> None:
+    cluster.fails[step] = error
+    assert demo.main() == 1
+    assert cluster.there
+    told = capsys.readouterr().out
+    assert "[/no]" in told
+    assert "nobody takes it down" in told
+
+
+def test_a_cluster_that_cannot_be_had_here_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster, capsys: Capture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["demo", "--cluster", "current"])
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert demo.main() == 2
+    assert "KUBECONFIG" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", demo.SIGNALS)
+@pytest.mark.parametrize("step", ["up", "mend"])
+def test_a_signal_takes_the_cluster_down_and_ends_with_130(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, step: str, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(Cluster, step, lambda self: signal.raise_signal(number))
+    cluster.there = True
+    assert demo.main() == 130
+    assert not cluster.there
+
+
+def test_a_cluster_that_cannot_be_taken_down_is_not_said_to_be_gone(
+    cluster: Cluster, capsys: Capture
+) -> None:
+    cluster.fails = {"mend": KeyboardInterrupt(), "down": UnusableClusterError("it is stuck")}
+    assert demo.main() == 1
+    assert "it is stuck" in capsys.readouterr().out
+
+
+def test_what_the_dev_cluster_cannot_do_is_an_error_that_the_demo_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
+    absent: Any = DevCluster("absent")
+    with pytest.raises(UnusableClusterError, match="no cluster 'absent'"):
+        absent.strike(SimpleNamespace(node_name=lambda: "node-1"))
+    with pytest.raises(UnusableClusterError, match="no cluster 'absent'"):
+        absent.mend()
+
+
+def test_a_cluster_of_somebody_else_is_not_said_to_be_taken_down(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    for name in ("KUBECONFIG", "OPERATOR_IMAGE", "TRAINER_IMAGE"):
+        monkeypatch.setenv(name, "x")
+    theirs = CurrentCluster()
+    theirs.down()
+    assert "stays as it is" in capsys.readouterr().out
+    assert "make clean" not in theirs.way_down
