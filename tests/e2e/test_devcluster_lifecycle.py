@@ -33,6 +33,23 @@ IDLE_POD = {
     "spec": {"containers": [{"name": "pause", "image": "docker.io/library/rtj-pause:1"}]},
 }
 
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from rtj_demo import __main__ as demo
+from rtj_demo.dev import DevCluster
+from rtj_devcluster.build import build
+
+class Building(DevCluster):
+    def provide_images(self):
+        build("localhost/rtj-interrupted:1", folder / "Dockerfile", folder)
+
+folder = Path(sys.argv.pop())
+demo.CLUSTERS["dev"] = lambda: Building("lifecycle")
+sys.exit(demo.main())
+"""
+"""The demo, with another cluster and another image to build."""
+
 
 @pytest.fixture
 def own() -> Iterator[Cluster]:
@@ -193,6 +210,36 @@ def test_an_up_that_is_killed_leaves_what_up_and_down_can_deal_with(
     own.down()
 
     assert traces_of(own, addresses) == {}
+
+
+def test_an_interrupted_demo_takes_down_its_cluster_and_its_build(
+    own: Cluster, tmp_path: Path
+) -> None:
+    mark = f"sleep 300.{os.getpid()}"
+    (tmp_path / "Dockerfile").write_text(f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nRUN {mark}\n")
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            wait_until(lambda: running(mark), what="the build is under way", timeout=90)
+            addresses = addresses_of(own)
+            demo.terminate()
+            assert demo.stdout is not None
+            assert demo.stdout.readline() == "Interrupted.\n"
+            demo.send_signal(signal.SIGINT)  # By somebody who has no patience.
+            demo.wait(timeout=60)
+        finally:
+            demo.kill()
+
+    assert demo.returncode == 130
+    assert not running(mark)
+    assert traces_of(own, addresses) == {}
+
+
+def running(words: str) -> bool:
+    """Say whether a program runs with these words as its command."""
+    mark = "\0".join(words.split()).encode() + b"\0"
+    pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    return any(mark == next(_texts_of(pid), b"") for pid in pids)
 
 
 def test_the_command_line_says_what_is_missing_without_a_traceback() -> None:
