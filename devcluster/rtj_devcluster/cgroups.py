@@ -6,13 +6,14 @@ path in each: ``/rtj-<cluster>/<node>``.
 
 import contextlib
 import os
-import time
 from pathlib import Path
+
+from rtj_devcluster.shell import wait_until
 
 ROOT = Path("/sys/fs/cgroup")
 _NEEDED = ("cpu", "cpuset", "memory", "pids")
 _NEEDED_V1 = (*_NEEDED, "cpuacct", "devices", "freezer")
-_REMOVE_TIMEOUT_SECONDS = 5.0
+_REMOVE_TIMEOUT_SECONDS = 15.0
 
 
 def unified() -> bool:
@@ -68,18 +69,26 @@ def _inherit_cpuset(parent: Path, folder: Path) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a cgroup and all below it from every hierarchy; its processes must have ended."""
-    deadline = time.monotonic() + _REMOVE_TIMEOUT_SECONDS
-    while not _try_remove(path) and time.monotonic() < deadline:
-        time.sleep(0.05)  # The kernel lets go of a cgroup a moment after its last process.
+    """Remove a cgroup and all below it from every hierarchy; its processes must have ended.
+
+    Raises:
+        DevClusterError: it is still there after 15 s; the message names its folders.
+    """
+    # The kernel lets go of a cgroup a moment after its last process.
+    wait_until(
+        lambda: not _left_of(path),
+        what=f"the cgroup {path} goes, in which no process should be left",
+        timeout=_REMOVE_TIMEOUT_SECONDS,
+        every=0.05,
+        hint=lambda: "\n".join(map(str, _left_of(path))),
+    )
 
 
-def _try_remove(path: str) -> bool:
-    gone = True
-    for hierarchy in _hierarchies():
-        top = hierarchy / path.lstrip("/")
+def _left_of(path: str) -> list[Path]:
+    """Return the folders of a cgroup that cannot be removed; the others are removed."""
+    tops = [hierarchy / path.lstrip("/") for hierarchy in _hierarchies()]
+    for top in tops:
         for folder, _, _ in os.walk(top, topdown=False):
             with contextlib.suppress(OSError):
                 Path(folder).rmdir()
-        gone = gone and not top.exists()
-    return gone
+    return [top for top in tops if top.exists()]

@@ -2,8 +2,9 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,9 +14,8 @@ from rtj_devcluster import build as building
 from rtj_devcluster import image_store, kubebox, slots
 from rtj_devcluster import kubectl as kubectl_of
 from rtj_devcluster.cluster import DEFAULT_NAME, Cluster
-from rtj_devcluster.cluster_state import ClusterOptions
 from rtj_devcluster.control_plane import clear_abandoned
-from rtj_devcluster.errors import DevClusterError
+from rtj_devcluster.errors import DevClusterError, NoClusterError
 from rtj_devcluster.progress import console, stage
 
 app = typer.Typer(
@@ -28,6 +28,13 @@ NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Such as node-1.")
 
 def _cluster(context: typer.Context) -> Cluster:
     return Cluster(context.obj)
+
+
+def _kubeconfig(context: typer.Context) -> Path:
+    path = _cluster(context).kubeconfig
+    if not path.exists():
+        raise NoClusterError(context.obj)
+    return path
 
 
 @app.callback()
@@ -44,21 +51,18 @@ def _choose(
 def up(
     context: typer.Context,
     nodes: Annotated[int | None, typer.Option(help="Number of nodes [default: 2].")] = None,
-    gpus_per_node: Annotated[int, typer.Option(help="nvidia.com/gpu of each node.")] = 0,
-    node_monitor_grace_seconds: Annotated[
-        int | None, typer.Option(help="Silence until a node is NotReady [default: 50].")
+    gpus_per_node: Annotated[
+        int | None, typer.Option(help="nvidia.com/gpu of each node [default: 0].")
     ] = None,
-    node_lease_seconds: Annotated[
-        int | None, typer.Option(help="Duration of a node's Lease [default: 40].")
+    audit: Annotated[
+        bool | None, typer.Option("--audit", help="Log every request to log/audit.log.")
     ] = None,
-    audit: Annotated[bool, typer.Option(help="Log every request to log/audit.log.")] = False,
 ) -> None:
-    """Start the cluster, or what of it does not run."""
+    """Start the cluster, or what of it does not run; what is not given stays as it is."""
     cluster = _cluster(context)
-    given = (nodes, gpus_per_node, node_monitor_grace_seconds, node_lease_seconds, audit)
-    asked = ClusterOptions(nodes or 2, *given[1:])
-    # Plain `up` mends a cluster with whatever options it has.
-    cluster.up(asked if any(given) else None)
+    wishes: dict[str, Any] = {"nodes": nodes, "gpus_per_node": gpus_per_node, "audit": audit}
+    given = {name: wish for name, wish in wishes.items() if wish is not None}
+    cluster.up(replace(cluster.options, **given))
     console.print(f"export KUBECONFIG={cluster.kubeconfig}", soft_wrap=True)
 
 
@@ -92,7 +96,7 @@ def status(context: typer.Context) -> None:
 @app.command()
 def kubeconfig(context: typer.Context) -> None:
     """Print the path of the administrator's kubeconfig."""
-    typer.echo(_cluster(context).kubeconfig)
+    typer.echo(_kubeconfig(context))
 
 
 @app.command("build")
@@ -167,7 +171,7 @@ def add_node(
 
 
 def _tool(name: str, context: typer.Context) -> None:
-    environment = kubectl_of.environment(_cluster(context).kubeconfig)
+    environment = kubectl_of.environment(_kubeconfig(context))
     program = str(kubebox.binary(name))
     os.execve(program, [program, *context.args], environment)  # noqa: S606 - no shell is meant
 

@@ -36,9 +36,9 @@ from rtj_devcluster import (
 from rtj_devcluster.addresses import Addresses
 from rtj_devcluster.cluster_state import ClusterOptions, ClusterState
 from rtj_devcluster.control_plane import ControlPlane, ControlPlaneOptions, clear_abandoned
-from rtj_devcluster.errors import CommandFailedError, DevClusterError
+from rtj_devcluster.errors import CommandFailedError, DevClusterError, NoClusterError
 from rtj_devcluster.node import Node
-from rtj_devcluster.node_config import NodeFiles, NodeSettings
+from rtj_devcluster.node_config import NodeFiles
 from rtj_devcluster.paths import cluster_folder
 from rtj_devcluster.pki import Pki
 from rtj_devcluster.progress import stage
@@ -85,6 +85,12 @@ class Cluster:
         """Names of all nodes that are part of the cluster, switched on or off."""
         return sorted(self._state().nodes)
 
+    @property
+    def options(self) -> ClusterOptions:
+        """What the cluster was made with; the defaults where there is none."""
+        state = ClusterState.load(self._path)
+        return state.options if state else ClusterOptions()
+
     def kubectl(self, *arguments: str, text_input: str | None = None) -> str:
         """Run kubectl as an administrator and return what it printed.
 
@@ -120,7 +126,8 @@ class Cluster:
         Without options, those of an existing cluster, or the defaults.
 
         Raises:
-            MissingRequirementError: this machine lacks something; nothing was changed.
+            MissingRequirementError: this machine lacks something; nothing was changed, but that
+                programs of the distribution may have been installed.
             DevClusterError: a part did not start; the message ends with its log.
         """
         preflight.check_rights()
@@ -130,9 +137,9 @@ class Cluster:
         clear_abandoned()
         with slots.locked(self.name):
             addresses = slots.take(self.name).addresses
-            present = ClusterState.load(self._path)
-            asked = options or (present.options if present else ClusterOptions())
-            (present or ClusterState(asked, {})).asked_for(asked).save(self._path)
+            asked = options or self.options
+            present = ClusterState.load(self._path) or ClusterState(asked, {})
+            present.asked_for(asked).save(self._path)
             with stage(f"Start the control plane of {self.name!r}"):
                 network.create_bridge(addresses)
                 services.start(self._control_plane(), addresses)
@@ -141,7 +148,11 @@ class Cluster:
                 self._start_nodes(names)
 
     def down(self) -> None:
-        """Remove the cluster and all that it left on this machine, also after a crash."""
+        """Remove the cluster and all that it left on this machine, also after a crash.
+
+        Raises:
+            DevClusterError: a part does not go; the cluster stays known, to be taken down again.
+        """
         with slots.locked(self.name):
             slot = slots.of_cluster(self.name)
             if slot is None:
@@ -226,29 +237,22 @@ class Cluster:
             return state
         if self.exists:  # Cut short before anything was started.
             return ClusterState(ClusterOptions(), {})
-        raise DevClusterError(
-            f"there is no cluster {self.name!r}: start it with devcluster --name {self.name} up"
-        )
+        raise NoClusterError(self.name)
 
     def _addresses(self) -> Addresses:
         slot = slots.of_cluster(self.name)
         if slot is None:
-            raise DevClusterError(f"there is no cluster {self.name!r}")
+            raise NoClusterError(self.name)
         return slot.addresses
 
     def _control_plane(self) -> ControlPlane:
-        options = self._state().options
-        return ControlPlane(
-            self.name,
-            ControlPlaneOptions(options.node_monitor_grace_seconds, options.audit),
-        )
+        return ControlPlane(self.name, ControlPlaneOptions(self._state().options.audit))
 
     def _node(self, name: str) -> Node:
         state = self._state()
         if name not in state.nodes:
             known = ", ".join(sorted(state.nodes)) or "none"
             raise DevClusterError(f"{self.name!r} has no node {name!r}; its nodes: {known}")
-        options = state.options
         return Node(
             NodeFiles(
                 self.name,
@@ -257,7 +261,7 @@ class Cluster:
                 self.folder / "nodes" / name,
                 self._addresses(),
                 Pki(self.folder / "pki"),
-                NodeSettings(options.gpus_per_node, options.node_lease_seconds),
+                state.options.gpus_per_node,
             )
         )
 

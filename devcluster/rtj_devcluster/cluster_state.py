@@ -16,12 +16,13 @@ class ClusterOptions:
 
     nodes: int = 2
     gpus_per_node: int = 0
-    node_monitor_grace_seconds: int | None = None
-    """Seconds of silence after which a node is marked as not ready; None: upstream's 50."""
-    node_lease_seconds: int | None = None
-    """How long a node's Lease is good for; None: upstream's 40."""
     audit: bool = False
     """Whether the API server logs each request (metadata only) to ``log/audit.log``."""
+
+    @property
+    def fixed(self) -> str:
+        """What cannot change, for a person."""
+        return f"gpus-per-node {self.gpus_per_node} and audit {'on' if self.audit else 'off'}"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class ClusterState:
             fields = json.loads(path.read_text())
         except FileNotFoundError:
             return None
-        return cls(ClusterOptions(**fields["options"]), fields["nodes"])
+        # A cluster of another version of this file can still be taken down.
+        known = ClusterOptions.__dataclass_fields__
+        options = {name: value for name, value in fields["options"].items() if name in known}
+        return cls(ClusterOptions(**options), fields["nodes"])
 
     def save(self, path: Path) -> None:
         """Write the state to a file."""
@@ -55,7 +59,8 @@ class ClusterState:
             raise DevClusterError(f"nodes: {options.nodes}: use 1 to {MAX_NODES}")
         if replace(options, nodes=0) != replace(self.options, nodes=0):
             raise DevClusterError(
-                f"the cluster was made with {self.options}: take it down to change that"
+                f"the cluster was made with {self.options.fixed}, not with {options.fixed}: "
+                "take it down to change that"
             )
         asked = {name_of(index): index for index in range(1, options.nodes + 1)}
         return replace(self, nodes={**self.nodes, **asked})

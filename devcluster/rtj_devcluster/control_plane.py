@@ -40,8 +40,6 @@ GARBAGE_PERCENT = "300"
 class ControlPlaneOptions:
     """What a caller may ask of the control plane; the defaults are upstream's."""
 
-    node_monitor_grace_seconds: int | None = None
-    """Seconds of silence after which a node is marked as not ready; None: upstream's 50."""
     audit: bool = False
     """Whether the API server writes ``log/audit.log``: one JSON line (metadata only) a request."""
     audited_user: str | None = None
@@ -194,7 +192,7 @@ class ControlPlane:
         return [f"--audit-policy-file={policy}", f"--audit-log-path={self.log('audit')}"]
 
     def _controller_manager(self, addresses: Addresses, pki: Pki) -> list[str]:
-        grace, qps = self.options.node_monitor_grace_seconds, self.options.client_qps
+        qps = self.options.client_qps
         kubeconfig = self.folder / "controller-manager.kubeconfig"
         return [
             f"--kubeconfig={kubeconfig}",
@@ -206,7 +204,6 @@ class ControlPlane:
             f"--service-account-private-key-file={pki.key('service-accounts')}",
             "--use-service-account-credentials",
             "--leader-elect=false",
-            *([f"--node-monitor-grace-period={grace}s"] if grace else []),
             *([f"--kube-api-qps={qps}", f"--kube-api-burst={qps}"] if qps else []),
         ]
 

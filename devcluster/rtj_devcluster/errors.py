@@ -6,7 +6,14 @@ class DevClusterError(Exception):
 
 
 class MissingRequirementError(DevClusterError):
-    """This machine lacks a right or a feature; nothing was changed."""
+    """This machine lacks a right or a feature; no cluster was touched."""
+
+
+class NoClusterError(DevClusterError):
+    """Nothing of this name is there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no cluster {name!r}: start it with devcluster --name {name} up")
 
 
 class CommandFailedError(DevClusterError):

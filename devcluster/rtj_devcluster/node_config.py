@@ -16,15 +16,6 @@ GPU_LABEL = "devcluster.resumable.training/gpus"
 
 
 @dataclass(frozen=True)
-class NodeSettings:
-    """What a caller may ask of every node; the defaults are upstream's."""
-
-    gpus: int = 0
-    lease_seconds: int | None = None
-    """How long a node's Lease is good for; None: upstream's 40. It is renewed every quarter."""
-
-
-@dataclass(frozen=True)
 class NodeFiles:
     """Writes and names all files of one node."""
 
@@ -34,7 +25,7 @@ class NodeFiles:
     folder: Path
     addresses: Addresses
     pki: Pki
-    settings: NodeSettings
+    gpus: int
 
     @property
     def address(self) -> str:
@@ -96,7 +87,7 @@ class NodeFiles:
                 f"--kubeconfig={self.folder / 'kubelet.kubeconfig'}",
                 f"--hostname-override={self.name}",
                 f"--node-ip={self.address}",
-                f"--node-labels={GPU_LABEL}={self.settings.gpus}",
+                f"--node-labels={GPU_LABEL}={self.gpus}",
             ],
             "kube-proxy": [
                 str(kubebox.binary("kube-proxy")),
@@ -150,7 +141,6 @@ state = "/run/containerd/state"
 """
 
     def _kubelet(self) -> object:
-        lease = self.settings.lease_seconds
         return {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -180,5 +170,4 @@ state = "/run/containerd/state"
             # There is no registry to pull a removed image from again.
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
-            **({"nodeLeaseDurationSeconds": lease} if lease else {}),
         }

@@ -1,5 +1,6 @@
 """Says what this machine lacks for a dev cluster before anything on it is changed.
 
+Only the network's check comes after programs that were missing are installed: it runs two of them.
 Every check runs inside throwaway namespaces, so it leaves nothing behind.
 """
 

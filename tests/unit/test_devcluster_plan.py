@@ -1,5 +1,6 @@
 """Addresses, slots, states and names: what the dev cluster works out before it acts."""
 
+import json
 import os
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
@@ -84,9 +85,20 @@ def test_asking_for_nodes_adds_what_is_missing_and_keeps_the_rest() -> None:
 
 
 def test_options_of_a_cluster_cannot_change_under_it() -> None:
-    state = ClusterState(ClusterOptions(), {})
-    with pytest.raises(DevClusterError, match="take it down"):
+    state = ClusterState(ClusterOptions(audit=True), {})
+    with pytest.raises(DevClusterError) as told:
         state.asked_for(ClusterOptions(gpus_per_node=1))
+    assert str(told.value) == (
+        "the cluster was made with gpus-per-node 0 and audit on, not with gpus-per-node 1 and "
+        "audit off: take it down to change that"
+    )
+
+
+def test_a_cluster_that_another_version_made_is_still_known(tmp_path: Path) -> None:
+    made = {"options": {"nodes": 3, "colour": "green"}, "nodes": {"node-1": 1}}
+    (tmp_path / "state.json").write_text(json.dumps(made))
+    state = ClusterState.load(tmp_path / "state.json")
+    assert state == ClusterState(ClusterOptions(nodes=3), {"node-1": 1})
 
 
 @pytest.mark.parametrize("nodes", [0, -1, MAX_NODES + 1])
