@@ -14,6 +14,7 @@
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rtj_demo.dev import build_images, kube_of
@@ -36,6 +37,9 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    gone = [name for name in LONGEST if not Path(__file__).with_name(name).exists()]
+    if gone:
+        raise pytest.UsageError(f"LONGEST names files that are not there: {', '.join(gone)}")
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
