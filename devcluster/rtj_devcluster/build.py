@@ -155,9 +155,18 @@ def _run_build(command: list[str], folder: str, each_line: Callable[[str], None]
 def _show(line: str, verbose: bool, advance: Advance) -> None:
     if verbose:
         console.print(line.rstrip(), markup=False)
-    if step := _STEP.match(line):
-        number, stages, begun, steps = (int(group or 1) for group in step.groups())
-        advance((number - 1 + (begun - 1) / steps) / stages)
+    done = share_done(line)
+    if done is not None:
+        advance(done)
+
+
+def share_done(line: str) -> float | None:
+    """Return what share of a build is done when buildah prints this; None where it does not say."""
+    step = _STEP.match(line)
+    if step is None:
+        return None
+    stage, stages, begun, steps = (int(group or 1) for group in step.groups())
+    return (stage - 1 + (begun - 1) / steps) / stages
 
 
 def _ensure_base() -> None:

@@ -31,6 +31,7 @@ LONGEST = (
     "test_disruptions.py",
     "test_examples.py",
     "test_devcluster_lifecycle.py",
+    "test_devcluster_cli.py",
     "test_bad_input.py",
 )
 """In the order in which workers take them; the short ones then fill the gaps."""

@@ -136,6 +136,21 @@ def test_a_short_image_name_is_filled_in_as_runtimes_do(short: str, full: str) -
     assert build.full_name(short) == full
 
 
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [
+        ("STEP 1/4: FROM localhost/rtj-base:bookworm", 0.0),
+        ("STEP 4/4: COPY . /", 0.75),
+        ("[1/2] STEP 2/2: RUN make", 0.25),
+        ("[2/2] STEP 2/2: RUN make", 0.75),
+        ("--> Using cache 5d2ba5ce8373", None),
+        ("Collecting numpy; STEP 1/2: is in the middle", None),
+    ],
+)
+def test_a_build_tells_how_far_it_is_when_a_step_begins(line: str, share: float | None) -> None:
+    assert build.share_done(line) == share
+
+
 def test_certificates_are_made_once_and_keys_are_the_owners_alone(tmp_path: Path) -> None:
     pki = Pki(tmp_path / "pki")
     pki.issue("server", "server", hosts=["localhost", "127.0.0.1"])
