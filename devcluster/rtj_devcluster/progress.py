@@ -14,6 +14,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 console = Console(stderr=True, highlight=False)
 
+_QUIET_SECONDS = 3.0
+
 Advance = Callable[[float], None]
 """Tells a stage's bar how much of the total is done in all."""
 
@@ -45,14 +47,15 @@ def _live(total: float | None) -> Progress:
 
 
 def _milestones(title: str, total: float | None, began: float) -> Advance:
-    """Print every further tenth: a log has no bar that could move."""
-    shown = 0
+    """Print every further tenth: a log has no bar that could move; but not what is soon over."""
+    shown, told = 0, began
 
     def advance(done: float) -> None:
-        nonlocal shown
+        nonlocal shown, told
         tenth = int(10 * done / total) if total else 0
-        if shown < tenth < 10:
-            shown = tenth
-            console.print(f"  {title}: {tenth}0 % after {time.monotonic() - began:.0f} s")
+        now = time.monotonic()
+        if shown < tenth < 10 and now - told >= _QUIET_SECONDS:
+            shown, told = tenth, now
+            console.print(f"  {title}: {tenth}0 % after {now - began:.0f} s")
 
     return advance
