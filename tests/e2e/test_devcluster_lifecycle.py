@@ -220,13 +220,13 @@ def test_an_interrupted_demo_takes_down_its_cluster_and_its_build(
     command = [sys.executable, "-c", INTERRUPTED, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
         try:
-            wait_until(lambda: running(mark), what="the build is under way", timeout=90)
+            wait_until(lambda: running(mark), what="the build is under way", timeout=300)
             addresses = addresses_of(own)
             demo.terminate()
             assert demo.stdout is not None
             assert demo.stdout.readline() == "Interrupted.\n"
             demo.send_signal(signal.SIGINT)  # By somebody who has no patience.
-            demo.wait(timeout=60)
+            demo.wait(timeout=120)
         finally:
             demo.kill()
 
