@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,19 @@ def record(request: dict[str, Any]) -> dict[str, Any]:
         "why": strategy.why,
         "unproven": reference.pipeline.unproven,
         "operations": _operations(reference) if request["listing"] else [],
-        "wrong": "" if taken == expected[: len(taken)] else "saving disturbed the run that saved",
+        "wrong": _miscounted(request, reference, expected)
+        or ("" if taken == expected[: len(taken)] else "saving disturbed the run that saved"),
     }
+
+
+def _miscounted(request: dict[str, Any], run: Run, expected: list[Any]) -> str:
+    """Return how the run differs from the epochs that were asked for, as its batches tell."""
+    starts = [step for step, (index, _) in enumerate(expected) if index == 0]
+    if not request["endless"] and len(starts) != EPOCHS:
+        return f"it had {len(starts)} epochs instead of {EPOCHS}"
+    told = run.pipeline.strategy.batches_per_epoch
+    lengths = {end - start for start, end in pairwise([*starts, len(expected)])}
+    return f"epochs had {lengths} batches instead of {told}" if told and lengths != {told} else ""
 
 
 def _operations(run: Run) -> list[str]:

@@ -87,6 +87,7 @@ class TrainingLoop:
             batch = self._next_batch()
             if batch is None:
                 break
+            self._check_epoch(batch)
             if batch.index == 0 and self.epochs.open:
                 # The position must stay before the batch: a commit may follow, and no step.
                 ended = self._end_epoch()
@@ -230,6 +231,19 @@ class TrainingLoop:
             raise UserError(
                 Reason.TRAINER_FAILED,
                 f"the dataset ended at step {step}, although it said that it would have {total}",
+            )
+
+    def _check_epoch(self, batch: Batch) -> None:
+        """Raise if an epoch is not as long as the dataset said: epochs would be counted wrongly."""
+        length, ended = self.epochs.batches_per_epoch, self.progress.step_in_epoch
+        begins = batch.index == 0 and self.epochs.open
+        if length is not None and (batch.index >= length or (begins and ended != length)):
+            found = f"{ended}" if begins else f"more than {length}"
+            raise UserError(
+                Reason.TRAINER_FAILED,
+                f"epoch {self.progress.epoch} had {found} batches, although the dataset said that "
+                f"each has {length}; give it the length that it has, by assert_cardinality(), or "
+                "filter(lambda *x: True) if that differs",
             )
 
     def _finish(self) -> None:

@@ -12,6 +12,8 @@ from rtj_trainer.preflight.graph import PipelineGraph
 from rtj_trainer.preflight.refusal import refuse
 
 _INFINITE = -1
+_MISTAKEN = {"LoadDataset"}
+"""Operations whose length TensorFlow takes from a file, whatever their `reader_func` makes of it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def choose_strategy(
         )
     if context.sources:
         return _index(graph, context, cardinality)
-    known = cardinality if cardinality > 0 else None
+    told = cardinality > 0 and not _MISTAKEN & graph.operations()
+    known = cardinality if told else None
     why = rules.must_be_replayed(graph)
     if why:
         return Strategy("replay", why, known)
