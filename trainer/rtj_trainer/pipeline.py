@@ -24,6 +24,7 @@ from rtj_trainer.position.streams import IndexPosition, ReplayPosition
 from rtj_trainer.preflight.graph import PipelineGraph, read_graph
 from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.lines import recorded_lines
+from rtj_trainer.preflight.options import exact
 from rtj_trainer.preflight.probe import probe
 from rtj_trainer.preflight.proven import unproven
 from rtj_trainer.preflight.refusal import refuse
@@ -108,7 +109,7 @@ class PipelineFactory:
         strategy = choose_strategy(dataset, graph, context, self._epochs)
         identity = _identity(dataset, graph, strategy, context)
         if first_start:
-            probe(dataset, strategy.name, scratch)
+            probe(exact(dataset), strategy.name, scratch)
         if first_start or strategy.name == "index":
             # The probe moved the shuffles' state; also, two builds must be alike.
             context = IndexedContext(self._seed, store=self._store)
@@ -134,9 +135,9 @@ class PipelineFactory:
             return IndexPosition(self._from_step(batches), batches)
         epochs = self._epochs
         if strategy.name == "replay":
-            return ReplayPosition(_deterministic(dataset), epochs)
+            return ReplayPosition(exact(dataset), epochs)
         known = strategy.batches_per_epoch is not None
-        return IteratorPosition(_deterministic(dataset), None if known else epochs, generators)
+        return IteratorPosition(exact(dataset), None if known else epochs, generators)
 
     def _from_step(self, batches_per_epoch: int) -> Callable[[int], Any]:
         stop = self._total_steps
@@ -145,7 +146,7 @@ class PipelineFactory:
 
         def build(step: int) -> Any:
             context = IndexedContext(self._seed, start=step, stop=stop, store=self._store)
-            return _deterministic(self.dataset(context))
+            return exact(self.dataset(context))
 
         return build
 
@@ -213,12 +214,6 @@ def _batches_of(
         return examples.prefetch(tf.data.AUTOTUNE)
 
     return build
-
-
-def _deterministic(dataset: Any) -> Any:
-    options = tf.data.Options()
-    options.deterministic = True
-    return dataset.with_options(options)
 
 
 def _identity(

@@ -24,6 +24,7 @@ from rtj_trainer.preflight import randomness, rules
 from rtj_trainer.preflight.graph import PipelineGraph, read_graph
 from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.lines import recorded_lines
+from rtj_trainer.preflight.options import exact
 from rtj_trainer.results import results
 from rtj_trainer.seeding import seed_everything
 
@@ -69,9 +70,7 @@ def validation_data(function: Callable[[], Any] | None, seed: int) -> Validation
                 Reason.BUILDER_INVALID,
                 f"{_FIELD} must return a tf.data.Dataset, not {type(dataset).__name__}",
             )
-        options = tf.data.Options()
-        options.deterministic = True
-        return dataset.with_options(options)
+        return exact(dataset)
 
     with recorded_lines() as lines:
         dataset = build()

@@ -22,6 +22,24 @@ def cache_alone() -> Any:
     return data.range(30).batch(4).cache().prefetch(2)
 
 
+def cache_read_twice() -> Any:
+    """`cache` in memory, read by both branches of a `zip`, one of them shuffled"""
+    cached = data.range(30).map(lambda n: n * 2).cache()
+    return data.zip(cached, cached.shuffle(30)).batch(4)
+
+
+def cache_read_twice_at_other_places() -> Any:
+    """`cache` in memory, read by both branches of a `zip`, one of them with `skip`"""
+    cached = data.range(30).map(lambda n: n * 2).cache()
+    return data.zip(cached, cached.skip(3)).batch(4)
+
+
+def cache_for_a_function() -> Any:
+    """`cache` in memory, read by each call of the function of `interleave`"""
+    cached = data.range(12).map(lambda n: n * 2).cache()
+    return data.range(3).interleave(lambda n: cached.skip(n), cycle_length=2).batch(4)
+
+
 def cache_within_interleave() -> Any:
     """`cache` within the function of `interleave`"""
     return data.range(4).interleave(lambda n: data.range(n, n + 5).cache()).batch(4)
@@ -51,6 +69,13 @@ def copy_to_device() -> Any:
 def prefetch_many() -> Any:
     """`shuffle`, `batch`, `prefetch(8)`: more than an epoch ahead"""
     return data.range(20).shuffle(20).batch(4).prefetch(8)
+
+
+def symbolic_checkpoint() -> Any:
+    """`with_options`: symbolic checkpoints, which the trainer switches off"""
+    options = tf.data.Options()
+    options.experimental_symbolic_checkpoint = True
+    return data.range(30).cache().shuffle(30).batch(4).with_options(options)
 
 
 def autotune_options() -> Any:

@@ -6,7 +6,7 @@ Each row was found by killing and resuming such a pipeline, or by asking TensorF
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from rtj_trainer.preflight import randomness, reshuffling
+from rtj_trainer.preflight import caches, randomness, reshuffling
 from rtj_trainer.preflight.graph import PipelineGraph
 from rtj_trainer.preflight.lines import BuilderLines
 
@@ -211,6 +211,8 @@ def must_be_replayed(graph: PipelineGraph) -> str | None:
         what = "restores a mixture that never returns (sample_from_datasets, choose_from_datasets)"
     elif randomness.draws(graph):
         what = f"cannot save the state of tf.random.* (for a quick restart {RANDOM_INSTEAD})"
+    elif caches.shared(graph):
+        what = "restores a cache wrongly that is read at two places"
     elif generator := reshuffling.unsaved(graph):
         what = f"does not save the place {generator} at every batch"
     else:
