@@ -53,6 +53,7 @@ class TrainerProcess:
 
     def fail(self, error: Exception) -> ExitCode:
         """Say why the process ends before the job does; called where the error is handled."""
+        error = self.stop.raised or error
         if isinstance(error, StopError):
             return self._end(
                 FinalRecord(

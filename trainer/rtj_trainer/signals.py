@@ -18,6 +18,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self.raised: PreemptedError | None = None
+        """What ended the process at once, whatever else an `except` of a library made of it."""
         self._deferred = False
         self._before: dict[int, Any] = {signal.SIGTERM: None, signal.SIGINT: None}
 
@@ -39,7 +41,8 @@ class StopRequest:
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         self.requested = True
         if not self._deferred:
-            raise PreemptedError("stopped before training began; nothing new to commit")
+            self.raised = PreemptedError("stopped before training began; nothing new to commit")
+            raise self.raised
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

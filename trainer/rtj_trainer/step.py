@@ -1,6 +1,6 @@
 """The model's own `train_step` and `test_step`, each compiled once for all batches."""
 
-import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +9,10 @@ import tensorflow as tf
 from rtj_api.names import Reason
 
 from rtj_trainer import startup
-from rtj_trainer.errors import PermanentError, UserError
+from rtj_trainer.errors import PermanentError, StopError, UserError
 from rtj_trainer.touched import hidden_operations, refuse_hidden
+
+log = logging.getLogger(__name__)
 
 
 def compile_step(model: Any, element_spec: Any) -> Any:
@@ -28,6 +30,7 @@ def compile_step(model: Any, element_spec: Any) -> Any:
 
     Raises:
         PermanentError: the model is not one that can be trained exactly.
+        PreemptedError: asked to stop.
         UserError: `train_step` raised.
     """
     _check_model(model)
@@ -58,6 +61,8 @@ def _compile(model: Any, step: Any, element_spec: Any, name: str) -> Any:
     )
     try:
         concrete = function.get_concrete_function()
+    except StopError:  # Asked to stop while it was traced.
+        raise
     except Exception as error:
         raise UserError(
             Reason.TRAINER_FAILED,
@@ -110,8 +115,12 @@ def _build_ahead(model: Any, element_spec: Any) -> None:
     own = type(model).train_step is not keras.Model.train_step
     if own or not model.built or not hasattr(model, "_symbolic_build"):
         return
-    with contextlib.suppress(Exception):
+    try:
         model._symbolic_build(data_batch=element_spec)
+    except StopError:
+        raise
+    except Exception as error:
+        log.debug("Keras cannot build it ahead: %s", error)
 
 
 def _check_model(model: Any) -> None:

@@ -26,6 +26,7 @@ MOMENTS = {
     "fence": ("rtj_trainer.commits.attempts", "create_fence"),
     "dataset": ("rtj_trainer.pipeline", "read_graph"),
     "probe": ("rtj_trainer.pipeline", "probe"),
+    "loss-traced": ("keras", "Model.compute_loss"),
     "restore": ("rtj_trainer.state", "TrainingState.restore"),
     "start-record": ("rtj_trainer.commits.attempts", "write_start_record"),
     "batch": ("rtj_trainer.batches", "training_data"),

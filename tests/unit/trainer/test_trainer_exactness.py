@@ -91,6 +91,23 @@ def test_every_epoch_has_another_order(reference: Any) -> None:
         assert len(set(orders)) == 3
 
 
+STOPPED_IN_THE_BUILDER = """
+import os
+import signal
+
+import tensorflow as tf
+
+def build_dataset():
+    return tf.data.Dataset.range(9)
+
+def build_stopped():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except Exception as error:
+        raise ValueError("no model") from error
+"""
+
+
 def test_a_stopped_trainer_loses_no_step(make_job: MakeJob) -> None:
     job = make_job()
     job.config["builder"]["datasetFunction"] = "by_index"
@@ -99,6 +116,23 @@ def test_a_stopped_trainer_loses_no_step(make_job: MakeJob) -> None:
     assert job.final_record["reason"] == "TrainerPreempted"
     job.run_to_end()
     assert "going on from commit 000000000008-000001" in job.log
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["built", "traced"])
+def test_a_request_to_stop_while_the_step_is_made_is_no_error_of_the_user(
+    count: int, make_job: MakeJob
+) -> None:
+    job = make_job(datasetFunction="by_index")
+    assert job.run(Kill("loss-traced", count, TERM, before=True)) == ExitCode.PREEMPTED
+    assert job.final_record["reason"] == "TrainerPreempted"
+    assert "stopped before training began" in job.final_record["message"]
+    assert not job.directory.commit_ids()
+
+
+def test_a_request_to_stop_is_one_whatever_a_program_makes_of_it(make_job: MakeJob) -> None:
+    job = make_job(STOPPED_IN_THE_BUILDER, modelFunction="build_stopped")
+    assert job.run() == ExitCode.PREEMPTED
+    assert job.final_record["reason"] == "TrainerPreempted"
 
 
 def test_a_request_to_stop_after_the_end_does_not_spoil_it(make_job: MakeJob) -> None:

@@ -51,7 +51,7 @@ def opened_session(run: LocalRun) -> Iterator["Session"]:
                 yield session
     except Exception as error:
         code = process.fail(error)
-        if isinstance(error, StopError):
+        if isinstance(error, StopError) or process.stop.raised:
             raise SystemExit(int(code)) from error
         raise
     process.complete(session.outcome)
