@@ -1,7 +1,7 @@
 """Records positions of pipelines, or restores them; one process does one of both.
 
 It answers requests, one JSON object a line, so that TensorFlow is imported once for many pipelines.
-Two of these make the proof: what one saved, the other restores, which never saw the pipeline. The
+Two of these make the proof: what one saved, the other restores in a pipeline that it builds anew. The
 dataset is built, examined and placed by the trainer's own code.
 """
 

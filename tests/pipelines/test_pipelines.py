@@ -1,4 +1,4 @@
-"""Every pipeline of docs/pipelines.md goes on exactly in a fresh process, or is refused before.
+"""Every pipeline of docs/pipelines.md goes on exactly in another process, or is refused before.
 
 `RTJ_EVERY_BATCH=1` saves at every batch of the first, a middle and the last epoch.
 """

@@ -13,7 +13,7 @@ from rtj_trainer.preflight.refusal import refuse
 
 _INFINITE = -1
 _MISTAKEN = {"LoadDataset"}
-"""Operations whose length TensorFlow takes from a file, whatever their `reader_func` makes of it."""
+"""Operations whose length TensorFlow takes from a file, whatever `reader_func` makes of it."""
 
 
 @dataclass(frozen=True)
