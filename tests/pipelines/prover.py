@@ -1,8 +1,8 @@
 """Records positions of pipelines, or restores them; one process does one of both.
 
 It answers requests, one JSON object a line, so that TensorFlow is imported once for many pipelines.
-Two of these make the proof: what one saved, the other restores in a pipeline that it builds anew. The
-dataset is built, examined and placed by the trainer's own code.
+Two of these make the proof: what one saved, the other restores in a pipeline that it builds anew.
+The dataset is built, examined and placed by the trainer's own code.
 """
 
 import json

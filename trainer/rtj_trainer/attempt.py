@@ -88,7 +88,11 @@ def _train(attempt: Attempt) -> str:
     common = attempt.identity(
         builder.source_files(spec, module),
         {"function": spec.dataset_function, **spec.dataset_params},
-        [spec.dataset_params, spec.validation_params],
+        [
+            # Not those of callbacks: they name what is written.
+            *(spec.dataset_params, spec.batch_params, spec.validation_params, spec.model_params),
+            *(pipeline.file_names, trainee.file_names),
+        ],
     )
     identity = {**common, **trainee.identity, **pipeline.identity}
     attempt.loop(environment, identity, pipeline, progress, trainee.state, trainee.epochs).run(

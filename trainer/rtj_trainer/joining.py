@@ -92,7 +92,7 @@ class Attempt:
         Args:
             sources: The program's own files, by module name.
             dataset: Name and parameters of the function that builds the dataset.
-            params: Parameters in which data files may be named.
+            params: Parameters in which data files may be named, and names of data files.
         """
         data = look_at(params, self.job.root)
         return {

@@ -24,6 +24,7 @@ from rtj_trainer.position.streams import IndexPosition, ReplayPosition
 from rtj_trainer.preflight.graph import PipelineGraph, read_graph
 from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.lines import recorded_lines
+from rtj_trainer.preflight.named import file_names
 from rtj_trainer.preflight.options import exact
 from rtj_trainer.preflight.probe import probe
 from rtj_trainer.preflight.proven import unproven
@@ -54,6 +55,8 @@ class Pipeline:
     identity: dict[str, Any]
     unproven: list[str]
     """Dataset operations that no test has proven (`rtj_trainer.preflight.doubt`)."""
+    file_names: list[str]
+    """Data files that its graph names."""
 
 
 class PipelineFactory:
@@ -125,6 +128,7 @@ class PipelineFactory:
             training_data(dataset.element_spec),
             identity,
             unproven(graph.operations(), strategy.name),
+            file_names(graph),
         )
 
     def _position(self, dataset: Any, strategy: Strategy, generators: int) -> Position:

@@ -32,6 +32,8 @@ class Trainee:
     epochs: Epochs
     identity: dict[str, Any]
     """What must be the same in the next attempt."""
+    file_names: list[str]
+    """Data files that the pipeline of the validation names."""
 
 
 def build_trainee(
@@ -119,7 +121,7 @@ def fit(
         "variables": state.describe(),
         "step": [graph_sha256(function) for function in functions],
     }
-    return Trainee(state, epochs, identity)
+    return Trainee(state, epochs, identity, data.file_names if data else [])
 
 
 def _check_metric(best: KeepBest, model: Any, functions: list[Any]) -> None:

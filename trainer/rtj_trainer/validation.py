@@ -24,6 +24,7 @@ from rtj_trainer.preflight import randomness, rules
 from rtj_trainer.preflight.graph import PipelineGraph, read_graph
 from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.lines import recorded_lines
+from rtj_trainer.preflight.named import file_names
 from rtj_trainer.preflight.options import exact
 from rtj_trainer.results import results
 from rtj_trainer.seeding import seed_everything
@@ -39,6 +40,8 @@ class ValidationData:
     """Structure of what the model is evaluated on."""
     identity: dict[str, Any]
     """What must be the same in the next attempt."""
+    file_names: list[str]
+    """Data files that its graph names."""
     read: Callable[[], Any]
     """Returns the dataset, which has the same batches each time."""
 
@@ -81,7 +84,10 @@ def validation_data(function: Callable[[], Any] | None, seed: int) -> Validation
     if _identity(again, read_graph(again)) != identity:
         _refuse(["two calls with the same parameters and seed gave different pipelines"])
     return ValidationData(
-        training_data(dataset.element_spec), identity, build if _moves(graph) else lambda: dataset
+        training_data(dataset.element_spec),
+        identity,
+        file_names(graph),
+        build if _moves(graph) else lambda: dataset,
     )
 
 

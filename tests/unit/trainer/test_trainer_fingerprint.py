@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rtj_api.fingerprint import FingerprintPolicy, OnChange
 from rtj_api.names import ExitCode
+from rtj_trainer import data_files
 from rtj_trainer.commits.layout import JobDirectory
 from rtj_trainer.data_files import look_at
 from rtj_trainer.errors import PermanentError
@@ -54,9 +55,71 @@ def test_a_file_that_was_exchanged_is_refused_with_its_name_unless_that_is_allow
     assert job.run() == ExitCode.PERMANENT
     message = job.final_record["message"]
     assert "the builder's source (builder: " in message
-    assert f"files that parameters name ({data}: 200 bytes" in message
+    assert f"data files ({data}: 200 bytes" in message
     assert job.run(fingerprintPolicy={"files": "Warn", "source": "Ignore"}) == ExitCode.COMPLETED
-    assert f"since the last commit these changed: files that parameters name ({data}" in job.log
+    assert f"since the last commit these changed: data files ({data}" in job.log
+
+
+HARD_CODED = """
+import keras
+import tensorflow as tf
+
+def build_dataset():
+    return tf.data.experimental.make_csv_dataset(
+        FILE, 4, label_name="y", num_epochs=1, shuffle=False
+    ).map(lambda x, y: (tf.cast(x["x"], tf.float32), y))
+
+def evaluated():
+    lines = tf.data.TextLineDataset(FILE).skip(1).batch(4)
+    return lines.map(lambda line: (tf.strings.to_number(tf.strings.substr(line, 0, 1)), 1.0))
+
+def constant():
+    return tf.data.Dataset.range(20).map(lambda n: (tf.cast(n, tf.float32), 1.0)).batch(4)
+
+def build_model():
+    model = keras.Sequential([keras.Input([]), keras.layers.Reshape([1]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    return model
+"""
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        {"datasetFunction": "build_dataset"},
+        {"datasetFunction": "constant", "validationFunction": "evaluated"},
+    ],
+    ids=["dataset", "validation"],
+)
+def test_a_file_that_only_the_builder_names_is_refused_once_it_is_exchanged(
+    functions: dict[str, str], make_job: MakeJob, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("x,y\n" + "1,2\n" * 20)
+    job = make_job(f"FILE = {str(data)!r}\n{HARD_CODED}", **functions)
+    assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED, job.log
+    data.write_text("x,y\n" + "1,2\n" * 19 + "1,3\n")
+    assert job.run() == ExitCode.PERMANENT
+    assert job.final_record["reason"] == "FingerprintMismatch"
+    assert f"data files ({data}: 84 bytes, " in job.final_record["message"]
+    data.write_text("x,y\n" + "1,2\n" * 20)
+    job.run_to_end()
+
+
+def test_a_file_that_only_the_model_gets_is_refused_once_it_is_exchanged(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("a\nb\n")
+    source = BUILDER.replace("def build_model():", "def build_model(words):")
+    job = make_job(source, modelParams={"words": str(words)})
+    data = tmp_path / "data.txt"
+    data.write_text("1\n" * 20)
+    job.config["builder"]["datasetParams"] = {"path": str(data)}
+    assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED, job.log
+    words.write_text("b\na\n")
+    assert job.run() == ExitCode.PERMANENT
+    assert f"data files ({words}: 4 bytes, " in job.final_record["message"]
 
 
 def test_another_version_of_tensorflow_is_warned_of(stopped: tuple[Job, Path]) -> None:
@@ -95,6 +158,63 @@ def test_files_below_a_folder_are_found_but_not_what_trainers_write(tmp_path: Pa
     data = tmp_path / "data"
     assert list(found.contents) == [str(data / "deep" / "a"), str(data / "indices" / "a")]
     assert not found.times
+
+
+def test_a_pattern_names_the_files_that_it_matches(tmp_path: Path) -> None:
+    for name in ("train-0", "train-1", "test-0", ".train-2"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "train-folder").mkdir()
+    before = look_at({"files": f"{tmp_path}/train-*"}, tmp_path / "own").contents
+    assert list(before) == [str(tmp_path / "train-0"), str(tmp_path / "train-1")]
+    (tmp_path / "train-1").write_bytes(b"y")
+    assert look_at({"files": f"{tmp_path}/train-*"}, tmp_path / "own").contents != before
+
+
+def test_a_file_that_trainers_write_is_not_data_although_it_is_named(tmp_path: Path) -> None:
+    JobDirectory(tmp_path / "another").create()
+    names = ["own/a", "another/commits/1/a", "indices/a", "cache/key/a", "data/cache/a"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = look_at([str(tmp_path / name) for name in names], tmp_path / "own")
+    assert list(found.contents) == [str(tmp_path / "data" / "cache" / "a")]
+
+
+def test_a_graph_names_files_patterns_and_folders_that_it_loads(tmp_path: Path) -> None:
+    import tensorflow as tf
+    from rtj_trainer.preflight.graph import read_graph
+    from rtj_trainer.preflight.named import file_names
+
+    file = tmp_path / "lines"
+    file.write_text("a\n")
+    saved = tmp_path / "saved"
+    tf.data.Dataset.range(3).save(str(saved))
+    pattern = f"{tmp_path}/in/*"
+    texts = tf.data.Dataset.from_tensor_slices([str(tmp_path), "/", "text", f"{tmp_path}/none"])
+    lines = tf.data.TextLineDataset(str(file))
+    matching = tf.data.Dataset.range(2).map(lambda _: tf.io.matching_files(pattern))
+    dataset = tf.data.Dataset.zip(texts, lines, matching, tf.data.Dataset.load(str(saved)))
+    assert file_names(read_graph(dataset)) == sorted([str(file), str(saved), pattern])
+
+
+def test_of_very_many_files_the_times_count(tmp_path: Path) -> None:
+    for number in range(1001):
+        (tmp_path / str(number)).write_bytes(b"")
+    before = look_at(str(tmp_path), tmp_path / "own")
+    assert list(before.contents) == ["all"]
+    assert not before.times
+    os.utime(tmp_path / "7", ns=(0, 0))
+    assert look_at(str(tmp_path), tmp_path / "own").contents != before.contents
+
+
+def test_files_that_are_too_many_to_look_at_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(data_files, "_LOOKED_AT", 2)
+    for number in range(3):
+        (tmp_path / str(number)).write_bytes(b"")
+    assert len(look_at(str(tmp_path), tmp_path / "own").contents) == 2
+    assert "names 3 data files" in caplog.text
 
 
 def test_bytes_in_the_middle_of_a_large_file_count_and_its_time_is_kept_apart(

@@ -8,10 +8,7 @@ not in the graph.
 """
 
 import hashlib
-import itertools
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,9 @@ import tensorflow as tf
 from rtj_trainer.cache.writer import SHARD_BYTES
 from rtj_trainer.data_files import look_at
 from rtj_trainer.preflight.graph import PipelineGraph
+from rtj_trainer.preflight.named import file_names
 
 _FORMAT = 1
-_MANY = 100_000
 
 
 def key_of(
@@ -43,7 +40,7 @@ def key_of(
         source: Digests of the builder's files.
         own: The job's folder.
     """
-    data = look_at([params, list(_file_names(graph))], own)
+    data = look_at([params, file_names(graph)], own)
     tables = any(name.startswith("LookupTable") for name in graph.operations())
     depends_on = {
         "format": [_FORMAT, SHARD_BYTES],
@@ -57,17 +54,3 @@ def key_of(
     }
     text = json.dumps(depends_on, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _file_names(graph: PipelineGraph) -> Iterator[str]:
-    """Yield the files that constants of a graph name, or match as patterns.
-
-    Folders are left out: a constant "/" is a separator, not all files that there are.
-    """
-    for found in graph.find("Const"):
-        tensor = found.node.attr["value"].tensor
-        for content in itertools.islice(tensor.string_val, _MANY):
-            name = content.decode(errors="replace")
-            is_pattern = name.startswith("/") and any(letter in name[1:] for letter in "*?[")
-            names = sorted(map(str, Path("/").glob(name[1:])))[:_MANY] if is_pattern else [name]
-            yield from filter(os.path.isfile, names)

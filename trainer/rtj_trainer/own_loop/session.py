@@ -141,7 +141,7 @@ class Session:
         state = _WatchedState(self._handed.variables, [], self._handed.objects(None), self._check)
         epochs = EpochCount(self._progress, pipeline.strategy.batches_per_epoch)
         described = {"variables": state.describe()}
-        self._join(source, pipeline, state, epochs, described, traced=True)
+        self._join(source, pipeline, state, epochs, described, [], traced=True)
         elements = (batches.training_data(element) for element in self._batches())
         return Steps(elements)
 
@@ -186,7 +186,11 @@ class Session:
             state_of=state_of,
             best=self._attempt.config.checkpoint.keep_best,
         )
-        self._join(source, pipeline, trainee.state, trainee.epochs, trainee.identity, traced=False)
+        self._join(
+            *(source, pipeline, trainee.state, trainee.epochs, trainee.identity),
+            trainee.file_names,
+            traced=False,
+        )
         for element in self._batches():
             trainee.epochs.train(element)
 
@@ -231,6 +235,7 @@ class Session:
         state: TrainingState,
         epochs: EpochCount,
         described: dict[str, Any],
+        validation_files: list[str],
         *,
         traced: bool,
     ) -> None:
@@ -238,7 +243,7 @@ class Session:
         common = attempt.identity(
             builder.source_files(spec, self.program),
             source.identity,
-            [source.params, spec.train_params],
+            [source.params, spec.train_params, pipeline.file_names, validation_files],
         )
         train = {"train": {"function": spec.train_function, **spec.train_params}}
         identity = {**common, **train, **described, **pipeline.identity}

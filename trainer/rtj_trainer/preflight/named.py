@@ -1,0 +1,42 @@
+"""The data files that a pipeline reads, as its graph names them, whoever wrote the names down.
+
+A parameter tells only of what the builder was given; a path within the builder, or one that it made
+of several parameters, is a constant of the graph. Constants are all sorts of texts, so only those
+count that are files, or patterns; `rtj_trainer.data_files` looks which files these match.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from rtj_trainer.data_files import is_pattern
+from rtj_trainer.preflight.graph import FoundNode, PipelineGraph
+
+_MANY = 100_000
+"""Texts of a constant that are tried before it is taken for one without names of files."""
+
+
+def file_names(graph: PipelineGraph) -> list[str]:
+    """Return the files and patterns that constants of a graph name, and folders that it loads.
+
+    Other folders are left out: a constant "/" is a separator, not all files that there are.
+    """
+    constants = (name for found in graph.find("Const") for name in _files_of(found))
+    loaded = (found.constant_input(0) for found in graph.find("LoadDataset"))
+    folders = (str(Path(name.decode()).absolute()) for name in loaded if isinstance(name, bytes))
+    return sorted({*constants, *folders})
+
+
+def _files_of(constant: FoundNode) -> Iterator[str]:
+    known = False
+    for number, content in enumerate(constant.node.attr["value"].tensor.string_val):
+        if number == _MANY and not known:
+            return
+        name = content.decode(errors="replace")
+        if "\0" not in name and (is_pattern(name) or _is_file(name)):
+            known = True
+            yield name
+
+
+def _is_file(text: str) -> bool:
+    return os.path.isfile(text)  # noqa: PTH113 - that of Path fails for a text that is too long
