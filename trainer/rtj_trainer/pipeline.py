@@ -54,7 +54,8 @@ class Pipeline:
     """Structure of what the model is trained on."""
     identity: dict[str, Any]
     unproven: list[str]
-    """Dataset operations that no test has proven (`rtj_trainer.preflight.doubt`)."""
+    """Dataset operations that no test has proven (`rtj_trainer.preflight.doubt`), with the lines of
+    the builder that made them."""
     file_names: list[str]
     """Data files that its graph names."""
 
@@ -127,7 +128,10 @@ class PipelineFactory:
             strategy,
             training_data(dataset.element_spec),
             identity,
-            unproven(graph.operations(), strategy.name),
+            [
+                " ".join([name, *sorted(set(graph.lines.of(name)))])
+                for name in unproven(graph.operations(), strategy.name)
+            ],
             file_names(graph),
         )
 

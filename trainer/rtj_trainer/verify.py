@@ -81,7 +81,9 @@ def _judge(verdict: Verdict) -> tuple[int, str]:
             return 0, f"exact: {verdict.message}"
         return NOT_PROVEN, f"not proven: {verdict.message}; give more --time-budget-seconds"
     word = "refused" if verdict.exit_code == ExitCode.PERMANENT else "failed"
-    return verdict.exit_code, f"{word}: {verdict.message}"
+    names = "; ".join(verdict.unproven)
+    unproven = f" (no test has proven {names})" if names else ""
+    return verdict.exit_code, f"{word}: {verdict.message}{unproven}"
 
 
 def _file(text: str) -> Path:

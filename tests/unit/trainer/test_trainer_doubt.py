@@ -51,8 +51,38 @@ def test_a_pipeline_whose_rehearsal_differs_is_refused(make_job: MakeJob) -> Non
     job = unproven(make_job(source, datasetFunction="build_other"))
     assert job.run() == ExitCode.PERMANENT, job.log[-3000:]
     assert job.final_record["reason"] == "PipelineNotResumable"
-    assert "TextLineDataset" in job.final_record["message"]
+    assert "TextLineDataset builder.py:" in job.final_record["message"]
     assert "was another than before" in job.final_record["message"]
+
+
+FAILS_ONCE = """
+
+def build_failing():
+    import os, signal, sys
+    failed = Path(__file__).with_name("failed")
+    if "compare" in sys.argv and not failed.exists():
+        failed.touch()
+        {failure}
+    return shuffled()
+"""
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "died with signal 9"),
+        ("raise OSError('no space left')", "ended with exit code 1"),
+    ],
+    ids=["memory", "builder"],
+)
+def test_a_rehearsal_that_failed_is_no_refusal(failure: str, words: str, make_job: MakeJob) -> None:
+    source = "from pathlib import Path\n" + GOOD + FAILS_ONCE.format(failure=failure)
+    job = unproven(make_job(source, datasetFunction="build_failing"))
+    assert job.run() == ExitCode.USER_ERROR, job.log[-3000:]
+    message = job.final_record["message"]
+    assert "the pipeline cannot be rehearsed, which BatchDatasetV2" in message
+    assert words in message
+    assert job.run() == ExitCode.COMPLETED, job.log[-3000:]
 
 
 class Rehearsals:

@@ -112,6 +112,16 @@ def test_a_wrong_command_says_what_is_wrong(
     assert words in error
 
 
+def test_a_refusal_by_the_rehearsal_names_what_is_not_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "builder.py").write_text(BUILDER)
+    verdict = Verdict(78, "batch 3 was another", unproven=("NewDataset builder.py:7",))
+    monkeypatch.setattr(verify, "rehearse", lambda *_: verdict)
+    assert run_command(["verify", str(tmp_path / "builder.py")]) == 78
+    assert "another (no test has proven NewDataset builder.py:7)" in capsys.readouterr().out
+
+
 def test_what_could_not_be_compared_is_not_called_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from rtj_api.launch import TrainerConfig
+from rtj_api.names import ExitCode, Reason
 
 from rtj_trainer import files
+from rtj_trainer.errors import UserError
 from rtj_trainer.preflight.refusal import refuse
 from rtj_trainer.preflight.rehearsal import Plan, rehearse
 
@@ -32,12 +34,13 @@ def settle(
 
     Args:
         config: Of the attempt.
-        unproven: The operations; nothing is done if there are none.
+        unproven: The operations, for people; nothing is done if there are none.
         depends_on: What else a verdict is good for: fingerprint and versions, as JSON.
         folder: For verdicts; created if it is not there.
 
     Raises:
         PermanentError: `PipelineNotResumable`.
+        UserError: the rehearsal failed, which may pass.
     """
     if not unproven:
         return
@@ -56,6 +59,9 @@ def settle(
     with tempfile.TemporaryDirectory(prefix="rtj-rehearsal-") as scratch:
         verdict = rehearse(plan, Path(scratch))
     names = ", ".join(unproven)
+    if verdict.exit_code == ExitCode.USER_ERROR:
+        why = f"the pipeline cannot be rehearsed, which {names} needs: {verdict.message}"
+        raise UserError(verdict.reason or Reason.BUILDER_FAILED, why)
     if verdict.exit_code:
         refuse([f"{names}: {verdict.message}; use operations of docs/pipelines.md"])
     if not verdict.proven:

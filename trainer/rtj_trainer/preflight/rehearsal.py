@@ -28,6 +28,9 @@ _RECORDING_SHARE = 0.25
 _START_SECONDS = 120
 """What a process may take before it is at work: to import TensorFlow on a busy machine."""
 _EPOCHS = 3
+_PASSING = ("died with signal 9", "ended with exit code")
+"""Ends of the second process that say nothing of the dataset: no memory, a full disk, a builder that
+raised. A wrong batch is in its results, and TensorFlow crashes with other signals."""
 
 
 class Plan(WireModel):
@@ -52,6 +55,8 @@ class Verdict:
     strategy: str = ""
     proven: bool = True
     """Whether there was time to compare at least one batch."""
+    unproven: tuple[str, ...] = ()
+    """Operations that no test has proven, with the lines that made them; if a batch was wrong."""
 
 
 def rehearse(plan: Plan, folder: Path) -> Verdict:
@@ -73,12 +78,19 @@ def rehearse(plan: Plan, folder: Path) -> Verdict:
     ended = _run("compare", folder, plan.seconds)
     compared = _read(folder / "compared.json") or []
     wrong = [f"{found['what']}: {found['wrong']}" for found in compared if found["wrong"]]
+    if ended.startswith(_PASSING) and not wrong:
+        message = f"the process that was to read the dataset again {ended}"
+        return Verdict(ExitCode.USER_ERROR, message, Reason.BUILDER_FAILED)
     if ended:
         wrong.append(f"a fresh process that restored it {ended}")
     if wrong:
         message = f"the dataset cannot be resumed exactly: {'; '.join(wrong)}"
         return Verdict(
-            ExitCode.PERMANENT, message, Reason.PIPELINE_NOT_RESUMABLE, recorded["strategy"]
+            ExitCode.PERMANENT,
+            message,
+            Reason.PIPELINE_NOT_RESUMABLE,
+            recorded["strategy"],
+            unproven=tuple(recorded["unproven"]),
         )
     return _success(recorded, compared)
 
@@ -180,6 +192,7 @@ def _record(plan: Plan, folder: Path) -> dict[str, Any]:
     return {
         "strategy": pipeline.strategy.name,
         "why": pipeline.strategy.why,
+        "unproven": pipeline.unproven,
         "batches": batches,
         "steps": steps,
         "seconds": time.monotonic() - began,
@@ -210,6 +223,7 @@ def _go_on(
     plan: Plan, folder: Path, step: int, expected: list[list[Any]], until: float
 ) -> dict[str, Any]:
     from rtj_trainer.batches import sha256_of
+    from rtj_trainer.errors import UserError
 
     what = f"resumed at step {step}" if step else "begun anew in a fresh process"
     result: dict[str, Any] = {"what": what, "step": step, "wrong": ""}
@@ -229,6 +243,8 @@ def _go_on(
             result["crossed"] |= number > step and expected[number][0] == 0
             if time.monotonic() > until:
                 break
+    except (UserError, OSError):  # It may pass: see _PASSING.
+        raise
     except Exception as error:  # whatever TensorFlow or the builder raises is the answer
         result["wrong"] = f"{type(error).__name__}: {str(error)[:400]}"
     return result
