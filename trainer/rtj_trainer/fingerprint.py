@@ -41,6 +41,10 @@ _WORDS = {
     "step": "what the training step computes",
     "environment": "versions or machine",
 }
+_LIBRARIES = ("tensorflow", "keras")
+"""Entries of an environment: a later one gives operations of a pipeline further attributes."""
+_PROGRAM = ("source", "dataset", "validation", "train", "files", "contents", "strategy")
+"""What makes a pipeline another one, whatever the version."""
 _MANY = 5
 """Files or modules of which a message tells."""
 
@@ -79,9 +83,8 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
     """
     before, after = saved.parts(), current.parts()
     changed = [key for key in _WORDS if before.get(key) != after.get(key)]
-    if "environment" in changed and "step" in changed:
-        # TensorFlow writes the same step otherwise in another version, or for another device.
-        changed.remove("step")
+    excused = _excused(saved, current, changed)
+    changed = [key for key in changed if key not in excused]
     answers = {
         "source": policy.source,
         "files": policy.files,
@@ -103,6 +106,16 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
     if not warned:
         return None
     return f"since the last commit these changed: {warned}; the weights may come out otherwise"
+
+
+def _excused(saved: Fingerprint, current: Fingerprint, changed: list[str]) -> set[str]:
+    """Return which graphs may be others because TensorFlow writes the same program otherwise."""
+    if "environment" not in changed:
+        return set()
+    versions = [[of.environment.get(name) for name in _LIBRARIES] for of in (saved, current)]
+    if versions[0] == versions[1] or any(key in changed for key in _PROGRAM):
+        return {"step"}  # Another device has other operations in it.
+    return {"step", "pipeline", "validationPipeline"}
 
 
 def _difference(saved: Any, current: Any) -> str:

@@ -143,6 +143,50 @@ def test_only_a_step_of_the_same_versions_is_compared() -> None:
         check(saved, Fingerprint(newer.identity, saved.environment), FingerprintPolicy())
 
 
+NEW_ATTRIBUTE = """
+import tensorflow as tf
+from rtj_trainer.preflight import identity
+tf.__version__ = {version!r}
+graph = identity._Hasher.graph
+identity._Hasher.graph = lambda self: "new" + graph(self)
+"""
+
+
+def test_pipelines_that_another_version_of_tensorflow_writes_otherwise_go_on_with_a_warning(
+    make_job: MakeJob,
+) -> None:
+    import tensorflow as tf
+
+    functions = {"datasetFunction": "constant", "validationFunction": "constant"}
+    job = make_job(HARD_CODED, **functions)
+    assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED, job.log
+    job.patches = [job.folder / "version.py"]
+    job.patches[0].write_text(NEW_ATTRIBUTE.format(version=tf.__version__))
+    assert job.run() == ExitCode.PERMANENT
+    assert "the tf.data pipeline that the builder returns" in job.final_record["message"]
+    job.patches[0].write_text(NEW_ATTRIBUTE.format(version="2.99.0"))
+    assert job.run() == ExitCode.COMPLETED, job.log[-3000:]
+    assert "-> 2.99.0" in job.log
+
+
+@pytest.mark.parametrize("also", ["source", "files", "shuffleSeeds"])
+def test_a_pipeline_is_not_excused_by_a_version_if_more_of_it_changed(also: str) -> None:
+    saved = Fingerprint({"pipeline": "a", also: 1}, {"tensorflow": "2.21.0"})
+    newer = Fingerprint({"pipeline": "b", also: 2}, {"tensorflow": "2.22.0"})
+    policy = FingerprintPolicy(source=OnChange.IGNORE, files=OnChange.IGNORE)
+    with pytest.raises(PermanentError):
+        check(saved, newer, policy)
+    newer.identity[also] = 1
+    assert check(saved, newer, policy)
+
+
+def test_another_machine_does_not_excuse_another_pipeline() -> None:
+    saved = Fingerprint({"pipeline": "a"}, {"tensorflow": "2.21.0", "machine": "x86_64"})
+    newer = Fingerprint({"pipeline": "b"}, {"tensorflow": "2.21.0", "machine": "aarch64"})
+    with pytest.raises(PermanentError, match="the tf.data pipeline"):
+        check(saved, newer, FingerprintPolicy())
+
+
 def test_a_job_that_did_not_change_goes_on_without_a_word() -> None:
     same = Fingerprint({"seed": 1}, {"keras": "3.1"})
     assert check(same, same, FingerprintPolicy(versions=OnChange.REFUSE)) is None

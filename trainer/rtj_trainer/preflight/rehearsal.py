@@ -29,8 +29,8 @@ _START_SECONDS = 120
 """What a process may take before it is at work: to import TensorFlow on a busy machine."""
 _EPOCHS = 3
 _PASSING = ("died with signal 9", "ended with exit code")
-"""Ends of the second process that say nothing of the dataset: no memory, a full disk, a builder that
-raised. A wrong batch is in its results, and TensorFlow crashes with other signals."""
+"""Ends of the second process that say nothing of the dataset: no memory, a full disk, a builder
+that raised. A wrong batch is in its results, and TensorFlow crashes with other signals."""
 
 
 class Plan(WireModel):
