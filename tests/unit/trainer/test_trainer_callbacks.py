@@ -191,6 +191,11 @@ def test_what_a_training_step_returns_is_given_to_callbacks_after_a_restart_too(
     [
         ("counts", ["Counts", "sets the attribute count", "get_state(self)"]),
         ("appends", ["uses SEEN, which is a list", "get_state(self)"]),
+        ("sets_item", ["sets an item of self.params", "get_state(self)"]),
+        ("changes_model", ["changes self.model.losses_seen, by append()"]),
+        ("of_module", ["uses shared.SEEN, which is a list"]),
+        ("of_class", ["uses Store.seen, which is a list"]),
+        ("by_clock", ["sets stop_training by the clock (time)"]),
         ("forgets", ["gives it another state"]),
         ("hides", ["Hides", "Generator", "must be None, a bool, a number"]),
         ("tested", ["on_test_end", "use on_epoch_end"]),

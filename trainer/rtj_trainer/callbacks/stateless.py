@@ -3,15 +3,18 @@
 The proof is by its code, and errs on the side of refusing. Setting an attribute, a global or a
 variable of an enclosing function is keeping something; so is holding a list, a dict or any other
 object that could be changed. What may be set is `learning_rate` and `stop_training`: the first is a
-variable, the second is saved.
+variable, the second is saved. Neither may be set by the clock, which no restart repeats.
+
+What is read of the user's modules and classes by name is looked at like a global. The model is
+trusted, since it is saved as variables, but for lists and dicts that are changed in it.
 """
 
-import dis
 import enum
 import functools
 import inspect
 import logging
 import pathlib
+import sys
 import sysconfig
 import types
 from collections.abc import Iterator
@@ -21,8 +24,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_MAY_BE_SET = {"learning_rate", "lr", "stop_training"}
-_SETTERS = {"setattr", "delattr", "globals", "vars", "exec", "eval", "__setattr__", "__dict__"}
+from rtj_trainer.callbacks import code
+
 _PLAIN = (
     type(None),
     bool,
@@ -42,7 +45,6 @@ _PLAIN = (
     types.ModuleType,
     logging.Logger,
 )
-_NAMED = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD")
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 
 
@@ -83,12 +85,13 @@ class Prover:
         if id(function) in self._seen:
             return None
         self._seen.add(id(function))
-        code = function.__code__
-        where = (
-            f"{pathlib.Path(code.co_filename).name}:{code.co_firstlineno} {function.__qualname__}"
-        )
-        if found := _sets(code):
+        outer = function.__code__
+        file = pathlib.Path(outer.co_filename).name
+        where = f"{file}:{outer.co_firstlineno} {function.__qualname__}"
+        if found := code.sets(outer):
             return f"{where} sets {found}"
+        if found := _changes(function):
+            return f"{where} changes {found}"
         for name, value in _reaches(function):
             if found := self.value_keeps(f"{where} uses {name}, which", value):
                 return found
@@ -122,42 +125,55 @@ def _functions(member: Any) -> Iterator[Any]:
             yield found
 
 
-def _codes(code: Any) -> Iterator[Any]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
-
-
-def _sets(outer: Any) -> str | None:
-    """Return the name of what the code sets, if that outlives the call."""
-    for code in _codes(outer):
-        for step in dis.get_instructions(code):
-            name = str(step.argval)
-            if step.opname in ("STORE_ATTR", "DELETE_ATTR") and name not in _MAY_BE_SET:
-                return f"the attribute {name}"
-            if step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                return f"the global {name}"
-            if step.opname in ("STORE_DEREF", "DELETE_DEREF") and name in outer.co_freevars:
-                return f"{name} of the enclosing function"
-            if step.opname in _NAMED and name in _SETTERS:
-                return f"what cannot be seen, by {name}"
-    return None
-
-
 def _reaches(function: Any) -> Iterator[tuple[str, Any]]:
     """Yield the globals, enclosed variables and defaults that a function can reach."""
-    for code in _codes(function.__code__):
-        for step in dis.get_instructions(code):
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in function.__globals__:
-                yield str(step.argval), function.__globals__[step.argval]
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    for name, cell in cells:
-        try:
-            value = cell.cell_contents
-        except ValueError:  # It has no value yet.
-            continue
+    for names, is_global in code.paths(function.__code__):
+        if is_global and names[0] in function.__globals__:
+            yield from _along(names, function.__globals__[names[0]])
+    for name, value in _enclosed(function):
         # super() and a method's own class are found here too, as classes.
         yield name, value
     for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         yield "a default argument", value
+
+
+def _along(names: list[str], value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a value, and the attributes that are read of it while it is a module or a class."""
+    yield names[0], value
+    for number, name in enumerate(names[1:], start=2):
+        if not _is_users(value) or not hasattr(value, name):
+            return
+        value = getattr(value, name)
+        yield ".".join(names[:number]), value
+
+
+def _is_users(value: Any) -> bool:
+    """Return whether a value is a module or a class that is in no library."""
+    module = sys.modules.get(value.__module__) if isinstance(value, type) else value
+    if not isinstance(module, types.ModuleType):
+        return False
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and not file.startswith(_LIBRARIES)
+
+
+def _enclosed(function: Any) -> Iterator[tuple[str, Any]]:
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    for name, cell in cells:
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # It has no value yet.
+            continue
+
+
+def _changes(function: Any) -> str | None:
+    """Return what the function changes in place, if that outlives the call."""
+    outer = function.__code__
+    others = {*outer.co_freevars, *outer.co_varnames[: min(outer.co_argcount, 1)]}
+    for names, is_global in code.paths(outer):
+        if len(names) < 3 or names[-1] not in code.CHANGERS:
+            continue
+        root = function.__globals__.get(names[0])
+        followed = isinstance(root, types.ModuleType | type)  # By `_along`, or a library's.
+        if not followed if is_global else names[0] in others:
+            return f"{'.'.join(names[:-1])}, by {names[-1]}()"
+    return None

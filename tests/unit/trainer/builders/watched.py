@@ -3,9 +3,11 @@
 import hashlib
 import os
 import random
+import time
 
 import keras
 import numpy as np
+import shared
 import tensorflow as tf
 from rtj_trainer.data import indexed
 
@@ -139,7 +141,15 @@ class Shake(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if batch == 2:
-            scale = 0.02 * abs(random.gauss()) * np.random.rand() * float(tf.random.uniform([]))
+            drawn = {}
+            drawn["scale"] = shared.scale()
+            drawn.update(batch=batch)
+            scale = (
+                drawn["scale"]
+                * abs(random.gauss())
+                * np.random.rand()
+                * float(tf.random.uniform([]))
+            )
             self.model.optimizer.learning_rate = scale
 
 
@@ -203,6 +213,48 @@ class Appends(keras.callbacks.Callback):
         SEEN.append(logs["loss"])
 
 
+class SetsItem(keras.callbacks.Callback):
+    """Keeps a number in the dict that Keras gives it."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.params["worse"] = self.params.get("worse", 0) + 1
+
+
+class ChangesModel(keras.callbacks.Callback):
+    """Keeps results in a list of the model's."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.losses_seen.append(logs["loss"])
+
+
+class OfModule(keras.callbacks.Callback):
+    """Keeps results in a list of a module."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        shared.SEEN.append(logs["loss"])
+
+
+class Store:
+    """Is shared by all who name it."""
+
+    seen = []  # noqa: RUF012
+
+
+class OfClass(keras.callbacks.Callback):
+    """Keeps results in a list of another class."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        Store.seen.append(logs["loss"])
+
+
+class ByClock(keras.callbacks.Callback):
+    """Stops after an hour, whichever step that is."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.time() > 2e9:
+            self.model.stop_training = True
+
+
 class Forgets(Recorder):
     """Returns less than it keeps."""
 
@@ -240,6 +292,11 @@ def _enclosed():
 REFUSED = {
     "counts": Counts,
     "appends": Appends,
+    "sets_item": SetsItem,
+    "changes_model": ChangesModel,
+    "of_module": OfModule,
+    "of_class": OfClass,
+    "by_clock": ByClock,
     "forgets": Forgets,
     "hides": Hides,
     "tested": Tested,
