@@ -4,8 +4,8 @@ The operator keeps counters and times; this looks at none of them. It knows the 
 job by their exit codes, and counts over every attempt that status ever showed.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Container, Iterable, Sequence
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 
@@ -67,21 +67,49 @@ def check_restarts(
     window: int | None,
 ) -> None:
     """Assert that each attempt below `newest` was followed by another within its budget."""
-    for index, attempt in enumerate(ended):
-        if attempt.number >= newest:
-            continue
+    charged: dict[Price, list[datetime]] = {}
+    for attempt in ended:
         cost = price(attempt, rules)
-        assert cost is not Price.THE_JOB, f"a restart after {attempt}"
-        limit = limits.get(cost)
-        if limit is None:
-            continue
         before = [
-            other
-            for other in ended[:index]
-            if price(other, rules) is cost
-            and (window is None or attempt.end_time - other.end_time < timedelta(seconds=window))
+            time
+            for time in charged.get(cost, [])
+            if window is None or attempt.end_time - time < timedelta(seconds=window)
         ]
-        assert len(before) < limit, f"{cost} {len(before) + 1} of {limit}: {attempt}"
+        if attempt.number < newest:
+            assert cost is not Price.THE_JOB, f"a restart after {attempt}"
+            limit = limits.get(cost)
+            assert limit is None or len(before) < limit, f"{cost} {len(before) + 1}: {attempt}"
+        charged[cost] = [*before, attempt.end_time]
+
+
+def idle_attempts(ended: Sequence[EndedAttempt], fruitless: Container[int]) -> set[int]:
+    """Return the attempts that surely left the newest commit where it was.
+
+    Args:
+        ended: All, oldest first.
+        fruitless: Attempts that ran and made no commit. One that only noticed a commit that an
+            older attempt could not tell of is not idle.
+    """
+    steps = [None, *(attempt.committed_step for attempt in ended)]
+    return {
+        attempt.number
+        for attempt, before in zip(ended, steps[:-1], strict=True)
+        if attempt.number in fruitless and attempt.committed_step == before
+    }
+
+
+def check_progress(
+    ended: Iterable[EndedAttempt], newest: int, idle: set[int], rules: bool, limit: int
+) -> None:
+    """Assert that the attempt under way does not follow too many disrupted ones in a row."""
+    in_a_row = 0
+    for attempt in ended:
+        if attempt.number not in idle:
+            in_a_row = 0
+        elif price(attempt, rules) is Price.DISRUPTION:
+            in_a_row += 1
+        followed = attempt.number < newest
+        assert not followed or in_a_row < limit, f"{in_a_row} in a row made no commit: {attempt}"
 
 
 def check_counters(ended: Sequence[EndedAttempt], restarts: Restarts, rules: bool) -> None:

@@ -40,6 +40,8 @@ class MemoryCluster:
         """Called with each object that changed, as a watch would tell."""
         self.kill_in: int | None = None
         """The operator dies at this call from now on; odd ones after the call took effect."""
+        self.meanwhile: tuple[int, Callable[[], object]] | None = None
+        """What somebody else does just before that call from now on."""
         self.conflict_next = False
         """Somebody else changes the job just before the next status write."""
         self.fail_next = 0
@@ -119,6 +121,7 @@ class MemoryCluster:
         self._call(delete)
 
     def _call(self, effect: Callable[[], Any]) -> Any:
+        self._let_others_act()
         if self.fail_next:
             self.fail_next -= 1
             raise UnavailableError("etcdserver: leader changed")
@@ -131,6 +134,14 @@ class MemoryCluster:
         if after_effect:
             effect()
         raise OperatorKilledError
+
+    def _let_others_act(self) -> None:
+        if self.meanwhile is None:
+            return
+        calls, act = self.meanwhile
+        self.meanwhile = (calls - 1, act) if calls > 1 else None
+        if self.meanwhile is None:
+            act()
 
     # What everybody else does to the cluster.
 
@@ -178,18 +189,25 @@ class MemoryCluster:
         self.update(PODS.kind, namespace, name, lambda o: o["metadata"].update(mark))
 
     def remove(self, kind: str, namespace: str, name: str) -> None:
+        """Let an object vanish; what it owned is deleted, pods gracefully."""
         gone = self.objects.pop((kind, namespace, name), None)
         if gone is None:
             return
         self._tell("delete", gone, (kind, namespace, name))
-        uid = gone["metadata"]["uid"]
+        self.remove_owned(gone["metadata"]["uid"])
+
+    def remove_owned(self, uid: str) -> None:
+        """Collect the garbage of an owner."""
         owned = [
             place
             for place, found in self.objects.items()
             if any(o["uid"] == uid for o in found["metadata"].get("ownerReferences", []))
         ]
-        for place in owned:
-            self.remove(*place)
+        for kind, namespace, name in owned:
+            if kind == PODS.kind:
+                self.delete_pod(namespace, name)
+            else:
+                self.remove(kind, namespace, name)
 
     def _tell(self, verb: str, manifest: Manifest, place: Place) -> None:
         self.writes.append((verb, place[0], place[2]))

@@ -5,10 +5,9 @@ per attempt, no commit once a newer fence exists, a heartbeat in the Lease, exit
 """
 
 import asyncio
-import copy
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -31,8 +30,8 @@ from rtj_api.names import (
     ExitCode,
     Reason,
 )
-from rtj_api.restore import RestoreAnswer, RestoreRequest
-from rtj_api.status import JobStatus
+from rtj_api.restore import RestoreAnswer
+from rtj_api.status import EndedAttempt, JobStatus
 from rtj_operator.act import announce
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
 from rtj_operator.core.observed import Settings
@@ -42,6 +41,9 @@ from rtj_operator.reconcile import Reconciler
 from rtj_trainer.stopwatch import Stopwatch
 
 from tests.model.memory_cluster import MemoryCluster, OperatorKilledError
+from tests.model.promise import promise
+from tests.model.volume import Volume
+from tests.model.watches import KINDS, Watches
 
 NAMESPACE, JOB = "ns", "job"
 KEY = Key(NAMESPACE, JOB)
@@ -49,6 +51,9 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 TOTAL_STEPS = 40
 HANG_SECONDS = 60
 NODE_NAMES = ("node-a", "node-b")
+JOB_PLACE = (JOBS.kind, NAMESPACE, JOB)
+RESYNC_SECONDS = 300
+"""How often the operator looks at every job though nothing was heard."""
 
 
 @dataclass
@@ -76,36 +81,6 @@ class Trainer:
     """When it last took a step, or started."""
 
 
-@dataclass
-class Volume:
-    """What outlives every pod."""
-
-    fences: set[int] = field(default_factory=set)
-    commits: list[CommitRef] = field(default_factory=list)
-    trained: dict[int, float] = field(default_factory=dict)
-    """By attempt, the seconds of training that are in its newest commit."""
-    """All that were ever made; none is deleted."""
-    newest: CommitRef | None = None
-    """Of the lineage: what an attempt goes on from that is not told otherwise."""
-    answers: list[RestoreAnswer] = field(default_factory=list)
-    """What the start records say, oldest first: to each request to go back one answer."""
-    went_back: list[tuple[int, str]] = field(default_factory=list)
-    """Request and commit of each attempt that went back."""
-    completed: bool = False
-
-    def answer(self, request: RestoreRequest) -> RestoreAnswer:
-        """Answer as the trainer does: once, whoever asks and however often."""
-        if self.answers and self.answers[-1].request >= request.request:
-            return self.answers[-1]
-        chosen = next((found for found in self.commits if found.id == request.commit), None)
-        reason = Reason.RESTORED if chosen else Reason.COMMIT_NOT_FOUND
-        self.answers.append(RestoreAnswer(request=request.request, reason=reason))
-        if chosen:
-            self.newest = chosen
-            self.went_back.append((request.request, request.commit))
-        return self.answers[-1]
-
-
 class World:
     """A two-node cluster with one job, and the operator that is tested."""
 
@@ -116,6 +91,11 @@ class World:
         failure_policy: dict[str, Any] | None = None,
     ) -> None:
         self.time = 0.0
+        """By the monotonic clocks, which never jump."""
+        self.wall_offset = 0.0
+        """By how much the operator's wall clock has jumped ahead."""
+        self.set_back = False
+        """Whether it ever jumped back."""
         self.api = MemoryCluster()
         self.live_nodes = set(NODE_NAMES)
         self.live_since = dict.fromkeys(NODE_NAMES, 0.0)
@@ -139,9 +119,10 @@ class World:
         """How often a kubelet renews its node's; a real one every 10 s."""
         self.undecided_pods: list[str] = []
         """Pods that were created though status did not name them as wanted."""
-        self.behind = False
-        """Whether the operator's watches lag behind; it works on, with what they said before."""
-        self._unheard: list[tuple[str, str, dict[str, Any]]] = []
+        self.deleted = False
+        """Whether a user has deleted the job; it may be there for a while, with its pods."""
+        self.written_after_deletion: list[tuple[str, str, str]] = []
+        """What the operator wrote in turns that began after that."""
         self.due: float | None = 0.0
         self.turns = 0
         self._loop = asyncio.new_event_loop()
@@ -172,10 +153,9 @@ class World:
             partial(announce, self.api),
             now=self.now,
         )
-        self.behind = False
-        self._unheard.clear()
+        self.watches = Watches(self._hear)
         for (kind, _, _), found in self.api.objects.items():
-            self._hear("create", kind, found)
+            self.watches.tell("create", kind, found)
         self.due = self.time
 
     def work(self) -> None:
@@ -184,12 +164,17 @@ class World:
             if self.due is None or self.due > self.time:
                 return
             self.turn()
-        raise AssertionError("the operator never comes to rest")
+        self.the_operator_comes_to_rest()
+
+    @promise
+    def the_operator_comes_to_rest(self) -> None:
+        assert self.due is None or self.due > self.time, "another turn is always due"
 
     def turn(self) -> None:
         """Take one turn, due or not."""
         self.turns += 1
         self.due = None
+        deleted, before = self.deleted, len(self.api.writes)
         try:
             delay = self._loop.run_until_complete(self._reconciler(KEY))
         except OperatorKilledError:
@@ -197,69 +182,89 @@ class World:
             return
         except Exception:
             delay = 0.05
+        if deleted:
+            self.written_after_deletion += self.api.writes[before:]
         if delay is not None:
             self.due = min(self.time + delay, self.due if self.due is not None else float("inf"))
 
-    def catch_up(self) -> None:
-        """Let the watches tell all that happened while they lagged behind."""
-        self.behind = False
-        for event in self._unheard:
+    # What the operator hears.
+
+    @property
+    def behind(self) -> bool:
+        """Whether the operator's watches lag behind; it works on, with what they said before."""
+        return bool(self.watches.lagging)
+
+    @behind.setter
+    def behind(self, lags: bool) -> None:
+        self.watches.lagging = set(KINDS) if lags else set()
+
+    def catch_up(self, kinds: Iterable[str] = KINDS) -> None:
+        """Let the watches tell all that happened while they lagged behind, kind by kind."""
+        for kind in kinds:
+            if self.watches.catch_up(kind):
+                self.due = self.time
+
+    def list_anew(self) -> None:
+        """Let the watches break off: deletions that they have not told of are lost for good."""
+        for kind in KINDS:
+            there = [found for (k, _, _), found in self.api.objects.items() if k == kind]
+            if self.watches.list_anew(kind, there):
+                self.due = self.time
+
+    def hear_again(self, kind: str) -> None:
+        """Let a watch tell once more what it told last; the operator looks at each event."""
+        for event in list(self.watches.told[kind]):
             self._hear(*event)
-        if self._unheard:
-            self.due = self.time
-        self._unheard.clear()
+            self.turn()
 
     def _hear(self, verb: str, kind: str, manifest: dict[str, Any]) -> None:
         """Do what `rtj_operator.handlers` does with an event."""
         seen = self._memory.sightings
         if kind == PODS.kind:
-            pod = parse_pod(copy.deepcopy(manifest))
+            pod = parse_pod(manifest)
             if verb == "delete":
                 seen.pod_gone(KEY, pod.uid)
             else:
-                seen.pod(KEY, copy.deepcopy(manifest), pod)
+                seen.pod(KEY, manifest, pod)
         elif manifest["metadata"]["name"] != JOB:
             return
         elif kind == JOBS.kind:
-            seen.forget(KEY) if verb == "delete" else seen.job(KEY, copy.deepcopy(manifest))
+            seen.forget(KEY) if verb == "delete" else seen.job(KEY, manifest)
         elif kind == LEASES.kind:
             if verb == "delete":
                 seen.lease_gone(KEY, manifest["metadata"]["uid"])
             else:
-                seen.lease(KEY, copy.deepcopy(manifest))
+                seen.lease(KEY, manifest)
 
     def _on_change(self, verb: str, kind: str, manifest: dict[str, Any]) -> None:
-        if manifest["metadata"]["name"] == JOB and "status" in manifest:
-            status = JobStatus.model_validate(manifest["status"])
-            same = bool(self.statuses) and status == self.statuses[-1]
-            self.written_at.append(self.written_at[-1] if same else self.now())
-            self.statuses.append(status)
-            self._judge_the_judge()
+        if kind == JOBS.kind and verb == "update" and "status" in manifest:
+            self._note_status(JobStatus.model_validate(manifest["status"]))
         self._note_question(manifest)
-        if verb == "create" and "containers" in manifest.get("spec", {}):
+        if kind == PODS.kind and verb == "create":
             attempt = self.status().attempt
             if attempt is None or attempt.pod_name != manifest["metadata"]["name"]:
                 self.undecided_pods.append(manifest["metadata"]["name"])
-        if self.behind:
-            self._unheard.append((verb, kind, copy.deepcopy(manifest)))
-        else:
-            self._hear(verb, kind, manifest)
+        if self.watches.tell(verb, kind, manifest):
             self.due = self.time
 
-    def _judge_the_judge(self) -> None:
+    def _note_status(self, status: JobStatus) -> None:
+        same = bool(self.statuses) and status == self.statuses[-1]
+        self.written_at.append(self.written_at[-1] if same else self.now())
+        self.statuses.append(status)
+        if status.attempts and status.attempts != self.statuses[-2].attempts:
+            self._judge_the_judge(status.attempts[-1])
+
+    def _judge_the_judge(self, ended: EndedAttempt) -> None:
         """Note an attempt that was ended though its node lives and its trainer moves."""
-        ended = self.statuses[-1].attempts
-        if not ended or ended[-1].end_time != START + timedelta(seconds=self.time):
-            return
         for trainer in self.trainers.values():
-            if trainer.attempt != ended[-1].number or trainer.node not in self.live_nodes:
+            if trainer.attempt != ended.number or trainer.node not in self.live_nodes:
                 continue
             heard = self.time - self.live_since[trainer.node]
             moved = self.time - trainer.moved_at
-            lost = ended[-1].reason is Reason.NODE_LOST and heard > Settings.node_silence
-            hung = ended[-1].cause is Cause.HUNG and moved < HANG_SECONDS
+            lost = ended.reason is Reason.NODE_LOST and heard > Settings.node_silence
+            hung = ended.cause is Cause.HUNG and moved < HANG_SECONDS
             if lost or hung:
-                self.wrongly_ended.append(f"{ended[-1]}: heard for {heard}, moved {moved} ago")
+                self.wrongly_ended.append(f"{ended}: heard for {heard}, moved {moved} ago")
 
     def _note_question(self, manifest: dict[str, Any]) -> None:
         text = manifest["metadata"].get("annotations", {}).get(ANNOTATION_DUMP_STACKS)
@@ -273,21 +278,33 @@ class World:
     # Time, and what happens in it by itself.
 
     def now(self) -> datetime:
-        return START + timedelta(seconds=self.time)
+        """Return what the operator's wall clock shows."""
+        return START + timedelta(seconds=self.time + self.wall_offset)
+
+    def jump(self, seconds: float) -> None:
+        """Let the operator's wall clock jump, as when it is set right after a long time."""
+        self.wall_offset += seconds
+        self.set_back = self.set_back or seconds < 0
 
     def now_on(self, node: str) -> str:
         """Return what a node's clock shows, as its kubelet writes it."""
-        time = self.now() + timedelta(seconds=self.clock_skew[node])
+        time = START + timedelta(seconds=self.time + self.clock_skew[node])
         return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def advance(self, seconds: float) -> None:
-        """Let time pass; live nodes and trainers are heard, and the operator works when due."""
+        """Let time pass, with watches that have caught up."""
         self.catch_up()
+        self.pass_time(seconds)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass; live nodes and trainers beat, and the operator works when due."""
         end = self.time + seconds
         while self.time < end:
             self.time = min(self.time + 1.0, end)
             self._memory.silences.contact()
             self._live()
+            if not int(self.time) % RESYNC_SECONDS:
+                self.due = self.time
             self.work()
 
     def _live(self) -> None:
@@ -303,10 +320,14 @@ class World:
     def _renew_node(self, node: str) -> None:
         spec = self.api.objects[(LEASES.kind, NODE_LEASES, node)]["spec"]
         spec["renewTime"] = str(self.time + self.clock_skew[node])
-        self._memory.silences.seconds(("node", node), spec["renewTime"])
+        if LEASES.kind not in self.watches.lagging:
+            self._memory.silences.seconds(("node", node), spec["renewTime"])
 
     def status(self) -> JobStatus:
-        raw = self.api.read(JOBS.kind, NAMESPACE, JOB).get("status", {})
+        """Return the job's status, or what it was last once the job is gone."""
+        if JOB_PLACE not in self.api.objects:
+            return self.statuses[-1] if self.statuses else JobStatus()
+        raw = self.api.read(*JOB_PLACE).get("status", {})
         return JobStatus.model_validate(raw)
 
     # Scheduler and kubelets.
@@ -323,11 +344,8 @@ class World:
 
     def start_containers(self) -> None:
         """Let every scheduled pod on a live node start its trainer, which takes the fence."""
-        for pod in self.pods():
-            name, node = pod["metadata"]["name"], pod["spec"].get("nodeName")
-            waits = pod.get("status", {}).get("phase", "Pending") == "Pending"
-            if not waits or node not in self.live_nodes or "deletionTimestamp" in pod["metadata"]:
-                continue
+        for pod in self.pods_to_start():
+            name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
             attempt = int(pod["metadata"]["labels"][LABEL_ATTEMPT])
             started_at = self.now_on(node)
             self._set_state(pod, "Running", {"running": {"startedAt": started_at}})
@@ -359,10 +377,18 @@ class World:
 
     def fail_image_pulls(self, reason: str) -> None:
         """Let the kubelets fail to pull the image of every scheduled pod that has not started."""
-        for pod in self.pods():
-            waits = pod.get("status", {}).get("phase", "Pending") == "Pending"
-            if waits and pod["spec"].get("nodeName") in self.live_nodes:
-                self._set_state(pod, "Pending", {"waiting": {"reason": reason}})
+        for pod in self.pods_to_start():
+            self._set_state(pod, "Pending", {"waiting": {"reason": reason}})
+
+    def pods_to_start(self) -> list[dict[str, Any]]:
+        """Return the pods on a live node whose container never ran."""
+        return [
+            pod
+            for pod in self.pods()
+            if pod.get("status", {}).get("phase", "Pending") == "Pending"
+            and pod["spec"].get("nodeName") in self.live_nodes
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
 
     def finish_deletions(self) -> None:
         """Let live kubelets stop the pods that are to go, and remove their objects."""
@@ -377,6 +403,16 @@ class World:
             if pod["metadata"]["uid"] in self.trainers:
                 self.end(trainer, ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
             self.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+        self._collect_garbage()
+
+    def _collect_garbage(self) -> None:
+        """Delete what belongs to a job that is gone, and a job that waited for its pods to go."""
+        if not self.deleted:
+            return
+        if JOB_PLACE not in self.api.objects:
+            self.api.remove_owned(self.uid)
+        elif not self.pods():
+            self.api.remove(*JOB_PLACE)
 
     def kill_node(self, node: str) -> None:
         """Power off: its trainers stop and nobody tells."""
@@ -505,10 +541,9 @@ class World:
 
         if old and _news(Heartbeat.model_validate_json(old)) == _news(beat):
             write(lease)
-            self._hear("update", LEASES.kind, lease)
-            self._memory.silences.seconds(
-                ("heartbeat", self.uid), (trainer.attempt, spec["renewTime"])
-            )
+            if self.watches.tell("update", LEASES.kind, lease):
+                said = (trainer.attempt, spec["renewTime"])
+                self._memory.silences.seconds(("heartbeat", self.uid), said)
         else:
             self.api.update(*place, write)
 
@@ -540,14 +575,22 @@ class World:
             if commit:
                 job["spec"]["restore"] = {"fromCommit": commit}
 
-        generation: int = self.api.update(JOBS.kind, NAMESPACE, JOB, change)["metadata"][
-            "generation"
-        ]
+        generation: int = self.api.update(*JOB_PLACE, change)["metadata"]["generation"]
         return generation
+
+    def delete_job(self, foreground: bool) -> None:
+        """Delete the job: at once, or marked until its pods are gone."""
+        self.deleted = True
+        if not foreground:
+            self.api.remove(*JOB_PLACE)
+            return
+        mark = {"deletionTimestamp": "now", "finalizers": ["foregroundDeletion"]}
+        self.api.update(*JOB_PLACE, lambda o: o["metadata"].update(mark))
+        self.api.remove_owned(self.uid)
 
     def set_run_policy(self, **fields: Any) -> None:
         """Change spec.runPolicy, as a user does."""
-        self.api.update(JOBS.kind, NAMESPACE, JOB, lambda o: o["spec"]["runPolicy"].update(fields))
+        self.api.update(*JOB_PLACE, lambda o: o["spec"]["runPolicy"].update(fields))
 
 
 def _news(beat: Heartbeat) -> Heartbeat:

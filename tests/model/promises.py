@@ -1,0 +1,217 @@
+"""What the operator promises at all times, whatever happens to it and to the job."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis.stateful import RuleBasedStateMachine, invariant
+from rtj_api.names import Cause, Condition, Phase
+from rtj_api.status import JobStatus
+from rtj_operator.core.conditions import find
+
+from tests.model.accounts import check_kinds, check_past, check_total
+from tests.model.budgets import (
+    Price,
+    check_counters,
+    check_progress,
+    check_restarts,
+    history,
+    idle_attempts,
+)
+from tests.model.promise import promise
+from tests.model.world import World
+
+BACKOFF_LIMIT = 2
+
+
+def always(check: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Make a promise that must hold after each step."""
+    return invariant()(promise(check))
+
+
+class Promises(RuleBasedStateMachine):
+    """One job in its world, and what is checked of it after each step."""
+
+    world: World
+    no_progress: int
+    disruptions: int | None
+    window: int | None
+    has_rules: bool
+    """Whether the job has the rules of `tests.model.budgets`."""
+    requests: dict[int, str | None]
+    """By number, the commits that somebody asked to go back to."""
+    checked: int
+    """So many statuses were looked at already."""
+
+    @always
+    def attempt_numbers_only_grow(self) -> None:
+        newest = 0
+        for status in self.world.statuses:
+            numbers = [ended.number for ended in status.attempts]
+            if status.attempt:
+                numbers.append(status.attempt.number)
+            assert numbers == sorted(set(numbers))
+            if numbers:
+                assert numbers[-1] >= newest
+                newest = numbers[-1]
+        pods = [pod["metadata"]["name"] for pod in self.world.pods()]
+        assert len(pods) == len(set(pods))
+
+    @always
+    def commits_form_one_lineage(self) -> None:
+        ids = [commit.id for commit in self.world.volume.commits]
+        attempts = [int(name.rsplit("-", 1)[1]) for name in ids]
+        assert attempts == sorted(attempts)
+        assert len(ids) == len(set(ids))
+
+    @always
+    def one_request_goes_back_once_at_most(self) -> None:
+        honoured = []
+        for number, commit in self.world.volume.went_back:
+            # A request may be noticed late, and then has the number of a later change.
+            honoured.append(max(made for made in self.requests if made <= number))
+            assert self.requests[honoured[-1]] == commit
+        assert len(honoured) == len(set(honoured))
+
+    @always
+    def training_goes_backwards_only_if_somebody_asked(self) -> None:
+        steps = [commit.step for commit in self.world.volume.commits]
+        falls = sum(later <= earlier for earlier, later in itertools.pairwise(steps))
+        assert falls <= len(self.world.volume.went_back)
+
+    @always
+    def no_restart_goes_past_a_budget(self) -> None:
+        ended = history(self.world.statuses)
+        limits = {Price.FAILURE: BACKOFF_LIMIT, Price.DISRUPTION: self.disruptions}
+        check_restarts(ended, newest(self.world), self.has_rules, limits, self.window)
+
+    @always
+    def attempts_without_progress_have_an_end(self) -> None:
+        ended = history(self.world.statuses)
+        trained = {int(commit.id.rsplit("-", 1)[1]) for commit in self.world.volume.commits}
+        idle = idle_attempts(ended, self.world.volume.fences - trained)
+        check_progress(ended, newest(self.world), idle, self.has_rules, self.no_progress)
+
+    @always
+    def every_restart_is_counted_once(self) -> None:
+        if self.world.statuses and not self.world.statuses[-1].phase.final:
+            ended = history(self.world.statuses)
+            check_counters(ended, self.world.statuses[-1].restarts, self.has_rules)
+
+    @always
+    def all_time_is_accounted_for(self) -> None:
+        statuses = self.world.statuses
+        for index in range(self.checked, len(statuses)):
+            before, after = statuses[index - 1] if index else JobStatus(), statuses[index]
+            check_total(before, after, self.world.written_at[index])
+            check_kinds(after, self.world.volume.trained, lasting=not self.world.set_back)
+            check_past(before, after)
+        self.checked = len(statuses)
+
+    @always
+    def the_end_is_final(self) -> None:
+        ends = [s for s in self.world.statuses if s.phase.final]
+        if not ends:
+            return
+        first = self.world.statuses.index(ends[0])
+        for status in self.world.statuses[first:]:
+            assert status.phase is ends[0].phase
+            assert status.completion_time == ends[0].completion_time
+            assert status.attempt is None
+
+    @always
+    def status_never_goes_backwards(self) -> None:
+        for before, after in itertools.pairwise(self.world.statuses):
+            grown = zip(counters(before), counters(after), strict=True)
+            assert all(old <= new for old, new in grown), (before, after)
+            assert before.start_time in (None, after.start_time)
+            trained = before.attempt and before.attempt.running_time
+            if trained and number(before) == number(after) and before.position:
+                assert after.position
+                assert before.position.step <= after.position.step
+
+    @always
+    def the_position_is_never_before_the_newest_commit(self) -> None:
+        for status in self.world.statuses[-1:]:
+            if status.position and status.last_commit:
+                assert status.position.step >= status.last_commit.step, status
+
+    @always
+    def a_job_at_rest_has_a_deadline_or_a_reason(self) -> None:
+        status = self.world.status()
+        if not self.world.statuses or status.phase.final or self.world.deleted:
+            return
+        running = find(status.conditions, Condition.RUNNING)
+        assert running
+        assert running.message
+        backs_off = status.next_attempt_time and status.phase is not Phase.SUSPENDED
+        if running.status == "True" or backs_off:
+            assert self.world.due is not None, status
+
+    @always
+    def nobody_healthy_was_ended(self) -> None:
+        assert self.world.wrongly_ended == []
+
+    @always
+    def whoever_hung_was_asked_where(self) -> None:
+        ended = self.world.statuses[-1].attempts if self.world.statuses else []
+        hung = {attempt.number for attempt in ended if attempt.cause is Cause.HUNG}
+        assert hung <= self.world.asked
+
+    @always
+    def completed_means_trained_to_the_end(self) -> None:
+        if self.world.statuses and self.world.statuses[-1].phase is Phase.COMPLETED:
+            assert self.world.volume.completed
+            assert self.world.statuses[-1].attempts[-1].cause is Cause.COMPLETED
+
+    @always
+    def every_pod_was_decided_before(self) -> None:
+        assert self.world.undecided_pods == []
+
+    @always
+    def a_deleted_job_is_left_alone(self) -> None:
+        assert self.world.written_after_deletion == []
+
+    # What must hold once something has been done.
+
+    @promise
+    def a_lost_attempt_is_replaced(self, attempt: int) -> None:
+        status = self.world.status()
+        assert status.attempt is None or status.attempt.number > attempt, status
+
+    @promise
+    def what_cannot_start_is_given_up(self, pod: str) -> None:
+        if pod in [found["metadata"]["name"] for found in self.world.pods_to_start()]:
+            assert self.world.status().phase.final, f"{pod} still waits: {self.world.status()}"
+
+    @promise
+    def a_look_at_nothing_new_writes_nothing(self, writes_before: int) -> None:
+        assert self.world.api.writes[writes_before:] == []
+
+    @promise
+    def every_job_comes_to_its_end(self) -> None:
+        status = self.world.status()
+        assert status.phase.final or self.world.deleted, f"stuck: {status}"
+
+    @promise
+    def no_pod_is_left_over(self) -> None:
+        pods = self.world.pods()
+        live = [p for p in pods if p.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+        assert (pods if self.world.deleted else live) == []
+
+
+def number(status: JobStatus) -> int | None:
+    """Return that of the attempt under way."""
+    return status.attempt.number if status.attempt else None
+
+
+def newest(world: World) -> int:
+    """Return the highest number that an attempt had; 0 before the first."""
+    return max((number(status) or 0 for status in world.statuses), default=0)
+
+
+def counters(status: JobStatus) -> list[int]:
+    """Return the numbers of a status that only grow."""
+    restarts = status.restarts
+    counts = [restarts.preempted, restarts.user_error, restarts.hung, restarts.ignored]
+    return [*counts, restarts.total, status.observed_generation]
