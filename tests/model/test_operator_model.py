@@ -7,6 +7,7 @@ any two of its calls. The operator under test is the real loop over an API serve
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +18,7 @@ from rtj_operator.cluster import PODS
 
 from tests.model.budgets import FAILED, IGNORED, RECREATED, RULES
 from tests.model.promises import BACKOFF_LIMIT, Promises
+from tests.model.watches import KINDS
 from tests.model.world import JOB_PLACE, NAMESPACE, NODE_NAMES, Trainer, World
 
 pytestmark = pytest.mark.unit
@@ -230,7 +232,8 @@ class OperatorMachine(Promises):
 
     @happens(suspend=st.sampled_from([True, False, False]))
     def set_suspend(self, suspend: bool) -> None:
-        self.world.set_run_policy(suspend=suspend)
+        if JOB_PLACE in self.world.api.objects:
+            self.world.set_run_policy(suspend=suspend)
 
     @happens(
         which=st.sampled_from([0, 1, 2, 2, 3]),
@@ -241,7 +244,7 @@ class OperatorMachine(Promises):
         """Ask for an older commit, for one that never was, or no more; the operator may die."""
         if not self.world.volume.commits:
             self.run_well(6)
-        if self.world.status().phase.final:
+        if self.world.status().phase.final or self.world.deleted:
             return  # The API server refuses it.
         there = [commit.id for commit in self.world.volume.commits]
         chosen = there[-which] if 0 < which <= len(there) else None
@@ -265,6 +268,30 @@ class OperatorMachine(Promises):
     def time_passes(self, seconds: int) -> None:
         self.world.advance(seconds)
 
+    @happens(seconds=st.sampled_from([5, -5, 90, -90, 600, -600]))
+    def the_wall_clock_jumps(self, seconds: int) -> None:
+        self.world.jump(seconds)
+
+    @happens(node=st.sampled_from(NODE_NAMES), seconds=st.sampled_from([0, 45, -45, 7200, -7200]))
+    def a_nodes_clock_is_wrong(self, node: str, seconds: int) -> None:
+        self.world.clock_skew[node] = seconds
+
+    @happens(
+        how=st.sampled_from(["not at all"] * 5 + ["at once", "slowly", "in between"]),
+        calls=st.integers(2, 14),
+    )
+    def delete_the_job(self, how: str, calls: int) -> None:
+        """A user deletes it, at times between two calls of the operator."""
+        if how == "not at all" or self.world.deleted:
+            return
+        delete = partial(self.world.delete_job, foreground=how == "slowly")
+        if how == "in between":
+            self.world.api.meanwhile = (calls, delete)
+            self.world.turn()
+            self.world.api.meanwhile = None
+        else:
+            delete()
+
     # The operator suffers.
 
     @happens()
@@ -279,10 +306,31 @@ class OperatorMachine(Promises):
         if healthy:
             self.a_look_at_nothing_new_writes_nothing(before)
 
+    @happens(kinds=st.sets(st.sampled_from(KINDS), min_size=1))
+    def the_watches_lag(self, kinds: set[str]) -> None:
+        """Until they catch up, the operator hears of nothing that happens to these kinds."""
+        self.world.watches.lagging |= kinds
+
+    @happens(seconds=st.sampled_from([5, 14, 40]))
+    def time_passes_unheard(self, seconds: int) -> None:
+        """The watches that lag are still behind after it."""
+        self.world.pass_time(seconds)
+
+    @happens(order=st.permutations(KINDS))
+    def the_watches_catch_up(self, order: list[str]) -> None:
+        """What happened is heard in another order, with a look at the job after each kind."""
+        for kind in order:
+            self.world.catch_up([kind])
+            self.world.work()
+
     @happens()
-    def the_watches_lag(self) -> None:
-        """Until time passes, the operator hears of nothing that happens."""
-        self.world.behind = True
+    def the_watches_break_off(self) -> None:
+        """What was not heard is lost; they list what is there, and so tell of no deletion."""
+        self.world.list_anew()
+
+    @happens(kind=st.sampled_from(KINDS))
+    def events_come_again(self, kind: str) -> None:
+        self.world.hear_again(kind)
 
     @happens(calls=st.integers(1, 14))
     def operator_is_killed(self, calls: int) -> None:
