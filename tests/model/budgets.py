@@ -42,7 +42,7 @@ BY_RULE = {
 
 def price(ended: EndedAttempt, rules: bool) -> Price:
     """Return what an ended attempt costs, with or without the rules above."""
-    if ended.cause in (Cause.COMPLETED, Cause.PERMANENT):
+    if ended.cause in (Cause.COMPLETED, Cause.PERMANENT) or ended.exit_code == ExitCode.PERMANENT:
         return Price.THE_JOB
     if ended.cause is Cause.SUSPENDED:
         return Price.NONE
