@@ -1,4 +1,4 @@
-"""What the operator promises at all times, whatever happens to it and to the job."""
+"""What the operator promises, whatever happens to it and to the job."""
 
 import itertools
 from collections.abc import Callable
@@ -69,7 +69,9 @@ class Promises(RuleBasedStateMachine):
         honoured = []
         for number, commit in self.world.volume.went_back:
             # A request may be noticed late, and then has the number of a later change.
-            honoured.append(max(made for made in self.requests if made <= number))
+            made = [request for request in self.requests if request <= number]
+            assert made, "nobody asked"
+            honoured.append(max(made))
             assert self.requests[honoured[-1]] == commit
         assert len(honoured) == len(set(honoured))
 

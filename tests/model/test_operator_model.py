@@ -189,10 +189,7 @@ class OperatorMachine(Promises):
 
     @happens(node=st.sampled_from(NODE_NAMES), partition=st.booleans())
     def lose_node(self, node: str, partition: bool) -> None:
-        if partition:
-            self.world.partition_node(node)
-        else:
-            self.world.kill_node(node)
+        self.lose(node, partition)
 
     @happens(partition=st.booleans())
     def a_dead_node_is_answered_in_time(self, partition: bool) -> None:
@@ -203,7 +200,7 @@ class OperatorMachine(Promises):
         before = self.world.status()
         trainer = self._trainers()[-1]
         current = before.attempt and before.attempt.number == trainer.attempt
-        if not current or trainer.node not in self.world.live_nodes:
+        if self.world.deleted or not current or trainer.node not in self.world.live_nodes:
             return
         self.lose(trainer.node, partition)
         self.world.advance(REPLACED_WITHIN_SECONDS)

@@ -5,9 +5,7 @@ per attempt, no commit once a newer fence exists, a heartbeat in the Lease, exit
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -20,17 +18,14 @@ from rtj_api.heartbeat import (
     StackDump,
     TrainerPhase,
 )
-from rtj_api.launch import TrainerConfig
 from rtj_api.names import (
     ANNOTATION_DUMP_STACKS,
     ANNOTATION_HEARTBEAT,
-    CONFIG_ENV,
     LABEL_ATTEMPT,
     Cause,
     ExitCode,
     Reason,
 )
-from rtj_api.restore import RestoreAnswer
 from rtj_api.status import EndedAttempt, JobStatus
 from rtj_operator.act import announce
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
@@ -40,45 +35,27 @@ from rtj_operator.parse import parse_pod
 from rtj_operator.reconcile import Reconciler
 from rtj_trainer.stopwatch import Stopwatch
 
+from tests.model.manifests import (
+    HANG_SECONDS,
+    JOB,
+    NAMESPACE,
+    TOTAL_STEPS,
+    config_map,
+    make_job,
+    read_config,
+)
 from tests.model.memory_cluster import MemoryCluster, OperatorKilledError
 from tests.model.promise import promise
+from tests.model.trainer import Trainer
 from tests.model.volume import Volume
 from tests.model.watches import KINDS, Watches
 
-NAMESPACE, JOB = "ns", "job"
 KEY = Key(NAMESPACE, JOB)
 START = datetime(2026, 1, 1, tzinfo=UTC)
-TOTAL_STEPS = 40
-HANG_SECONDS = 60
 NODE_NAMES = ("node-a", "node-b")
 JOB_PLACE = (JOBS.kind, NAMESPACE, JOB)
 RESYNC_SECONDS = 300
 """How often the operator looks at every job though nothing was heard."""
-
-
-@dataclass
-class Trainer:
-    """One running container."""
-
-    pod: str
-    uid: str
-    attempt: int
-    node: str
-    step: int
-    started_from: CommitRef | None
-    commit: CommitRef | None
-    watch: Stopwatch
-    started_at: str
-    """By the clock of its node."""
-    answer: RestoreAnswer | None = None
-    hung: bool = False
-    stuck: bool = False
-    """Hung so badly that no thread of it runs: it neither beats nor answers."""
-    stacks: StackDump | None = None
-    restored: bool = True
-    """Whether it has read its commit; before that it says nothing of any position."""
-    moved_at: float = 0.0
-    """When it last took a step, or started."""
 
 
 class World:
@@ -130,10 +107,10 @@ class World:
             self.api.put(NODES.kind, "", {"metadata": {"name": node}})
             lease = {"metadata": {"name": node}, "spec": {"renewTime": "0"}}
             self.api.put(LEASES.kind, NODE_LEASES, lease)
-        self.api.put("ConfigMap", NAMESPACE, _config_map())
+        self.api.put("ConfigMap", NAMESPACE, config_map())
         self.api.put("PersistentVolumeClaim", NAMESPACE, {"metadata": {"name": "work"}})
         policy = {"maxNoProgressRestarts": no_progress, **(failure_policy or {})}
-        job = self.api.put(JOBS.kind, NAMESPACE, _job(run_policy or {}, policy))
+        job = self.api.put(JOBS.kind, NAMESPACE, make_job(run_policy or {}, policy))
         self.uid = job["metadata"]["uid"]
         self.start_operator()
         self.api.changed = self._on_change
@@ -353,7 +330,7 @@ class World:
                 self._exit(pod, ExitCode.SUPERSEDED)
                 continue
             self.volume.fences.add(attempt)
-            request = _config(pod).restore
+            request = read_config(pod).restore
             answer = self.volume.answer(request) if request else None
             newest = self.volume.newest
             trainer = Trainer(
@@ -596,29 +573,3 @@ class World:
 def _news(beat: Heartbeat) -> Heartbeat:
     """Return what the operator is woken up for: time goes on in every beat."""
     return beat.model_copy(update={"spent": None})
-
-
-def _config(pod: dict[str, Any]) -> TrainerConfig:
-    env = pod["spec"]["containers"][0]["env"]
-    text = next(found["value"] for found in env if found["name"] == CONFIG_ENV)
-    return TrainerConfig.model_validate_json(text.replace("$$", "$"))
-
-
-def _config_map() -> dict[str, Any]:
-    return {"metadata": {"name": "code"}, "data": {"builder.py": ""}}
-
-
-def _job(run_policy: dict[str, Any], failure_policy: dict[str, Any]) -> dict[str, Any]:
-    spec = {
-        "builder": {"configMap": {"name": "code"}},
-        "totalSteps": TOTAL_STEPS,
-        "checkpoint": {"claimName": "work"},
-        "trainer": {"image": "trainer", "gracePeriodSeconds": 30},
-        "runPolicy": run_policy,
-        "failurePolicy": failure_policy,
-        "hangPolicy": {
-            "startingTimeoutSeconds": HANG_SECONDS,
-            "trainingTimeoutSeconds": HANG_SECONDS,
-        },
-    }
-    return json.loads(json.dumps({"metadata": {"name": JOB}, "spec": spec}))
