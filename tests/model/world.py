@@ -180,6 +180,7 @@ class World:
         for kind in kinds:
             if self.watches.catch_up(kind):
                 self.due = self.time
+        self._hear_renewals()
 
     def list_anew(self) -> None:
         """Let the watches break off: deletions that they have not told of are lost for good."""
@@ -187,6 +188,7 @@ class World:
             there = [found for (k, _, _), found in self.api.objects.items() if k == kind]
             if self.watches.list_anew(kind, there):
                 self.due = self.time
+        self._hear_renewals()
 
     def hear_again(self, kind: str) -> None:
         """Let a watch tell once more what it told last; the operator looks at each event."""
@@ -297,8 +299,15 @@ class World:
     def _renew_node(self, node: str) -> None:
         spec = self.api.objects[(LEASES.kind, NODE_LEASES, node)]["spec"]
         spec["renewTime"] = str(self.time + self.clock_skew[node])
-        if LEASES.kind not in self.watches.lagging:
-            self._memory.silences.seconds(("node", node), spec["renewTime"])
+        self._hear_renewals([node])
+
+    def _hear_renewals(self, nodes: Iterable[str] = NODE_NAMES) -> None:
+        """Let the operator hear when the Leases of nodes were renewed last."""
+        places = [(node, (LEASES.kind, NODE_LEASES, node)) for node in nodes]
+        for node, place in places:
+            if LEASES.kind not in self.watches.lagging and place in self.api.objects:
+                renewed = self.api.objects[place]["spec"]["renewTime"]
+                self._memory.silences.seconds(("node", node), renewed)
 
     def status(self) -> JobStatus:
         """Return the job's status, or what it was last once the job is gone."""
