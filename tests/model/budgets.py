@@ -112,6 +112,17 @@ def check_progress(
         assert not followed or in_a_row < limit, f"{in_a_row} in a row made no commit: {attempt}"
 
 
+def check_no_progress(ended: Sequence[EndedAttempt], rules: bool, limit: int) -> None:
+    """Assert that a job that failed for it had so many disrupted attempts without a new commit."""
+    in_a_row, newest = 0, -1
+    for attempt in ended:
+        if attempt.committed_step is not None and attempt.committed_step > newest:
+            in_a_row, newest = 0, attempt.committed_step
+        elif price(attempt, rules) is Price.DISRUPTION:
+            in_a_row += 1
+    assert in_a_row >= limit, f"only {in_a_row} in a row made no commit"
+
+
 def check_counters(ended: Sequence[EndedAttempt], restarts: Restarts, rules: bool) -> None:
     """Assert that status counts each restart once, under its own budget."""
     prices = [price(attempt, rules) for attempt in ended if attempt.cause is not Cause.SUSPENDED]

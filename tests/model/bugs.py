@@ -15,7 +15,8 @@ import pytest
 from rtj_api.failure import RuleAction
 from rtj_api.names import Cause, Phase
 from rtj_api.restore import RestoreRequest
-from rtj_api.status import JobStatus
+from rtj_api.spec import JobSpec
+from rtj_api.status import JobStatus, Restarts
 from rtj_api.time_spent import TimeSpent
 from rtj_operator import observe, reconcile
 from rtj_operator.cluster import PODS, ConflictError
@@ -220,6 +221,27 @@ def one_attempt_too_many_makes_no_progress(patch: Patch) -> None:
 )
 def a_heartbeat_is_taken_for_progress(patch: Patch) -> None:
     patch.setattr(decide, "progressed", lambda beat, _: beat is not None)
+
+
+@breaks(
+    "who_failed_for_no_progress_made_none",
+    history(
+        happens("exit_again_and_again", how=PREEMPTED, steps=1, times=1),
+        while_it_runs("set_suspend", suspend=True),
+        happens("finish_deletions"),
+        happens("set_suspend", suspend=False),
+        happens("exit_again_and_again", how=PREEMPTED, steps=1, times=1),
+        no_progress=2,
+    ),
+)
+def the_commit_of_a_job_that_was_suspended_does_not_count(patch: Patch) -> None:
+    original = budget.charge
+
+    def careless(restarts: Restarts, item: budget.Charge, spec: JobSpec) -> budget.Bill:
+        suspended = item.ending.cause is Cause.SUSPENDED
+        return budget.Bill(restarts) if suspended else original(restarts, item, spec)
+
+    patch.setattr(decide, "charge", careless)
 
 
 @breaks("every_restart_is_counted_once", history(while_it_runs("exit", how=IGNORED), rules=True))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
-from rtj_api.names import Cause, Condition, Phase
+from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.status import JobStatus
 from rtj_operator.core.conditions import find
 
@@ -13,6 +13,7 @@ from tests.model.accounts import check_kinds, check_past, check_total
 from tests.model.budgets import (
     Price,
     check_counters,
+    check_no_progress,
     check_progress,
     check_restarts,
     history,
@@ -93,6 +94,14 @@ class Promises(RuleBasedStateMachine):
         trained = {int(commit.id.rsplit("-", 1)[1]) for commit in self.world.volume.commits}
         idle = idle_attempts(ended, self.world.volume.fences - trained)
         check_progress(ended, newest(self.world), idle, self.has_rules, self.no_progress)
+
+    @always
+    def who_failed_for_no_progress_made_none(self) -> None:
+        reasons = (
+            {c.reason for c in self.world.statuses[-1].conditions} if self.world.statuses else ()
+        )
+        if Reason.NO_PROGRESS in reasons:
+            check_no_progress(history(self.world.statuses), self.has_rules, self.no_progress)
 
     @always
     def every_restart_is_counted_once(self) -> None:

@@ -518,6 +518,19 @@ class TestSuspension:
         assert shown
         assert (decision.status.phase, shown.reason) == (Phase.PENDING, Reason.CLAIM_NOT_FOUND)
 
+    def test_what_it_committed_before_it_rested_is_progress(self) -> None:
+        idle = Restarts(preempted=2, no_progress=2, total=2)
+        status = running(3, attempts=[ended(1), ended(2)], restarts=idle)
+        last = beat(6, 3, commit=commit(6, 3))
+        paused = decided(look(status=status, heartbeat=last, spec=self.PAUSED))
+        assert paused.status.restarts == Restarts(preempted=2, no_progress=0, total=2)
+
+    def test_a_clock_that_is_set_back_makes_no_pause_longer(self) -> None:
+        crashed = look(exited(1), status=running())
+        waits = after(crashed, decided(crashed))
+        assert created(decided(waits, seconds=5)) == []
+        assert created(decided(waits, seconds=-600)) == ["job-2-0"]
+
     def test_nor_while_it_backs_off(self) -> None:
         crashed = decided(look(exited(1), status=running()))
         paused = decided(after(look(spec=self.PAUSED), crashed))

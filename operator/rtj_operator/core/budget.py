@@ -80,7 +80,7 @@ def jittered(seconds: float, job_uid: str, attempt: int) -> float:
 def charge(restarts: Restarts, item: Charge, spec: JobSpec) -> Bill:
     """Charge an ending to its budget."""
     if item.ending.cause is Cause.SUSPENDED:
-        return Bill(restarts)
+        return Bill(restarts.model_copy(update=_no_progress(0 if item.progressed else None)))
     match item.ruling.action if item.ruling else None:
         case RuleAction.FAIL:
             return _fail(restarts, item)

@@ -132,6 +132,8 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     number, attempt = plan.newest_number, plan.status.attempt
     plan.close_attempt(ending)
     if ending.cause is Cause.COMPLETED and attempt and spec_changes.target_moved(attempt, spec):
+        if moved:
+            plan.update(restarts=plan.status.restarts.model_copy(update={"no_progress": 0}))
         show.goes_on(plan, attempt, spec_changes.target(spec))
         return
     if ending.cause is Cause.COMPLETED:

@@ -1,12 +1,13 @@
 """The next attempt: when it may start, what must be there first, and its pod."""
 
 from dataclasses import replace
+from datetime import datetime
 
 from rtj_api.failure import RuleAction
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.restore import ForkStatus
 from rtj_api.spec import JobSpec
-from rtj_api.status import CurrentAttempt, EndedAttempt
+from rtj_api.status import CurrentAttempt, EndedAttempt, JobStatus
 from rtj_api.time_spent import TimeSpent
 
 from rtj_operator.core import show, spec_changes
@@ -26,7 +27,7 @@ REJECTIONS = (Reason.POD_REJECTED, Reason.POD_NAME_TAKEN)
 def launch(plan: Plan, spec: JobSpec) -> None:
     """Decide on the next attempt, unless it must wait."""
     status, now = plan.status, plan.now
-    if status.next_attempt_time and now < status.next_attempt_time:
+    if status.next_attempt_time and _pauses(status, now):
         plan.wake((status.next_attempt_time - now).total_seconds())
         return
     if plan.observed.problems:
@@ -53,6 +54,15 @@ def launch(plan: Plan, spec: JobSpec) -> None:
         # The Event of an ending that is answered at once has said it already.
         plan.say(Reason.ATTEMPT_LAUNCHED, f"Attempt {number} starts from {show.origin(plan)}.")
     create_pod(plan, spec, proven=_account_works(plan))
+
+
+def _pauses(status: JobStatus, now: datetime) -> bool:
+    """Whether the pause before the next attempt lasts.
+
+    Before its own beginning nobody knows how long it has lasted: the clock was set back.
+    """
+    begun = not status.attempts or now >= status.attempts[-1].end_time
+    return begun and status.next_attempt_time is not None and now < status.next_attempt_time
 
 
 def _account_works(plan: Plan) -> bool:
