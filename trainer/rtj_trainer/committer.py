@@ -196,6 +196,7 @@ class Committer:
             attempt=self.attempt,
             parent=str(self.last) if self.last else None,
             time=datetime.now(UTC),
+            epoch_size=self.position.epoch_size or progress.epoch_size,
             ledger_hash=self.ledger.rolling_hash,
             state_sha256="",
             complete=complete,

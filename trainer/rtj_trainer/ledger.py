@@ -16,7 +16,7 @@ import json
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -208,23 +208,17 @@ def _parse(path: Path, step: int, line: bytes) -> Entry:
         raise ValueError(f"{path}: the line of step {step} is damaged: {line[:80]!r}") from error
 
 
-def check_each_id_once_per_epoch(
-    entries: Iterable[Entry],
-    expected: Sequence[int | str] | None = None,
-    last_is_whole: bool = True,
-) -> dict[int, int]:
-    """Return the number of examples per epoch if no id is repeated or missing in any of them.
+IdsOfEpochs = dict[int, dict[int | str, list[int]]]
+"""Epoch -> id -> the steps that it was in."""
 
-    Args:
-        entries: A committed trajectory.
-        expected: The ids of one epoch; default: those of the first one.
-        last_is_whole: Whether the last epoch may not lack any; False for a job that still runs, or
-            that ends after a number of steps.
+
+def ids_of_epochs(entries: Iterable[Entry]) -> IdsOfEpochs:
+    """Return what each epoch of a committed trajectory was trained on.
 
     Raises:
-        ValueError: names the epoch, an id that is repeated, missing or unexpected, and its steps.
+        ValueError: the pipeline names no examples.
     """
-    epochs: dict[int, dict[int | str, list[int]]] = {}
+    epochs: IdsOfEpochs = {}
     for entry in entries:
         if entry.ids is None:
             raise ValueError(
@@ -233,17 +227,41 @@ def check_each_id_once_per_epoch(
         steps = epochs.setdefault(entry.epoch, defaultdict(list))
         for found in entry.ids:
             steps[found].append(entry.step)
-    whole = set(expected) if expected is not None else set(epochs.get(0, ()))
+    return epochs
+
+
+def check_each_id_once_per_epoch(
+    entries: Iterable[Entry],
+    expected: Collection[int | str],
+    last_is_whole: bool = True,
+    dropped: int = 0,
+) -> dict[int, int]:
+    """Return the number of examples per epoch if no id is repeated or missing in any of them.
+
+    Args:
+        entries: A committed trajectory.
+        expected: The ids that an epoch draws from.
+        last_is_whole: Whether the last epoch may not lack any; False for a job that still runs, or
+            that ends after a number of steps.
+        dropped: How many of them each epoch leaves out, others in each.
+
+    Raises:
+        ValueError: names the epoch, an id that is repeated, missing or unexpected, and its steps.
+    """
+    epochs, known = ids_of_epochs(entries), set(expected)
     for epoch, steps in epochs.items():
         repeated = next((found for found, at in steps.items() if len(at) > 1), None)
         if repeated is not None:
             at = steps[repeated]
             raise ValueError(f"epoch {epoch} has id {repeated} {len(at)} times, at steps {at[:9]}")
-        added = sorted(steps.keys() - whole, key=repr)
+        added = sorted(steps.keys() - known, key=repr)
         if added:
             where = steps[added[0]][0]
             raise ValueError(f"epoch {epoch} adds {len(added)} ids, as {added[0]} at step {where}")
-        lacking = sorted(whole - steps.keys(), key=repr)
-        if lacking and (last_is_whole or epoch != max(epochs)):
-            raise ValueError(f"epoch {epoch} lacks {len(lacking)} ids, as {lacking[0]}")
-    return {epoch: sum(map(len, steps.values())) for epoch, steps in epochs.items()}
+        lacking = sorted(known - steps.keys(), key=repr)
+        if len(lacking) < dropped:
+            raise ValueError(f"epoch {epoch} lacks {len(lacking)} ids, but it drops {dropped}")
+        if len(lacking) > dropped and (last_is_whole or epoch != max(epochs)):
+            but = f", but it drops {dropped} only" if dropped else ""
+            raise ValueError(f"epoch {epoch} lacks {len(lacking)} ids, as {lacking[0]}{but}")
+    return {epoch: len(steps) for epoch, steps in epochs.items()}

@@ -124,7 +124,7 @@ class PipelineFactory:
             if again != identity:
                 refuse([_BUILDS_DIFFER])
         return Pipeline(
-            self._position(dataset, strategy, places(graph)),
+            self._position(dataset, strategy, places(graph), context),
             strategy,
             training_data(dataset.element_spec),
             identity,
@@ -135,12 +135,13 @@ class PipelineFactory:
             file_names(graph),
         )
 
-    def _position(self, dataset: Any, strategy: Strategy, generators: int) -> Position:
+    def _position(
+        self, dataset: Any, strategy: Strategy, generators: int, context: IndexedContext
+    ) -> Position:
         if strategy.name == "index":
-            batches = strategy.batches_per_epoch
-            if batches is None:
-                raise AssertionError("an indexed source has a length")
-            return IndexPosition(self._from_step(batches), batches)
+            [source] = context.sources
+            build = self._from_step(source.batches_per_epoch)
+            return IndexPosition(build, source, self._seed)
         epochs = self._epochs
         if strategy.name == "replay":
             return ReplayPosition(exact(dataset), epochs)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from rtj_api.heartbeat import Position as WirePosition
 
-from rtj_trainer.commits.manifest import Manifest
+from rtj_trainer.commits.manifest import EpochSize, Manifest
 
 
 @dataclass
@@ -25,6 +25,8 @@ class Progress:
     """Step at which the job ends; None if its end is that of the data."""
     epochs: int | None = None
     """Epochs of the whole job; None if it counts steps."""
+    epoch_size: EpochSize | None = None
+    """What the commit that the attempt goes on from knew."""
     epoch_ended: bool = False
     """Whether what belongs to the end of `epoch` is done: validation, and calls of callbacks."""
     results: dict[str, float] = field(default_factory=dict)
@@ -40,6 +42,7 @@ class Progress:
         self.epoch = manifest.epoch
         self.step_in_epoch = manifest.step_in_epoch
         self.samples = manifest.samples
+        self.epoch_size = manifest.epoch_size
         self.epoch_ended = manifest.epoch_ended
         self.results = dict(manifest.results)
         if self.epoch > 0 and self.steps_per_epoch is None:

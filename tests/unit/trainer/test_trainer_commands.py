@@ -13,7 +13,7 @@ import pytest
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
-from rtj_trainer.commits.manifest import Manifest
+from rtj_trainer.commits.manifest import EpochSize, Manifest
 from rtj_trainer.commits.writer import write_commit
 from rtj_trainer.ledger import EMPTY_HASH, Entry, LedgerWriter
 
@@ -54,6 +54,7 @@ def attempt(
             fingerprint={},
             ledger_hash=writer.rolling_hash,
             state_sha256="ab" * 32,
+            epoch_size=places(6),
             complete=step == 2 * BATCHES_PER_EPOCH,
             target={"epochs": 2, "totalSteps": None},
         )
@@ -175,12 +176,62 @@ def test_ledger_check_says_where_an_example_was_used_twice(tmp_path: Path) -> No
     writer = LedgerWriter(job.ledger_segment(2), hashes[2])
     writer.append(repeated)
     writer.flush()
-    _commit_with(job, CommitId(3, 2), writer.rolling_hash)
+    _commit_with(job, CommitId(3, 2), writer.rolling_hash, places(6))
     report = output("ledger", "check", job.root, code=1)
     assert report["problem"] == "epoch 0 has id 0 2 times, at steps [1, 3]"
 
 
-def _commit_with(job: JobDirectory, commit_id: CommitId, rolling_hash: str) -> None:
+def places(examples: int, dropped: int = 0) -> EpochSize:
+    return EpochSize(examples=examples, dropped=dropped, ids_are_places=True)
+
+
+def own_names(examples: int) -> EpochSize:
+    return EpochSize(examples=examples, dropped=0, ids_are_places=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "epochs", "code", "told"),
+    [
+        (places(3), [(0, 1, 2), (2, 0, 1)], 0, "2 epochs of 3 examples, each exactly once\n"),
+        (places(4), [(0, 1, 2), (2, 0, 1)], 1, "WRONG: epoch 0 lacks 1 ids, as 3"),
+        (
+            places(4, dropped=1),
+            [(0, 1, 2), (2, 3, 1)],
+            0,
+            "2 epochs of 3 examples, each exactly once but for 1 of 4 that it drops",
+        ),
+        (places(4, dropped=1), [(0, 1, 2), (2, 3)], 1, "WRONG: epoch 1 lacks 2 ids, as 0"),
+        (None, [(0, 1), (1, 0)], 0, "each exactly once if epoch 0 had them all"),
+        (None, [(0, 1), (1,)], 3, "NOT PROVEN: epoch 1 lacks 1 ids, as 0, which the builder may"),
+        (None, [(0, 0), (0, 0)], 3, "2 epochs of 2 examples; NOT PROVEN: epoch 0 has id 0 2 times"),
+        (own_names(2), [(7, 8), (8, 7)], 0, "2 epochs of 2 examples, each exactly once\n"),
+        (own_names(3), [(7, 8), (8, 7)], 3, "NOT PROVEN: epoch 0 has 2 different ids instead of 3"),
+    ],
+)
+def test_ledger_check_says_what_it_knows_of_an_epoch(
+    size: EpochSize | None, epochs: list[tuple[int, ...]], code: int, told: str, tmp_path: Path
+) -> None:
+    job = JobDirectory(tmp_path / "job")
+    job.create()
+    attempt(job, 1, None, range(0), set())
+    writer = LedgerWriter(job.ledger_segment(1))
+    for epoch, ids in enumerate(epochs):
+        writer.append(Entry(epoch + 1, epoch, ids, None))
+    writer.flush()
+    _commit_with(job, CommitId(len(epochs), 1), writer.rolling_hash, size, complete=True)
+    done = run("ledger", "check", job.root)
+    assert told in done.stdout
+    assert done.returncode == code
+    assert run("inspect", job.root).returncode == (1 if code == 1 else 0)
+
+
+def _commit_with(
+    job: JobDirectory,
+    commit_id: CommitId,
+    rolling_hash: str,
+    size: EpochSize | None,
+    complete: bool = False,
+) -> None:
     manifest = Manifest(
         step=commit_id.step,
         epoch=0,
@@ -191,8 +242,10 @@ def _commit_with(job: JobDirectory, commit_id: CommitId, rolling_hash: str) -> N
         time=datetime(2026, 5, 4, 12, tzinfo=UTC),
         strategy="index",
         fingerprint={},
+        epoch_size=size,
         ledger_hash=rolling_hash,
         state_sha256="",
+        complete=complete,
         target={},
     )
     write_commit(job, commit_id, partial(write_state, manifest))

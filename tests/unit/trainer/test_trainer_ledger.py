@@ -140,17 +140,29 @@ def test_lines_that_could_not_be_written_are_written_later(tmp_path: Path) -> No
 def test_a_repeated_or_missing_example_is_named(second_epoch: tuple[int, ...], words: str) -> None:
     entries = [Entry(1, 0, (1, 2, 3), None), Entry(2, 1, second_epoch, None)]
     with pytest.raises(ValueError, match=words):
-        check_each_id_once_per_epoch(entries)
+        check_each_id_once_per_epoch(entries, range(1, 4))
 
 
 def test_an_unfinished_last_epoch_may_lack_examples_but_not_repeat_them() -> None:
     entries = [Entry(1, 0, (1, 2, 3), None), Entry(2, 1, (3, 1), None)]
-    assert check_each_id_once_per_epoch(entries, last_is_whole=False) == {0: 3, 1: 2}
+    ids = range(1, 4)
+    assert check_each_id_once_per_epoch(entries, ids, last_is_whole=False) == {0: 3, 1: 2}
     for wrong in ((3, 3), (4,)):
         with pytest.raises(ValueError, match="epoch 1"):
             check_each_id_once_per_epoch(
-                [entries[0], Entry(2, 1, wrong, None)], last_is_whole=False
+                [entries[0], Entry(2, 1, wrong, None)], ids, last_is_whole=False
             )
+
+
+def test_each_epoch_may_lack_just_as_many_as_it_drops() -> None:
+    epochs = [Entry(1, 0, (0, 1, 3), None), Entry(2, 1, (2, 4, 0), None)]
+    assert check_each_id_once_per_epoch(epochs, range(5), dropped=2) == {0: 3, 1: 3}
+    for dropped, words in [
+        (1, "epoch 0 lacks 2 ids, as 2, but it drops 1 only"),
+        (3, "epoch 0 lacks 2 ids, but it drops 3"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            check_each_id_once_per_epoch(epochs, range(5), dropped=dropped)
 
 
 def test_each_example_once_per_epoch_is_counted() -> None:

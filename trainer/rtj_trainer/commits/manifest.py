@@ -41,6 +41,17 @@ class Origin(WireModel):
     commit: str
 
 
+class EpochSize(WireModel):
+    """What an epoch holds, of a source whose length is known before it is read."""
+
+    examples: int = Field(ge=1)
+    """In the source."""
+    dropped: int = Field(ge=0)
+    """How many of them each epoch leaves out, by `drop_remainder`."""
+    ids_are_places: bool
+    """Whether the ledger names each by its place in the source, from 0."""
+
+
 class Manifest(WireModel):
     """Everything about a commit that can be known without TensorFlow."""
 
@@ -60,6 +71,8 @@ class Manifest(WireModel):
     """How the position was kept: index, iterator or replay."""
     strategy_message: str = ""
     """Why so."""
+    epoch_size: EpochSize | None = None
+    """None if only the data can tell."""
     fingerprint: dict[str, Any]
     ledger_hash: str
     state_sha256: str

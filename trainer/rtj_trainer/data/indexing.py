@@ -40,6 +40,32 @@ class IndexedSource:
         whole, rest = divmod(self.size, self.batch_size)
         return whole + (1 if rest and not self.drop_remainder else 0)
 
+    @property
+    def dropped(self) -> int:
+        """Examples that an epoch leaves out, others in each if it is shuffled."""
+        return self.size % self.batch_size if self.drop_remainder else 0
+
+    def places(self, number: Any, seed: int) -> Any:
+        """Return the places of the examples in a batch, shape [batch], int64.
+
+        Args:
+            number: Of the batch, over all epochs.
+            seed: The job's.
+        """
+        epoch, batch = number // self.batches_per_epoch, number % self.batches_per_epoch
+        first = batch * self.batch_size
+        last = tf.minimum(first + self.batch_size, self.size)
+        positions = tf.range(first, last, dtype=tf.int64)
+        positions = tf.ensure_shape(positions, [self.batch_size if self._is_even else None])
+        if not self.shuffle:
+            return positions
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        return tf.random.experimental.index_shuffle(positions, key, self.size - 1)
+
+    @property
+    def _is_even(self) -> bool:
+        return self.drop_remainder or self.size % self.batch_size == 0
+
 
 @dataclass
 class IndexedContext:
@@ -132,21 +158,8 @@ def _batches(
     seed = context.seed
 
     def batch_of_indices(number: Any) -> Any:
-        epoch, batch = number // source.batches_per_epoch, number % source.batches_per_epoch
-        first = batch * source.batch_size
-        last = tf.minimum(first + source.batch_size, source.size)
-        positions = tf.range(first, last, dtype=tf.int64)
-        positions = tf.ensure_shape(positions, [source.batch_size if _is_even(source) else None])
-        if not source.shuffle:
-            return element(number, positions)
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        shuffled = tf.random.experimental.index_shuffle(positions, key, source.size - 1)
-        return element(number, shuffled)
+        return element(number, source.places(number, seed))
 
     # There is no control flow of Python's to convert, and looking for it takes long.
     unconverted = tf.autograph.experimental.do_not_convert(batch_of_indices)
     return tf.data.Dataset.range(context.start, stop).map(unconverted)
-
-
-def _is_even(source: IndexedSource) -> bool:
-    return source.drop_remainder or source.size % source.batch_size == 0

@@ -20,6 +20,8 @@ from rtj_trainer.inspection.survey import (
 
 EXIT_WRONG = 1
 """Something that was looked at is damaged or wrong; what and where was printed."""
+EXIT_NOT_PROVEN = 3
+"""Nothing is wrong, but the builder gives ids of its own, and not each once. As of `verify`."""
 EXIT_USAGE = 2
 """There was nothing to look at: the arguments are wrong. The same as argparse's."""
 
@@ -40,7 +42,8 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="prove that each example was used exactly once per epoch",
         description="Prove that each example was used exactly once per epoch over all attempts of "
         f"a job, as far as its newest commit. Exit code {EXIT_WRONG}, with what is wrong and "
-        "where, if that is not so.",
+        f"where, if that is not so; {EXIT_NOT_PROVEN} if the builder gives ids of its own, and not "
+        "each once, which may be meant.",
     )
     check.set_defaults(run=_run, report=partial(check_ledger, strict=True))
     for command in (inspect, check):
@@ -66,4 +69,7 @@ def _run(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps({"jobs": documents}) + "\n")
     else:
         sys.stdout.write("\n".join(map(text.of, reports)) + "\n")
-    return EXIT_WRONG if any(report.is_wrong for report in reports) else 0
+    if any(report.is_wrong for report in reports):
+        return EXIT_WRONG
+    doubts = (isinstance(report, LedgerReport) and report.doubt for report in reports)
+    return EXIT_NOT_PROVEN if any(doubts) else 0

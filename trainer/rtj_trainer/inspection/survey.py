@@ -12,8 +12,14 @@ from rtj_api.wire import WireModel
 from rtj_trainer import ledger
 from rtj_trainer.commits import attempts, lineage
 from rtj_trainer.commits.layout import CommitId, JobDirectory
-from rtj_trainer.commits.manifest import CommitDamagedError, Manifest, verify_commit
+from rtj_trainer.commits.manifest import (
+    CommitDamagedError,
+    EpochSize,
+    Manifest,
+    verify_commit,
+)
 from rtj_trainer.errors import PermanentError
+from rtj_trainer.ledger import Entry, IdsOfEpochs
 
 
 class AttemptReport(WireModel):
@@ -58,6 +64,10 @@ class LedgerReport(WireModel):
     state_sha256: str | None = None
     examples_per_epoch: dict[int, int] | None = None
     """None if the pipeline yields no ids."""
+    epoch_size: EpochSize | None = None
+    """What an epoch had to hold; None if that is not known, and epochs were only compared."""
+    doubt: str | None = None
+    """What speaks against it, where the builder may intend that."""
     problem: str | None = None
 
     @property
@@ -226,16 +236,47 @@ def check_ledger(job: JobDirectory, strict: bool = False) -> LedgerReport:
                 "complete": manifest.complete,
                 "ledger_hash": manifest.ledger_hash,
                 "state_sha256": manifest.state_sha256,
+                "epoch_size": manifest.epoch_size,
             }
         )
         entries = ledger.committed_trajectory(job.root)
         report = report.model_copy(update={"steps": len(entries)})
         if not strict and all(entry.ids is None for entry in entries):
             return report
-        whole = manifest.complete and manifest.target.get("totalSteps") is None
-        counts = ledger.check_each_id_once_per_epoch(entries, last_is_whole=whole)
+        found = _check_epochs(entries, manifest)
     except OSError as error:
         return report.model_copy(update={"problem": f"{error.filename}: {error.strerror}"})
     except ValueError as error:
         return report.model_copy(update={"problem": str(error)})
-    return report.model_copy(update={"examples_per_epoch": counts})
+    return report.model_copy(update=found)
+
+
+def _check_epochs(entries: list[Entry], manifest: Manifest) -> dict[str, Any]:
+    """Return what the epochs held. Raises ValueError if that cannot be right."""
+    cut = manifest.stopped_early or manifest.target.get("totalSteps") is not None
+    whole = manifest.complete and not cut
+    size = manifest.epoch_size
+    if size and size.ids_are_places:
+        places = range(size.examples)
+        counts = ledger.check_each_id_once_per_epoch(entries, places, whole, size.dropped)
+        return {"examples_per_epoch": counts}
+    epochs = ledger.ids_of_epochs(entries)
+    counts = {epoch: sum(map(len, steps.values())) for epoch, steps in epochs.items()}
+    doubt = _wrong_number(epochs, size, whole) if size else _difference(entries, epochs, whole)
+    return {"examples_per_epoch": counts, "doubt": doubt}
+
+
+def _wrong_number(epochs: IdsOfEpochs, size: EpochSize, last_is_whole: bool) -> str | None:
+    wanted = size.examples - size.dropped
+    for epoch, steps in epochs.items():
+        if len(steps) != wanted and (last_is_whole or epoch != max(epochs)):
+            return f"epoch {epoch} has {len(steps)} different ids instead of {wanted}"
+    return None
+
+
+def _difference(entries: list[Entry], epochs: IdsOfEpochs, last_is_whole: bool) -> str | None:
+    try:
+        ledger.check_each_id_once_per_epoch(entries, epochs[0], last_is_whole)
+    except ValueError as error:
+        return str(error)
+    return None

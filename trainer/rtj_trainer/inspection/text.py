@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from rtj_trainer.commits.manifest import EpochSize
 from rtj_trainer.inspection.survey import AttemptReport, CommitReport, JobReport, LedgerReport
 
 
@@ -85,9 +86,20 @@ def _ledger(report: LedgerReport) -> str:
     if counts is None:
         return f"{steps}, none lost or repeated; the pipeline does not name its examples"
     whole = [count for count in counts.values() if count == counts[0]]
-    text = f"{steps}, {len(whole)} epochs of {counts[0]:,} examples, each exactly once"
+    text = f"{steps}, {len(whole)} epochs of {counts[0]:,} examples"
     last = max(counts)
-    return text if counts[last] == counts[0] else f"{text}, and {counts[last]:,} of epoch {last}"
+    rest = "" if counts[last] == counts[0] else f", and {counts[last]:,} of epoch {last}"
+    if report.doubt:
+        return f"{text}{rest}; NOT PROVEN: {report.doubt}, which the builder may intend"
+    return f"{text}, {_verdict(report.epoch_size)}{rest}"
+
+
+def _verdict(size: EpochSize | None) -> str:
+    if size is None:
+        return "each exactly once if epoch 0 had them all, which only the data can tell"
+    if size.dropped:
+        return f"each exactly once but for {size.dropped:,} of {size.examples:,} that it drops"
+    return "each exactly once"
 
 
 def _table(rows: Iterable[Sequence[str]]) -> list[str]:

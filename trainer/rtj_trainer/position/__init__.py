@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from rtj_trainer.commits.manifest import EpochSize
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -28,6 +30,9 @@ class Position(Protocol):
     strategy: str
     replays: bool
     """Whether `next` first reads again all that came before the position: it takes long, once."""
+
+    epoch_size: EpochSize | None
+    """None if only the data can tell, or before the first batch."""
 
     def start(self, step: int) -> None:
         """Go to where `step` batches have been taken; `restore` follows if there is a commit."""

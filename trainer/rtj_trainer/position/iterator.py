@@ -19,6 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rtj_trainer.commits.manifest import EpochSize
 from rtj_trainer.position import Batch
 
 _PREFIX = "iterator"
@@ -39,6 +40,7 @@ class IteratorPosition:
     """
 
     strategy = "iterator"
+    epoch_size: EpochSize | None = None
 
     def __init__(self, dataset: Any, epochs: int | None, generators: int) -> None:
         self._dataset = dataset.enumerate().repeat(epochs)

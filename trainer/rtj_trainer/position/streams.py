@@ -4,11 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rtj_trainer import batches
+from rtj_trainer.commits.manifest import EpochSize
+from rtj_trainer.data import IndexedSource
 from rtj_trainer.position import Batch
+
+_COMPARED = 8
+"""Batches of an attempt by which it is known whether ids are places: each takes a moment."""
 
 
 class _Counted:
     replays = False
+    epoch_size: EpochSize | None = None
     _unread: Batch | None = None
 
     def unread(self, batch: Batch) -> None:
@@ -57,14 +64,17 @@ class IndexPosition(_Counted):
 
     Args:
         build: Builds the dataset to begin at a global batch number.
-        batches_per_epoch: Batches in each epoch.
+        source: What it makes the batches of.
+        seed: The job's.
     """
 
     strategy = "index"
 
-    def __init__(self, build: Callable[[int], Any], batches_per_epoch: int) -> None:
+    def __init__(self, build: Callable[[int], Any], source: IndexedSource, seed: int) -> None:
         self._build = build
-        self._batches_per_epoch = batches_per_epoch
+        self._source = source
+        self._seed = seed
+        self._left_to_compare = _COMPARED
         self._next_step = 0
         self._iterator: Any = None
 
@@ -80,6 +90,19 @@ class IndexPosition(_Counted):
         element = next(self._iterator, None)
         if element is None:
             return None
-        index = self._next_step % self._batches_per_epoch
+        if self._left_to_compare:
+            self._compare(element)
+        index = self._next_step % self._source.batches_per_epoch
         self._next_step += 1
         return Batch(index, element)
+
+    def _compare(self, element: Any) -> None:
+        """Find out whether the ids are the places: a builder may give any that it likes."""
+        self._left_to_compare -= 1
+        places = self._source.places(self._next_step, self._seed).numpy().tolist()
+        same = batches.ids_of(element) == tuple(places)
+        self.epoch_size = EpochSize(
+            examples=self._source.size,
+            dropped=self._source.dropped,
+            ids_are_places=same and (self.epoch_size is None or self.epoch_size.ids_are_places),
+        )
