@@ -24,7 +24,7 @@ from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef
 from rtj_api.restore import MAX_COMMITS_SHOWN
 from rtj_api.spec import DEFAULT_EVERY_SECONDS, CheckpointPolicy
 
-from rtj_trainer.commits.best import BestCommits
+from rtj_trainer.commits.best import BestCommits, steps_of
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, CommitId, JobDirectory
 from rtj_trainer.commits.manifest import Manifest, Written
 from rtj_trainer.commits.retention import delete_old_commits
@@ -139,8 +139,15 @@ class Committer:
         return self._due_by_steps(step) or self._due_by_seconds(step)
 
     def is_best(self, progress: Progress) -> bool:
-        """Return whether the epoch that has just ended is to be kept for its results."""
-        return self._best.improved_by(progress.results)
+        """Return whether the epoch that has just ended is to be kept for its results.
+
+        If that cannot be told, it is: a commit too many costs nothing but time.
+        """
+        try:
+            return self._best.improved_by(progress.results)
+        except OSError as error:
+            log.warning("the best commits could not be found: %s", error)
+            return True
 
     def stepped(self, seconds: float) -> None:
         """Note how long the step took that is counted now."""
@@ -293,17 +300,29 @@ class Committer:
         the one that the stop makes nor the one that was being written then.
         """
         self._spared += self.stop.requested
-        keep, best = self.policy.keep + self._spared, self._best.steps(self._spared)
         try:
-            for commit_id in delete_old_commits(
-                self.job, self.attempt, keep, self.policy.keep_every_steps, best, written
-            ):
-                log.debug("deleted commit %s", commit_id)
+            self._delete_others(written)
         except OSError as error:
             log.warning("old commits could not be deleted: %s", error)
-        if best:
-            self.listener.kept(self._best.commits())
-        return self.job.newest_commits(MAX_COMMITS_SHOWN)
+        try:
+            return self.job.newest_commits(MAX_COMMITS_SHOWN)
+        except OSError as error:
+            log.warning("the commits could not be listed: %s", error)
+            return [str(written)]
+
+    def _delete_others(self, written: CommitId) -> None:
+        best = self._best.commits(self._spared)
+        if self.policy.keep_best:
+            self.listener.kept(best[: self.policy.keep_best.count])
+        for commit_id in delete_old_commits(
+            self.job,
+            self.attempt,
+            self.policy.keep + self._spared,
+            self.policy.keep_every_steps,
+            steps_of(best),
+            written,
+        ):
+            log.debug("deleted commit %s", commit_id)
 
 
 def _give_way() -> None:

@@ -276,6 +276,25 @@ def test_status_is_told_what_a_commit_left_on_the_volume(committer: Committer) -
     )
 
 
+@pytest.mark.parametrize("listing", [1, 2])
+def test_a_commit_is_durable_although_the_folder_cannot_be_listed_once(
+    listing: int, committer: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(1, 10))
+    listed = JobDirectory.commit_ids
+
+    def failing(job: JobDirectory) -> list[CommitId]:
+        if next(calls) == listing:
+            raise OSError(5, "Input/output error")
+        return listed(job)
+
+    committer.state.allowed.set()
+    monkeypatch.setattr(JobDirectory, "commit_ids", failing)
+    committer.commit(Progress(step=5, epoch=0))
+    assert committer.covers(5)
+    assert committer.listener.told[-1] == ("000000000005-000001", ["000000000005-000001"])
+
+
 def test_once_asked_to_stop_no_commit_takes_the_place_of_another(committer: Committer) -> None:
     committer.state.allowed.set()
     for step in (5, 10, 15):

@@ -13,7 +13,7 @@ from rtj_api.names import ExitCode
 from rtj_api.spec import KeepBest
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.attempts import StartRecord
-from rtj_trainer.commits.best import BestCommits
+from rtj_trainer.commits.best import BestCommits, steps_of
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.manifest import read_manifest
 from rtj_trainer.inspection import survey, text
@@ -153,8 +153,8 @@ class TestRanking:
             BestCommit(id="000000000020-000001", value=0.7),
         ]
         lowest = BestCommits(job, 1, KeepBest(metric="acc", mode="min"))
-        assert lowest.steps() == {5}
-        assert lowest.steps(spared=1) == {5, 15}
+        assert steps_of(lowest.commits()) == {5}
+        assert steps_of(lowest.commits(spared=1)) == {5, 15}
 
     def test_only_what_is_better_than_all_of_them_improves(self, job: JobDirectory) -> None:
         best = BestCommits(job, 1, KeepBest(metric="acc", mode="max"))
@@ -183,4 +183,4 @@ class TestRanking:
         path = job.commit(CommitId(10, 1)) / "manifest.json"
         path.write_text(json.dumps({}))
         best = BestCommits(job, 1, KeepBest(metric="acc", mode="max"))
-        assert best.steps() == {5}
+        assert steps_of(best.commits()) == {5}

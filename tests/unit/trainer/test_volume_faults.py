@@ -36,6 +36,16 @@ def counted(self, entry):
         ACTIONS[entry.step]()
 LedgerWriter.append = counted
 """
+UNLISTED = """
+import errno
+from rtj_trainer.commits.layout import JobDirectory
+commit_ids = JobDirectory.commit_ids
+def failing(self):
+    raise OSError(errno.EIO, "Input/output error")
+def let(function):
+    JobDirectory.commit_ids = function
+ACTIONS = {8: lambda: let(failing), 22: lambda: let(commit_ids)}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +259,23 @@ def test_a_full_volume_costs_commits_and_nothing_else(make_job: MakeJob, referen
     assert "commit at step 10 was skipped: the volume is full" in job.log
     assert "commit at step 15 was skipped: the volume is full" in job.log
     assert "committed 000000000025-000001" in job.log
+
+
+def test_a_folder_that_cannot_be_listed_after_a_commit_costs_nothing(
+    make_job: MakeJob, reference: Any
+) -> None:
+    best = {"metric": "loss", "mode": "min", "count": 1}
+    policy = {"claimName": "claim", "everySteps": 5, "keep": 2, "keepBest": best}
+    job = make_job(datasetFunction="shuffled", checkpoint=policy)
+    patch(job, UNLISTED + AFTER_STEP)
+    job.run_to_end()
+    assert job.outcome() == reference()
+    words = "could not be {}: [Errno 5] Input/output error"
+    for what in ("the best commits " + words.format("found"), words.format("deleted")):
+        assert what in job.log
+    assert "committed 000000000010-000001" in job.log
+    assert "committed 000000000013-000001-epoch" in job.log
+    assert not {10, 15, 20} & {found.step for found in job.directory.commit_ids()}
 
 
 def test_a_volume_that_is_full_at_the_end_fails_the_attempt_and_the_next_ends_the_job(

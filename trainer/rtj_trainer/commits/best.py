@@ -45,11 +45,6 @@ class BestCommits:
         kept = ranked[: self._rule.count + spared]
         return [BestCommit(id=str(commit_id), value=value) for commit_id, value in kept]
 
-    def steps(self, spared: int = 0) -> set[int]:
-        """Return the steps of `commits`."""
-        parsed = (CommitId.parse(found.id) for found in self.commits(spared))
-        return {found.step for found in parsed if found}
-
     def improved_by(self, results: dict[str, float]) -> bool:
         """Return whether an epoch with these results is among the best so far."""
         if self._rule is None or self._rule.metric not in results:
@@ -68,3 +63,9 @@ class BestCommits:
                 return None  # Gone, or nothing that can be restored.
             self._known[commit_id] = manifest.results.get(metric)
         return self._known[commit_id]
+
+
+def steps_of(commits: list[BestCommit]) -> set[int]:
+    """Return the steps of some commits."""
+    parsed = (CommitId.parse(found.id) for found in commits)
+    return {found.step for found in parsed if found}
