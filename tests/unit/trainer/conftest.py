@@ -1,10 +1,12 @@
-"""The server of attempts, started once, and jobs for it."""
+"""The server of attempts, started once, and jobs for it; a server of Redis."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rtj_devcluster import packages
 
 from tests.unit.trainer.support import BUILDERS, AttemptServer, Job, MakeJob, create_job
 
@@ -22,3 +24,19 @@ def make_job(attempt_server: AttemptServer, tmp_path_factory: pytest.TempPathFac
         return create_job(attempt_server, tmp_path_factory.mktemp("job"), builder, **changes)
 
     return make
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """A real server that keeps nothing on disk."""
+    packages.ensure({"redis-server": "redis-server"})
+    socket = tmp_path / "redis.sock"
+    command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", ""]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert server.stdout
+    for line in server.stdout:
+        if "ready to accept connections" in line.lower():
+            break
+    yield f"unix://{socket}"
+    server.kill()
+    server.wait()

@@ -276,7 +276,7 @@ def test_status_is_told_what_a_commit_left_on_the_volume(committer: Committer) -
     )
 
 
-@pytest.mark.parametrize("listing", [1, 2])
+@pytest.mark.parametrize("listing", [1, 2, 3])
 def test_a_commit_is_durable_although_the_folder_cannot_be_listed_once(
     listing: int, committer: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

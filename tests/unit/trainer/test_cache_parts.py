@@ -1,9 +1,8 @@
 """The parts of the dataset's cache: records, keys, two writers, eviction, shared shards."""
 
 import os
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 import tensorflow as tf
 from rtj_api.heartbeat import CacheProgress, Heartbeat, TrainerPhase
 from rtj_api.launch import TrainerConfig
-from rtj_devcluster import packages
 from rtj_trainer import data
 from rtj_trainer.cache import elements, eviction, uses, writer
 from rtj_trainer.cache.examples import BLOCK, ExamplesFactory
@@ -363,22 +361,6 @@ def test_a_use_ends_when_it_is_released(tmp_path: Path) -> None:
     assert uses.last_used(tmp_path / "key") > time.time() - 60
 
 
-@pytest.fixture
-def redis_url(tmp_path: Path) -> Iterator[str]:
-    """A real server that keeps nothing on disk."""
-    packages.ensure({"redis-server": "redis-server"})
-    socket = tmp_path / "redis.sock"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", ""]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert server.stdout
-    for line in server.stdout:
-        if "ready to accept connections" in line.lower():
-            break
-    yield f"unix://{socket}"
-    server.kill()
-    server.wait()
-
-
 def all_of(store: Store, tmp_path: Path, heart: Heart) -> None:
     """Share a cache of one claim with another, damage it, and lose a shard."""
     assert store.read("no/such") is None
@@ -395,7 +377,7 @@ def all_of(store: Store, tmp_path: Path, heart: Heart) -> None:
     content = store.read(damaged)
     assert content
     store.write(damaged, content[:-1] + b"?")
-    other.fetch(entries)
+    other.fetch(entries, lambda size: None)
     found = {path.name for path in there.shards.iterdir()}
     assert found == {entry.file for entry in entries} - {entries[3].file}
     for path in there.shards.iterdir():
@@ -431,7 +413,7 @@ def test_a_store_that_is_away_costs_nothing_but_time(tmp_path: Path, heart: Hear
     sharing = Sharing(open_store(f"unix://{tmp_path}/no.sock"), folder, Teller(heart))
     assert sharing.manifest() is None
     entries = writer_of(folder, heart).write(at(Dataset.range(20)), [])
-    sharing.fetch(entries)
+    sharing.fetch(entries, lambda size: None)
     sharing.publish(entries, [])
 
 

@@ -167,7 +167,8 @@ class _Materialiser:
         """Fetch or make again what does not verify; return what could not be fetched."""
         damaged = self._damaged(entries, list(range(len(entries))))
         if damaged and self._sharing:
-            self._sharing.fetch([entries[number] for number in damaged])
+            wanted = [entries[number] for number in damaged]
+            self._sharing.fetch(wanted, self._make_room)
             damaged = self._damaged(entries, damaged)
         if damaged:
             for number in damaged:

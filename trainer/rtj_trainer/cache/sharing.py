@@ -6,7 +6,7 @@ made, and what cannot be published is left to the next attempt.
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rtj_trainer.cache.folder import MANIFEST, CacheFolder, Entry, read_manifest, write_manifest
@@ -40,8 +40,16 @@ class Sharing:
                 found = read_manifest(content)
         return found
 
-    def fetch(self, entries: list[Entry]) -> None:
-        """Copy what there is of some shards to this claim. Raises OSError if it is unusable."""
+    def fetch(self, entries: list[Entry], make_room: Callable[[int], None]) -> None:
+        """Copy what there is of some shards to this claim.
+
+        Args:
+            entries: The shards.
+            make_room: Called before each is written, with its bytes.
+
+        Raises:
+            OSError: the claim cannot be written.
+        """
         for entry in entries:
             content = None
             with _tolerated(f"{entry.file} cannot be fetched"):
@@ -51,6 +59,7 @@ class Sharing:
             if hashlib.sha256(content).hexdigest() != entry.sha256:
                 log.warning("%s is damaged where shards are shared; it is not used", entry.file)
                 continue
+            make_room(entry.size)
             self._local.write(entry.file, content)
             self._teller.examples(entry.examples)
 

@@ -57,7 +57,6 @@ class Writer:
             if (found := self._folder.manifest()) is not None:
                 self._folder.remove_leftovers()
                 return found
-            self._before_shard()
             entry = self.shard(position, self._left(entries))
             if entry is None:
                 return self._folder.complete(entries)
@@ -84,6 +83,7 @@ class Writer:
             most: Blocks that are left; None if only the data can tell.
             full: Whether to end it by its size, not only by `most`.
         """
+        self._before_shard()
         path = self._folder.new_shard()
         size = examples = blocks = 0
         with _volume_errors(path), tf.io.TFRecordWriter(str(path)) as file:
