@@ -16,7 +16,7 @@ def training_data(element: Any) -> Any:
 
 def count_examples(element: Any) -> int:
     """Return the length of the batch; an element without dimensions is one example."""
-    first = tf.nest.flatten(element, expand_composites=True)[0]
+    first = tf.nest.flatten(element)[0]  # A ragged or sparse tensor has fewer or more values.
     return int(first.shape[0]) if first.shape.rank else 1
 
 

@@ -112,7 +112,8 @@ class TrainingLoop:
         self._finish()
 
     def _at_end(self) -> bool:
-        return self._at_total() or self.epochs.stopped
+        # As in `fit`, one step is taken although the training was stopped before it.
+        return self._at_total() or (self.epochs.stopped and self.progress.step > 0)
 
     def _at_total(self) -> bool:
         total = self.progress.total_steps
@@ -251,7 +252,8 @@ class TrainingLoop:
         self.heart.report(phase=TrainerPhase.SAVING)
         self._settle(wait=True)
         self.epochs.finish()
-        self.progress.steps_per_epoch = self.progress.step_in_epoch
+        if self.progress.epoch_ended:
+            self.progress.steps_per_epoch = self.progress.step_in_epoch
         try:
             self.committer.commit(self.progress, complete=True)
         except CommitFailedError as error:

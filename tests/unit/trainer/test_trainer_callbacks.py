@@ -161,6 +161,22 @@ def test_a_callback_may_stop_a_job_within_an_epoch(make_job: MakeJob) -> None:
     assert outcomes[0] == outcomes[1]
 
 
+def test_a_callback_may_stop_a_job_before_it_begins_and_fit_takes_a_step_nevertheless(
+    make_job: MakeJob,
+) -> None:
+    outcomes = []
+    for kills in ([], [Kill("train-end")]):
+        job = job_of(make_job, "at_once", **EVALUATED)
+        job.run_to_end(*kills)
+        outcomes.append(job.outcome())
+    assert outcomes[0] == outcomes[1]
+    expected = [["epoch begin", 0], ["batch begin", 0], ["batch end", 0], ["epoch end", 0]]
+    assert [call[:2] for call in calls_of(job)] == [["train begin"], *expected, ["train end"]]
+    assert job.last_manifest.stopped_early
+    assert job.run() == ExitCode.COMPLETED
+    assert "was complete at step 1 already" in job.log
+
+
 def test_the_best_model_is_kept_over_restarts(make_job: MakeJob) -> None:
     best = []
     for kills in ([], [STOP, Kill("epoch-end", 2), Kill("epoch-end", 2)]):

@@ -12,6 +12,7 @@ import pytest
 from rtj_api.names import ExitCode
 from rtj_trainer.ledger import check_each_id_once_per_epoch
 
+from tests.unit.trainer import beats
 from tests.unit.trainer.support import Job, Kill, MakeJob
 
 pytestmark = pytest.mark.unit
@@ -159,6 +160,33 @@ def test_total_steps_end_a_job_within_an_epoch(make_job: MakeJob) -> None:
         assert job.last_manifest.step == 20
         outcomes.append(job.outcome())
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "finished"),
+    [
+        ({"epochs": None, "totalSteps": 5}, 0),
+        ({"epochs": None, "totalSteps": 20}, 1),
+        ({"epochs": None, "totalSteps": 26}, 2),
+        ({"epochs": 3}, 3),
+    ],
+    ids=["in-the-first", "in-the-second", "at-the-end-of-one", "by-epochs"],
+)
+@pytest.mark.parametrize("dataset", ["uncounted", "by_index"])
+def test_status_counts_the_epochs_that_are_over(
+    dataset: str, changes: dict[str, Any], finished: int, make_job: MakeJob
+) -> None:
+    job = make_job(datasetFunction=dataset, **changes)
+    told = job.folder / "beats"
+    patch = job.folder / "patch.py"
+    patch.write_text(
+        "from pathlib import Path\nfrom tests.unit.trainer import beats\n"
+        f"beats.keep_in(Path({str(told)!r}))\n"
+    )
+    job.patches.append(patch)
+    job.run_to_end()
+    last = beats.kept_in(told)[-1].position
+    assert (last.epoch, last.step) == (finished, job.last_manifest.step)
 
 
 def test_a_job_may_be_made_longer(make_job: MakeJob) -> None:

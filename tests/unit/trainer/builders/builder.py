@@ -17,6 +17,12 @@ def shuffled(size: int = 100, batch_size: int = 8):
     return numbers.map(_features, num_parallel_calls=2).batch(batch_size).prefetch(2)
 
 
+def uncounted():
+    """As `shuffled`, but only reading can tell how many batches there are."""
+    numbers = tf.data.Dataset.range(200).shuffle(30).filter(lambda n: n % 2 == 0)
+    return numbers.map(_features).batch(8)
+
+
 def by_index(size: int = 100, batch_size: int = 8):
     return indexed(size, batch_size).map(_features, num_parallel_calls=2).prefetch(2)
 
