@@ -82,9 +82,10 @@ def _child(request: dict[str, Any]) -> int:
     os.dup2(output, 2)
     os.environ.update(request["env"])
     kill = request.get("kill")
-    if kill:
+    while kill:
         number = getattr(signal, kill["signal"])
         _arm(kill["moment"], kill["count"], number, kill["before"])
+        kill = kill["then"]
     for name in request.get("patches", ()):
         exec(Path(name).read_text(), {})  # noqa: S102 - a test's own file
     if script := request.get("script"):

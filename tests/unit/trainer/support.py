@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,16 @@ class Kill:
     count: int = 1
     signal: str = "SIGKILL"
     before: bool = False
+    then: "Kill | None" = None
+    """A second signal, at a moment that is counted from the start, too."""
 
     def __str__(self) -> str:
-        return f"{self.signal}-{'before' if self.before else 'after'}-{self.moment}-{self.count}"
+        name = f"{self.signal}-{'before' if self.before else 'after'}-{self.moment}-{self.count}"
+        return f"{name}-then-{self.then}" if self.then else name
+
+    @property
+    def last_signal(self) -> str:
+        return self.then.last_signal if self.then else self.signal
 
 
 @dataclass
@@ -102,7 +109,7 @@ class Job:
         code = self.server.run(
             {
                 "log": str(self.folder / "log"),
-                "kill": kill.__dict__ if kill else None,
+                "kill": asdict(kill) if kill else None,
                 "patches": [str(path) for path in self.patches],
                 "env": {
                     "RTJ_CONFIG": json.dumps(config),
@@ -118,7 +125,7 @@ class Job:
         """Run an attempt for each kill, then one that completes."""
         for kill in kills:
             code = self.run(kill)
-            expected = (-9,) if kill.signal == "SIGKILL" else (ExitCode.PREEMPTED,)
+            expected = (-9,) if kill.last_signal == "SIGKILL" else (ExitCode.PREEMPTED,)
             assert code in expected, f"{kill}: exit {code}\n{self.log[-3000:]}"
         assert self.run() == ExitCode.COMPLETED, self.log[-3000:]
 

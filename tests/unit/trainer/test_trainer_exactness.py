@@ -136,6 +136,26 @@ def test_a_request_to_stop_is_one_whatever_a_program_makes_of_it(make_job: MakeJ
     assert job.final_record["reason"] == "TrainerPreempted"
 
 
+@pytest.mark.parametrize(
+    ("second", "goes_on_from"),
+    [
+        (Kill("ledger-flush", 2), 5),
+        (Kill("state-written", 2), 5),
+        (Kill("rename", 2, before=True), 5),
+        (Kill("rename", 2), 8),
+    ],
+    ids=str,
+)
+def test_a_trainer_killed_while_it_commits_for_a_stop_goes_on_from_what_is_there(
+    second: Kill, goes_on_from: int, make_job: MakeJob, reference: Any
+) -> None:
+    job = make_job(datasetFunction="shuffled")
+    job.run_to_end(Kill("step", 8, TERM, then=second))
+    assert f"going on from commit {goes_on_from:012d}-000001" in job.log
+    assert job.outcome() == reference("shuffled")
+    assert not job.directory.temporary_folders()
+
+
 def test_a_request_to_stop_after_the_end_does_not_spoil_it(make_job: MakeJob) -> None:
     job = make_job(datasetFunction="by_index")
     assert job.run(Kill("last-word", signal=TERM, before=True)) == ExitCode.COMPLETED

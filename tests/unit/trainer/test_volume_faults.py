@@ -21,6 +21,7 @@ from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.manifest import CommitDamagedError, read_manifest
 from rtj_trainer.errors import PermanentError
 
+from tests.unit.trainer import beats
 from tests.unit.trainer.small_volume import empty, fill, mounted
 from tests.unit.trainer.support import Job, Kill, MakeJob
 from tests.unit.trainer.test_trainer_commits import commit, start
@@ -251,14 +252,24 @@ def test_a_clock_that_goes_backwards_changes_nothing(make_job: MakeJob, referenc
 
 def test_a_full_volume_costs_commits_and_nothing_else(make_job: MakeJob, reference: Any) -> None:
     job = make_job(datasetFunction="shuffled")
-    volume = job.folder / "volume"
+    volume, told = job.folder / "volume", job.folder / "beats"
     with mounted(volume, megabytes=2):
-        patch(job, act(volume, "{8: lambda: fill(VOLUME), 22: lambda: empty(VOLUME)}"))
+        patch(
+            job,
+            act(volume, "{8: lambda: fill(VOLUME), 22: lambda: empty_once_told()}")
+            + f"from tests.unit.trainer import beats\nbeats.keep_in(Path({str(told)!r}))\n"
+            "def empty_once_told():\n    beats.wait_for('CommitSkipped')\n    empty(VOLUME)\n",
+        )
         job.run_to_end()
         assert job.outcome() == reference()
     assert "commit at step 10 was skipped: the volume is full" in job.log
     assert "commit at step 15 was skipped: the volume is full" in job.log
     assert "committed 000000000025-000001" in job.log
+    warnings = [beat.warning for beat in beats.kept_in(told)]
+    warned = next(found for found in warnings if found)
+    assert warned.reason == "CommitSkipped"
+    assert "was skipped: the volume is full" in warned.message
+    assert warnings[-1] is None, "the commits after it are made"
 
 
 def test_a_folder_that_cannot_be_listed_after_a_commit_costs_nothing(
