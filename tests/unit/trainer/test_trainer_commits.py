@@ -142,6 +142,19 @@ def test_an_attempt_killed_while_it_starts_costs_no_position(
             break
 
 
+def test_what_a_kill_left_of_a_fence_or_a_start_record_goes_with_the_next_attempt(
+    job: JobDirectory,
+) -> None:
+    for attempt, writes, name in [(1, 1, ".000001.json."), (2, 2, ".000002.start.json.")]:
+        assert killed_at("write_file", writes, False, lambda number=attempt: start(job, number))
+        [left] = job.attempts.glob(".*")
+        assert left.name.startswith(name)
+    newer = job.attempts / ".000004.json.1.ab"
+    newer.touch()
+    start(job, 3)
+    assert list(job.attempts.glob(".*")) == [newer], "its attempt may be about to begin"
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_a_deletion_killed_at_any_boundary_spares_the_newest_commits(

@@ -14,6 +14,7 @@ CACHE = "cache"
 """Folder beside those of the jobs, in which `rtj_trainer.cache` keeps what all may use."""
 _COMMIT_ID = re.compile(r"^(\d{12})-(\d{6})(-final|-epoch)?$")
 _FENCE = re.compile(r"^(\d{6})\.json$")
+_UNFINISHED = re.compile(r"^\.(\d{6})(\.start)?\.json\.")
 
 
 @dataclass(frozen=True, order=True)
@@ -98,6 +99,11 @@ class JobDirectory:
         """Return the numbers of all attempts that ever created a fence, ascending."""
         matches = (_FENCE.match(path.name) for path in self.attempts.iterdir())
         return sorted(int(match[1]) for match in matches if match)
+
+    def unfinished_records(self, before: int) -> list[Path]:
+        """Return what was left of fences and start records by older attempts that were killed."""
+        matches = ((path, _UNFINISHED.match(path.name)) for path in self.attempts.iterdir())
+        return sorted(path for path, match in matches if match and int(match[1]) < before)
 
     def commit_ids(self) -> list[CommitId]:
         """Return the ids of all commits with a final name, verified or not, ascending."""

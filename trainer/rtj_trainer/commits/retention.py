@@ -11,14 +11,18 @@ from rtj_trainer.commits.manifest import CommitDamagedError, read_manifest, veri
 
 
 def remove_leftovers(job: JobDirectory, attempt: int) -> None:
-    """Remove temporary folders of killed writers; call it once the attempt has its fence.
+    """Remove what killed writers left; call it once the attempt has its fence.
 
-    A stale writer that loses its folder this way fails its rename, and would have been stopped by
-    the fence anyway.
+    A stale writer that loses its folder or file this way fails, and would have been stopped by the
+    fence anyway. The number of an unfinished record says whose it is: a newer attempt may be about
+    to create its fence.
 
     Raises:
         SupersededError: a newer attempt exists; the folders may be its own.
+        OSError: the volume cannot be written.
     """
+    for record in job.unfinished_records(before=attempt):
+        record.unlink(missing_ok=True)
     for folder in job.temporary_folders():
         check_fence(job, attempt)
         shutil.rmtree(folder, ignore_errors=True)
