@@ -211,18 +211,35 @@ def own_names(examples: int) -> EpochSize:
 def test_ledger_check_says_what_it_knows_of_an_epoch(
     size: EpochSize | None, epochs: list[tuple[int, ...]], code: int, told: str, tmp_path: Path
 ) -> None:
-    job = JobDirectory(tmp_path / "job")
+    job = job_with(tmp_path, size, epochs, complete=True)
+    done = run("ledger", "check", job.root)
+    assert told in done.stdout
+    assert done.returncode == code
+    assert run("inspect", job.root).returncode == (1 if code == 1 else 0)
+
+
+@pytest.mark.parametrize("size", [places(4), own_names(4), None])
+def test_an_epoch_that_is_not_over_may_lack_ids_but_not_repeat_them(
+    size: EpochSize | None, tmp_path: Path
+) -> None:
+    for last, code in [((2, 3), 0), ((2, 2), 3 if size != places(4) else 1)]:
+        job = job_with(tmp_path / f"{code}", size, [(0, 1, 2, 3), last], complete=False)
+        assert run("ledger", "check", job.root).returncode == code
+
+
+def job_with(
+    folder: Path, size: EpochSize | None, epochs: list[tuple[int, ...]], complete: bool
+) -> JobDirectory:
+    """Make a job whose epochs had one batch each."""
+    job = JobDirectory(folder / "job")
     job.create()
     attempt(job, 1, None, range(0), set())
     writer = LedgerWriter(job.ledger_segment(1))
     for epoch, ids in enumerate(epochs):
         writer.append(Entry(epoch + 1, epoch, ids, None))
     writer.flush()
-    _commit_with(job, CommitId(len(epochs), 1), writer.rolling_hash, size, complete=True)
-    done = run("ledger", "check", job.root)
-    assert told in done.stdout
-    assert done.returncode == code
-    assert run("inspect", job.root).returncode == (1 if code == 1 else 0)
+    _commit_with(job, CommitId(len(epochs), 1), writer.rolling_hash, size, complete)
+    return job
 
 
 def _commit_with(

@@ -267,9 +267,11 @@ def _check_epochs(entries: list[Entry], manifest: Manifest) -> dict[str, Any]:
 
 
 def _wrong_number(epochs: IdsOfEpochs, size: EpochSize, last_is_whole: bool) -> str | None:
-    wanted = size.examples - size.dropped
     for epoch, steps in epochs.items():
-        if len(steps) != wanted and (last_is_whole or epoch != max(epochs)):
+        wanted = size.examples - size.dropped
+        if epoch == max(epochs) and not last_is_whole:
+            wanted = sum(map(len, steps.values()))
+        if len(steps) != wanted:
             return f"epoch {epoch} has {len(steps)} different ids instead of {wanted}"
     return None
 
