@@ -157,6 +157,7 @@ def security(**context: Any) -> Fields:
 
 
 UNCONFINED = {"type": "Unconfined"}
+ESCALATES = {"securityContext": {"allowPrivilegeEscalation": True}}
 MENDED: list[Fields] = [
     {},
     security(privileged=True),
@@ -180,8 +181,8 @@ REFUSED: list[tuple[Fields, str]] = [
     (security(capabilities={"add": ["SYS_ADMIN"]}), "SYS_ADMIN"),
     (security(seLinuxOptions={"type": "spc_t"}), "seLinuxOptions"),
     (trainer(ports=[{"containerPort": 1, "hostPort": 1}]), "hostPort"),
-    ({"containers": [{"name": "side", "image": "side:1"}]}, 'container "side"'),
-    ({"initContainers": [{"name": "first", "image": "i:1"}]}, 'container "first"'),
+    ({"containers": [{"name": "side", "image": "i", **ESCALATES}]}, 'container "side"'),
+    ({"initContainers": [{"name": "first", "image": "i", **ESCALATES}]}, 'container "first"'),
 ]
 
 
