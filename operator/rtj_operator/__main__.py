@@ -75,7 +75,7 @@ async def run(config: Config) -> None:
         watching = asyncio.create_task(_watch_jobs(config, handlers, ready))
         beside = asyncio.create_task(_watch_parts(config, cluster, handlers))
         leading = asyncio.create_task(
-            _lead(config, cluster, leader, queue, reconciler, announcer, handlers)
+            _lead(config, cluster, leader, queue, reconciler, announcer, handlers, memory)
         )
         stopped = asyncio.create_task(_signal(ready))
         parts = {watching, beside, leading, stopped}
@@ -157,19 +157,20 @@ async def _lead(
     reconciler: Reconciler,
     announcer: Announcer,
     handlers: Handlers,
+    memory: Memory,
 ) -> None:
     await leader.acquire()
     handlers.lead()
     async with asyncio.TaskGroup() as group:
         group.create_task(leader.hold())
-        group.create_task(_resync(config, cluster, queue))
+        group.create_task(_resync(config, cluster, queue, memory))
         for _ in range(config.workers):
             group.create_task(queue.work(reconciler))
         for _ in range(AT_ONCE):
             group.create_task(announcer.run())
 
 
-async def _resync(config: Config, cluster: KubeCluster, queue: WorkQueue) -> None:
+async def _resync(config: Config, cluster: KubeCluster, queue: WorkQueue, memory: Memory) -> None:
     """Look at every job now and then: whatever event was missed is made good."""
     while True:
         pause = config.resync_seconds
@@ -177,7 +178,7 @@ async def _resync(config: Config, cluster: KubeCluster, queue: WorkQueue) -> Non
             unseen = set(metrics.JOBS.known())
             async for raw in every_job(cluster, config.namespaces):
                 unseen.discard(key_of(raw))
-                if not passed_over(raw):
+                if not passed_over(raw, memory):
                     await queue.add_last(key_of(raw))
             for key in unseen:
                 await queue.add_last(key)

@@ -70,7 +70,7 @@ class Handlers:
             return
         self._generations[uid] = generation
         # Jobs are counted by the leader alone, or a sum over all processes would be too large.
-        if self._leads and not passed_over(body):
+        if self._leads and not passed_over(body, self._memory):
             self._ask(key)
 
     def pod(self, kind: str | None, body: Mapping[str, Any]) -> None:

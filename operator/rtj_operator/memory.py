@@ -26,6 +26,8 @@ class Memory:
     clock: Callable[[], float] = time.monotonic
     silences: Silences = field(init=False)
     sightings: Sightings = field(default_factory=Sightings)
+    resting: dict[Key, str] = field(default_factory=dict)
+    """The resourceVersion at which a job wanted nothing."""
     _looked: dict[Key, float] = field(default_factory=dict)
     _mirrored: dict[Key, float] = field(default_factory=dict)
     _refusals: dict[Key, _Refusal] = field(default_factory=dict)
@@ -99,6 +101,7 @@ class Memory:
     def forget(self, key: Key) -> None:
         """Drop what is known of a job that is gone."""
         self.sightings.forget(key)
+        self.resting.pop(key, None)
         self._looked.pop(key, None)
         self._mirrored.pop(key, None)
         self._going.pop(key, None)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from rtj_operator import metrics
 from rtj_operator.cluster import Key
 from rtj_operator.core.rest import at_rest
+from rtj_operator.memory import Memory
 from rtj_operator.parse import parse_job
 
 
@@ -16,16 +17,21 @@ def key_of(raw: Mapping[str, Any]) -> Key:
     return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
 
 
-def passed_over(raw: Mapping[str, Any]) -> bool:
+def passed_over(raw: Mapping[str, Any], memory: Memory) -> bool:
     """Whether the job needs no look; it is counted all the same.
 
     The object may be old, but then an event with a newer one, or the next resync, is on its way.
+    One that has not changed since it was passed over is not even read: no clock of it runs.
     """
+    key, version = key_of(raw), raw["metadata"]["resourceVersion"]
+    if memory.resting.get(key) == version:
+        return True
     try:
         job = parse_job(dict(raw))
     except ValidationError:
         return False
     if not at_rest(job):
         return False
-    metrics.JOBS.saw(key_of(raw), job.status)
+    metrics.JOBS.saw(key, job.status)
+    memory.resting[key] = version
     return True

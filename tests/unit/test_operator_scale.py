@@ -8,7 +8,7 @@ import pytest
 from rtj_api.names import LABEL_ATTEMPT, LABEL_JOB, Phase
 from rtj_api.spec import JobSpec
 from rtj_api.status import JobStatus
-from rtj_operator import metrics
+from rtj_operator import metrics, rest
 from rtj_operator.cluster import NODE_LEASES, Key
 from rtj_operator.core.decision import EnsureObjects
 from rtj_operator.core.observed import Job
@@ -16,6 +16,7 @@ from rtj_operator.core.rest import at_rest
 from rtj_operator.handlers import Handlers
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
+from rtj_operator.parse import parse_job
 from rtj_operator.queue import WorkQueue
 
 from tests.unit.operator_looks import (
@@ -186,7 +187,7 @@ def raw_job(
             "name": name,
             "uid": f"uid-{name}",
             "generation": generation,
-            "resourceVersion": "1",
+            "resourceVersion": str(generation),
         },
         "spec": fields.model_dump(mode="json", by_alias=True, exclude_none=True),
         "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
@@ -199,6 +200,27 @@ async def test_of_the_jobs_there_are_those_at_rest_are_passed_over_until_they_ch
     assert await events.looks() == []
     events.handlers.job("MODIFIED", raw_job(SUSPENDED, 2, suspend=False))
     assert await events.looks() == ["job"]
+
+
+def test_a_job_at_rest_is_not_even_read_again_until_it_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+
+    def counted(raw: dict[str, Any]) -> Job:
+        read.append(raw["metadata"]["resourceVersion"])
+        return parse_job(raw)
+
+    monkeypatch.setattr(rest, "parse_job", counted)
+    memory, again = Memory(), raw_job(SUSPENDED, 2, suspend=False)
+    for _ in range(3):
+        assert rest.passed_over(raw_job(SUSPENDED, suspend=True), memory)
+    for _ in range(2):
+        assert not rest.passed_over(again, memory)
+    assert read == ["1", "2", "2"]
+    memory.forget(Key("ns", "job"))
+    assert rest.passed_over(raw_job(SUSPENDED, suspend=True), memory)
+    assert read[3:] == ["1"]
 
 
 async def test_a_job_whose_status_cannot_be_read_is_looked_at() -> None:
