@@ -37,7 +37,7 @@ def launch(plan: Plan, spec: JobSpec) -> None:
         return
     number = next_number(plan)
     plan.account()
-    restart = bool(status.attempts) and status.attempts[-1].cause is not Cause.SUSPENDED
+    restart = plan.next_is_restart
     plan.update(
         attempt=CurrentAttempt(
             number=number,

@@ -75,6 +75,12 @@ class Plan:
         ended = self.status.attempts[-1].number if self.status.attempts else 0
         return max(ended, self.status.attempt.number if self.status.attempt else 0)
 
+    @property
+    def next_is_restart(self) -> bool:
+        """Whether the next attempt follows one that was not ended by the user's own wish."""
+        ended = self.status.attempts
+        return bool(ended) and ended[-1].cause is not Cause.SUSPENDED
+
     def account(self, ending: Ending | None = None) -> None:
         """Tell where the time until now went; before an attempt begins, and as it ends."""
         self.update(**accounted(self.status, self.observed, self.now, ending))

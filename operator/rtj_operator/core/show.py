@@ -134,9 +134,7 @@ def resumed(plan: Plan) -> None:
 
 
 def _phase_without_attempt(plan: Plan) -> Phase:
-    attempts = plan.status.attempts
-    restarts = bool(attempts) and attempts[-1].cause is not Cause.SUSPENDED
-    return Phase.RESTARTING if restarts else Phase.PENDING
+    return Phase.RESTARTING if plan.next_is_restart else Phase.PENDING
 
 
 def blocked(plan: Plan) -> None:
