@@ -248,7 +248,14 @@ def check_each_id_once_per_epoch(
     Raises:
         ValueError: names the epoch, an id that is repeated, missing or unexpected, and its steps.
     """
-    epochs, known = ids_of_epochs(entries), set(expected)
+    return check_epochs(ids_of_epochs(entries), expected, last_is_whole, dropped)
+
+
+def check_epochs(
+    epochs: IdsOfEpochs, expected: Collection[int | str], last_is_whole: bool, dropped: int = 0
+) -> dict[int, int]:
+    """Do what `check_each_id_once_per_epoch` does, of epochs that were taken apart already."""
+    known = set(expected)
     for epoch, steps in epochs.items():
         repeated = next((found for found, at in steps.items() if len(at) > 1), None)
         if repeated is not None:

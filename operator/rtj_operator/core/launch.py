@@ -27,8 +27,9 @@ REJECTIONS = (Reason.POD_REJECTED, Reason.POD_NAME_TAKEN)
 def launch(plan: Plan, spec: JobSpec) -> None:
     """Decide on the next attempt, unless it must wait."""
     status, now = plan.status, plan.now
-    if status.next_attempt_time and _pauses(status, now):
-        plan.wake((status.next_attempt_time - now).total_seconds())
+    due = status.next_attempt_time
+    if due and now < due and not _was_set_back(status, now):
+        plan.wake((due - now).total_seconds())
         return
     if plan.observed.problems:
         show.blocked(plan)
@@ -56,13 +57,9 @@ def launch(plan: Plan, spec: JobSpec) -> None:
     create_pod(plan, spec, proven=_account_works(plan))
 
 
-def _pauses(status: JobStatus, now: datetime) -> bool:
-    """Whether the pause before the next attempt lasts.
-
-    Before its own beginning nobody knows how long it has lasted: the clock was set back.
-    """
-    begun = not status.attempts or now >= status.attempts[-1].end_time
-    return begun and status.next_attempt_time is not None and now < status.next_attempt_time
+def _was_set_back(status: JobStatus, now: datetime) -> bool:
+    """Whether the clock is before the last end, so that nobody knows how long the pause lasted."""
+    return bool(status.attempts) and now < status.attempts[-1].end_time
 
 
 def _account_works(plan: Plan) -> bool:

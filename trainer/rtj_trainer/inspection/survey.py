@@ -255,14 +255,12 @@ def _check_epochs(entries: list[Entry], manifest: Manifest) -> dict[str, Any]:
     """Return what the epochs held. Raises ValueError if that cannot be right."""
     cut = manifest.stopped_early or manifest.target.get("totalSteps") is not None
     whole = manifest.complete and not cut
-    size = manifest.epoch_size
+    size, epochs = manifest.epoch_size, ledger.ids_of_epochs(entries)
     if size and size.ids_are_places:
-        places = range(size.examples)
-        counts = ledger.check_each_id_once_per_epoch(entries, places, whole, size.dropped)
+        counts = ledger.check_epochs(epochs, range(size.examples), whole, size.dropped)
         return {"examples_per_epoch": counts}
-    epochs = ledger.ids_of_epochs(entries)
     counts = {epoch: sum(map(len, steps.values())) for epoch, steps in epochs.items()}
-    doubt = _wrong_number(epochs, size, whole) if size else _difference(entries, epochs, whole)
+    doubt = _wrong_number(epochs, size, whole) if size else _difference(epochs, whole)
     return {"examples_per_epoch": counts, "doubt": doubt}
 
 
@@ -276,9 +274,9 @@ def _wrong_number(epochs: IdsOfEpochs, size: EpochSize, last_is_whole: bool) -> 
     return None
 
 
-def _difference(entries: list[Entry], epochs: IdsOfEpochs, last_is_whole: bool) -> str | None:
+def _difference(epochs: IdsOfEpochs, last_is_whole: bool) -> str | None:
     try:
-        ledger.check_each_id_once_per_epoch(entries, epochs[0], last_is_whole)
+        ledger.check_epochs(epochs, epochs[0], last_is_whole)
     except ValueError as error:
         return str(error)
     return None
