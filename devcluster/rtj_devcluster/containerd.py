@@ -49,11 +49,26 @@ def _ctr(socket: Path, *arguments: str) -> str:
 def import_images(socket: Path, wanted: Mapping[str, str], blobs: Path) -> None:
     """Import images, sending only the blobs that this containerd does not have.
 
+    An image gets its name when it is unpacked, and only then what it replaces is thrown away:
+    containerd's collector does not see that an import counts on a layer that is there already,
+    and takes it where no named image has it.
+
     Args:
         socket: The containerd.
         wanted: Full name of each image → digest of its manifest.
         blobs: A folder of blobs, as ``blob`` names them.
+
+    Raises:
+        CommandFailedError: containerd refuses the images; those of before are as they were.
     """
+    unpacked = {f"{name}@{digest}": digest for name, digest in wanted.items()}
+    _import(socket, unpacked, blobs)
+    for name, digest in wanted.items():
+        _ctr(socket, "images", "tag", "--force", f"{name}@{digest}", name)
+    _ctr(socket, "images", "remove", "--sync", *unpacked)
+
+
+def _import(socket: Path, wanted: Mapping[str, str], blobs: Path) -> None:
     present = set(_ctr(socket, "content", "list", "--quiet").split())
     needed = {each for digest in wanted.values() for each in blobs_of(blobs, digest)}
     command = _ctr_command(socket, "images", "import", "-")
