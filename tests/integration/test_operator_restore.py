@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,18 @@ from rtj_api.launch import TrainerConfig
 from rtj_api.names import ANNOTATION_HEARTBEAT, CONFIG_ENV
 from rtj_api.restore import RestoreAnswer
 from rtj_operator.act import announce
-from rtj_operator.cluster import CLAIMS, EVENTS, JOBS, LEASES, PODS, Key, Kind, Manifest
+from rtj_operator.cluster import (
+    CLAIMS,
+    EVENTS,
+    JOBS,
+    LEASES,
+    NODES,
+    PODS,
+    AlreadyExistsError,
+    Key,
+    Kind,
+    Manifest,
+)
 from rtj_operator.core.observed import Settings
 from rtj_operator.kube import KubeCluster
 from rtj_operator.memory import Memory
@@ -52,6 +64,10 @@ class Played:
         return await self.cluster.get(PODS, self.namespace, f"{self.key.name}-{attempt}-0")
 
     async def bind(self, attempt: int, node: str) -> None:
+        node = f"{node}.{self.namespace}"
+        # Without it the cluster's collector would soon take the pod away as an orphan.
+        with suppress(AlreadyExistsError):
+            await self.cluster.create(NODES, "", {"metadata": {"name": node}})
         name = f"{self.key.name}-{attempt}-0"
         binding = {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
         kind = Kind("v1", f"pods/{name}/binding", "Binding")
