@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rtj_api.launch import BuilderConfig
-from rtj_trainer import builder
+from rtj_trainer import builder, startup
 from rtj_trainer.environment import prepare_tensorflow
 from rtj_trainer.errors import PermanentError
 
@@ -171,6 +171,7 @@ def main() -> None:
     """Answer each request on standard input."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # TensorFlow and Keras print
+    startup.begin_import()
     prepare_tensorflow({})
     answers = {"record": record, "restore": restore}
     print("{}", file=channel, flush=True)

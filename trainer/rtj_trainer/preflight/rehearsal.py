@@ -23,6 +23,8 @@ from rtj_api.launch import BuilderConfig
 from rtj_api.names import ExitCode, Reason
 from rtj_api.wire import WireModel
 
+from rtj_trainer import startup
+
 _RECORDING_SHARE = 0.25
 """Part of the time for the first process; the second reads the same again from several places."""
 _START_SECONDS = 120
@@ -132,6 +134,7 @@ def _read(path: Path) -> Any:
 
 def main(what: str, folder: Path) -> None:
     """Be one of the two processes."""
+    startup.begin_import()
     from rtj_trainer.environment import prepare_tensorflow
 
     prepare_tensorflow({})
