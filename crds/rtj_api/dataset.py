@@ -39,7 +39,8 @@ class DatasetCache(WireModel):
         le=1_000_000_000,
         description=(
             "Examples per batch; the last batch of an epoch may be shorter. datasetFunction must "
-            "return single examples then, without batch(). It cannot change later."
+            "return single examples then, without batch(). It cannot change later; a fork may have "
+            "another by spec.fingerprintPolicy.batchSize."
         ),
     )
     shuffle: bool = Field(

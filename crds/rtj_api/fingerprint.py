@@ -24,7 +24,8 @@ _WORDS = (
 class FingerprintPolicy(WireModel):
     """What a change since the last commit does to a job.
 
-    Parameters, the seed, the pipeline, and what the training step computes are always refused.
+    All else is always refused: other parameters, the seed, the pipeline, and what the training step
+    computes.
     """
 
     source: OnChange = Field(
@@ -49,5 +50,14 @@ class FingerprintPolicy(WireModel):
             "When TensorFlow, Keras, the type of the machine, the model of its GPUs or their "
             "libraries cuDNN and cuBLAS changed, so that the last bits may differ. "
             f"{_WORDS} Default: Warn."
+        ),
+    )
+    batch_size: OnChange = Field(
+        OnChange.REFUSE,
+        description=(
+            "When a fork asks for another batch size than the commit that it goes on from, in a "
+            "dataset of rtj_trainer.data or of spec.dataset.cache. It goes on at exactly the next "
+            "example, with other batches from there on; nothing else of the dataset may differ. "
+            f"Of other datasets it is always refused. {_WORDS} Default: Refuse."
         ),
     )

@@ -82,7 +82,8 @@ def _train(attempt: Attempt) -> str:
     module = builder.load_module(spec)
     cache = materialise(config, module, attempt.job, attempt.heart)
     factory = Factory(config, module, cache.source if cache else None)
-    pipeline = factory.pipeline(attempt.choice.commit_id is None, attempt.scratch)
+    first_start = attempt.choice.commit_id is None
+    pipeline = factory.pipeline(first_start, attempt.scratch, attempt.choice.manifest)
     progress = attempt.note(pipeline)
     trainee = build_trainee(config, module, factory, pipeline, progress)
     common = attempt.identity(
@@ -95,9 +96,9 @@ def _train(attempt: Attempt) -> str:
         ],
     )
     identity = {**common, **trainee.identity, **pipeline.identity}
-    attempt.loop(environment, identity, pipeline, progress, trainee.state, trainee.epochs).run(
-        trainee.epochs.train
-    )
+    attempt.loop(
+        environment, identity, pipeline, progress, trainee.state, trainee.epochs, trainee.as_before
+    ).run(trainee.epochs.train)
     if cache:
         cache.use.release()
     return ended(progress)

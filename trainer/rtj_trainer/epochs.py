@@ -20,8 +20,12 @@ class EpochCount:
     """Begins and ends the epochs of a job whose program does all but count them by itself."""
 
     progress: Progress
-    batches_per_epoch: int | None
-    """None if only the data can tell."""
+
+    @property
+    def length(self) -> int | None:
+        """Batches of the current epoch; None if only the data can tell."""
+        lengths = self.progress.lengths
+        return lengths.length(self.progress.epoch) if lengths else None
 
     @property
     def open(self) -> bool:

@@ -7,10 +7,13 @@ reading all data at each start would cost too much (`rtj_trainer.data_files`). D
 `rtj_trainer.data` is in it with its contents.
 
 Three parts may be relaxed by `spec.fingerprintPolicy`, since a change of them alone need not change
-a step: the builder's text, the files, the versions.
+a step: the builder's text, the files, the versions. A fourth is the batch size, where the position
+is an example's place. Of the parts that depend on it, those are compared which the builder gives in
+batches of the size before, so that nothing else can change under its cover.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from typing import Any
 from rtj_api.fingerprint import FingerprintPolicy, OnChange
 from rtj_api.names import Reason
 
+from rtj_trainer.cutting import Cutting
 from rtj_trainer.errors import PermanentError
 
 _WORDS = {
@@ -28,6 +32,8 @@ _WORDS = {
     "callbackList": "the callbacks",
     "validation": "validationFunction or validationParams",
     "train": "trainFunction or trainParams",
+    "batchSize": "the batch size",
+    "dropRemainder": "drop_remainder",
     "seed": "the seed",
     "files": "data files",
     "fileTimes": "the times of data files",
@@ -43,8 +49,15 @@ _WORDS = {
 }
 _LIBRARIES = ("tensorflow", "keras")
 """Entries of an environment: a later one gives operations of a pipeline further attributes."""
-_PROGRAM = ("source", "dataset", "validation", "train", "files", "contents", "strategy")
+_PROGRAM = (
+    *("source", "dataset", "batchSize", "validation", "train"),
+    *("files", "contents", "strategy"),
+)
 """What makes a pipeline another one, whatever the version."""
+_TO_REBATCH = (
+    " With spec.fingerprintPolicy.batchSize: Warn, a fork goes on at the next example with another "
+    "batch size, if nothing else of its dataset differs."
+)
 _MANY = 5
 """Files or modules of which a message tells."""
 
@@ -56,10 +69,16 @@ class Fingerprint:
     identity: dict[str, Any]
     environment: dict[str, Any]
     """From `rtj_trainer.environment`."""
+    cutting: Cutting | None = None
+    """The batches; None if the position is no number of a batch."""
 
-    def parts(self) -> dict[str, Any]:
+    def parts(self, with_cutting: bool) -> dict[str, Any]:
         """Return everything by its name in `_WORDS`."""
-        return {**self.identity, "environment": self.environment}
+        found = {**self.identity, "environment": self.environment}
+        if with_cutting and self.cutting:
+            found["batchSize"] = self.cutting.batch_size
+            found["dropRemainder"] = self.cutting.drop_remainder
+        return found
 
 
 def of_source(paths: dict[str, Path]) -> dict[str, str]:
@@ -81,7 +100,9 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
     Raises:
         PermanentError: `FingerprintMismatch`, naming everything that changed and must not.
     """
-    before, after = saved.parts(), current.parts()
+    # A commit without it, as of an older version, is compared by the rest.
+    both_cut = saved.cutting is not None and current.cutting is not None
+    before, after = saved.parts(both_cut), current.parts(both_cut)
     changed = [key for key in _WORDS if before.get(key) != after.get(key)]
     excused = _excused(saved, current, changed)
     changed = [key for key in changed if key not in excused]
@@ -90,6 +111,7 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
         "files": policy.files,
         "fileTimes": OnChange.IGNORE if policy.files is OnChange.IGNORE else OnChange.WARN,
         "environment": policy.versions,
+        "batchSize": policy.batch_size,
     }
     told: dict[OnChange, list[str]] = {answer: [] for answer in OnChange}
     for key in changed:
@@ -100,7 +122,8 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
             Reason.FINGERPRINT_MISMATCH,
             f"since the last commit these changed: {'; '.join(refused)}. Going on would train "
             "otherwise than the position speaks of. Undo the change, or create the job under a new "
-            "name; spec.fingerprintPolicy says which changes may be accepted.",
+            "name; spec.fingerprintPolicy says which changes may be accepted."
+            + (_TO_REBATCH if "batchSize" in changed else ""),
         )
     warned = "; ".join(told[OnChange.WARN])
     if not warned:
@@ -110,12 +133,41 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
 
 def _excused(saved: Fingerprint, current: Fingerprint, changed: list[str]) -> set[str]:
     """Return which graphs may be others because TensorFlow writes the same program otherwise."""
+    excused: set[str] = set()
+    if "batchSize" in changed and _is_of_size_only(saved, current):
+        excused.add("dataset")
     if "environment" not in changed:
-        return set()
+        return excused
     versions = [[of.environment.get(name) for name in _LIBRARIES] for of in (saved, current)]
     if versions[0] == versions[1] or any(key in changed for key in _PROGRAM):
-        return {"step"}  # Another device has other operations in it.
-    return {"step", "pipeline", "validationPipeline"}
+        return excused | {"step"}  # Another device has other operations in it.
+    return excused | {"step", "pipeline", "validationPipeline"}
+
+
+def _is_of_size_only(saved: Fingerprint, current: Fingerprint) -> bool:
+    """Return whether the parameters of the dataset differ in one, which is the batch size.
+
+    A pipeline's graph does not show all that a parameter does: the content of a table is not in it.
+    """
+    if saved.cutting is None or current.cutting is None:
+        return False
+    sizes = (saved.cutting.batch_size, current.cutting.batch_size)
+    before, after = saved.identity.get("dataset"), current.identity.get("dataset")
+    different = list(_different(before, after))
+    return len(different) <= 1 and all(
+        found is None or (type(found) is int and found == wanted)
+        for pair in different
+        for found, wanted in zip(pair, sizes, strict=True)
+    )
+
+
+def _different(saved: Any, current: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the values that differ, from within dicts; None for one that is not there."""
+    if isinstance(saved, dict) and isinstance(current, dict):
+        for key in sorted({*saved, *current}):
+            yield from _different(saved.get(key), current.get(key))
+    elif saved != current:
+        yield saved, current
 
 
 def _difference(saved: Any, current: Any) -> str:

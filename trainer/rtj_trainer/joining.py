@@ -78,8 +78,8 @@ class Attempt:
         strategy, config = pipeline.strategy, self.config
         log.info("position strategy: %s, because %s", strategy.name, strategy.why)
         self.heart.report(strategy=strategy.name, strategy_message=strategy.why)
-        progress = Progress(steps_per_epoch=strategy.batches_per_epoch, epochs=config.epochs)
-        progress.total_steps = total_steps(config, progress.steps_per_epoch)
+        progress = Progress(lengths=pipeline.lengths, epochs=config.epochs)
+        progress.total_steps = total_steps(config, pipeline.lengths)
         if not self.complete:
             check_extension(config, self.choice, progress)
         return progress
@@ -111,6 +111,7 @@ class Attempt:
         progress: Progress,
         state: "TrainingState",
         epochs: "EpochCount",
+        as_before: dict[str, Any],
     ) -> "TrainingLoop":
         """Go to the position of the commit, check that it fits, and return the loop from there.
 
@@ -121,6 +122,8 @@ class Attempt:
             progress: From `note`.
             state: All variables, built.
             epochs: What belongs to an epoch and not to a step.
+            as_before: What of the identity, the pipeline's aside, would be otherwise if only the
+                batch size were still that of the commit.
 
         Raises:
             StopError: the job is another than the commit's, or the commit cannot be restored.
@@ -135,9 +138,11 @@ class Attempt:
             settle(config, pipeline.unproven, depends_on, job.root / "preflight")
         with seeding.undisturbed():
             pipeline.position.start(step_of(choice))
-        if choice.manifest and not self.complete:
-            saved = Fingerprint(choice.manifest.fingerprint, choice.manifest.environment)
-            current = Fingerprint(identity, environment)
+        if (manifest := choice.manifest) and not self.complete:
+            saved = Fingerprint(manifest.fingerprint, manifest.environment, manifest.cutting)
+            before = pipeline.as_before.identity if pipeline.as_before else {}
+            compared = {**identity, **as_before, **before}
+            current = Fingerprint(compared, environment, pipeline.cutting)
             if changed := fingerprint.check(saved, current, config.fingerprint_policy):
                 warn(heart, Reason.FINGERPRINT_CHANGED, changed)
         ledger_hash = _restore(job, choice, state, pipeline.position, progress)
@@ -148,6 +153,7 @@ class Attempt:
         constant = {
             "strategy": pipeline.strategy.name,
             "strategy_message": pipeline.strategy.why,
+            "cutting": pipeline.cutting,
             "fingerprint": identity,
             "environment": environment,
             "target": target_of(config),

@@ -161,7 +161,7 @@ class TrainingLoop:
 
     def _is_length(self, steps: int) -> bool:
         """Return whether an epoch has so many steps; they are taken, but for the last perhaps."""
-        length = self.epochs.batches_per_epoch
+        length = self.epochs.length
         if length is not None:
             return steps == length
         batch = self._next_batch()
@@ -236,7 +236,7 @@ class TrainingLoop:
 
     def _check_epoch(self, batch: Batch) -> None:
         """Raise if an epoch is not as long as the dataset said: epochs would be counted wrongly."""
-        length, ended = self.epochs.batches_per_epoch, self.progress.step_in_epoch
+        length, ended = self.epochs.length, self.progress.step_in_epoch
         begins = batch.index == 0 and self.epochs.open
         if length is not None and (batch.index >= length or (begins and ended != length)):
             found = f"{ended}" if begins else f"more than {length}"
@@ -252,8 +252,6 @@ class TrainingLoop:
         self.heart.report(phase=TrainerPhase.SAVING)
         self._settle(wait=True)
         self.epochs.finish()
-        if self.progress.epoch_ended:
-            self.progress.steps_per_epoch = self.progress.step_in_epoch
         try:
             self.committer.commit(self.progress, complete=True)
         except CommitFailedError as error:

@@ -1,5 +1,6 @@
 """From the builder's functions to a model, a data stream and a fingerprint."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,11 @@ from rtj_api.names import Reason
 from rtj_trainer import builder
 from rtj_trainer.batches import training_data
 from rtj_trainer.commits.layout import INDICES
-from rtj_trainer.data import IndexedContext, batches, indexed_context
+from rtj_trainer.commits.manifest import Manifest
+from rtj_trainer.cutting import Cutting, EpochLengths, SameLength
+from rtj_trainer.data import IndexedContext, IndexedSource, batches, indexed_context
 from rtj_trainer.data.source import Source
-from rtj_trainer.errors import PermanentError
+from rtj_trainer.errors import PermanentError, StopError
 from rtj_trainer.position import Position
 from rtj_trainer.position.iterator import IteratorPosition
 from rtj_trainer.position.streams import IndexPosition, ReplayPosition
@@ -33,6 +36,8 @@ from rtj_trainer.preflight.reshuffling import places
 from rtj_trainer.preflight.strategy import Strategy, choose_strategy
 from rtj_trainer.seeding import seed_everything
 
+log = logging.getLogger(__name__)
+
 _BUILDS_DIFFER = (
     "two calls of datasetFunction with the same parameters and seed gave different pipelines; "
     "make it depend on nothing else, such as the time or unseeded generators"
@@ -45,14 +50,29 @@ _NOT_BUILT_ANEW = (
 
 
 @dataclass(frozen=True)
+class AsBefore:
+    """What a pipeline would be if only its batch size were still that of the commit."""
+
+    element_spec: Any
+    """Structure of what the model was trained on."""
+    identity: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """The chosen stream of batches, and what identifies it."""
 
     position: Position
     strategy: Strategy
+    lengths: EpochLengths | None
+    """Of its epochs; None while they are not known, or if one never ends."""
+    cutting: Cutting | None
+    """Its batches; None if its position is no number of a batch."""
     element_spec: Any
     """Structure of what the model is trained on."""
     identity: dict[str, Any]
+    as_before: AsBefore | None
+    """None if the batch size is that of the commit, or if nothing else can be compared then."""
     unproven: list[str]
     """Dataset operations that no test has proven (`rtj_trainer.preflight.doubt`), with the lines of
     the builder that made them."""
@@ -96,17 +116,20 @@ class PipelineFactory:
             dataset = self._build()
         return _expect(dataset, tf.data.Dataset, "datasetFunction", "a tf.data.Dataset")
 
-    def pipeline(self, first_start: bool, scratch: Path) -> Pipeline:
+    def pipeline(
+        self, first_start: bool, scratch: Path, commit: Manifest | None = None
+    ) -> Pipeline:
         """Build the dataset, choose a strategy, and check what can be checked before training.
 
         Args:
             first_start: Whether this is a start from step 0, which has everything checked.
             scratch: A folder that may be created and is removed again.
+            commit: What an attempt goes on from; None without one.
 
         Raises:
             StopError: the builder is wrong, or its pipeline cannot be resumed exactly.
         """
-        context = IndexedContext(self._seed, store=self._store)
+        context = self._context()
         with recorded_lines() as lines:
             dataset = self.dataset(context)
         graph = read_graph(dataset, lines)
@@ -116,18 +139,37 @@ class PipelineFactory:
             probe(exact(dataset), strategy.name, scratch)
         if first_start or strategy.name == "index":
             # The probe moved the shuffles' state; also, two builds must be alike.
-            context = IndexedContext(self._seed, store=self._store)
+            context = self._context()
             first, dataset = dataset, self.dataset(context)
             if dataset is first:
                 refuse([_NOT_BUILT_ANEW])
             again = _identity(dataset, read_graph(dataset), strategy, context)
             if again != identity:
                 refuse([_BUILDS_DIFFER])
+        element_spec = training_data(dataset.element_spec)
+        lengths: EpochLengths | None = None
+        cutting = as_before = None
+        if strategy.name == "index":
+            [source] = context.sources
+            lengths = cutting = _going_on(source.cutting, commit)
+            position: Position = self._index_position(cutting, source.shuffle)
+            if len(cutting.cuts) > 1:
+                element_spec = self._element_spec(cutting)
+            saved = commit.cutting if commit else None
+            if saved and saved.is_like(cutting) and saved.batch_size != cutting.batch_size:
+                as_before = self._as_before(saved, strategy)
+        else:
+            position = self._position(dataset, strategy, places(graph))
+            if strategy.batches_per_epoch is not None:
+                lengths = SameLength(strategy.batches_per_epoch)
         return Pipeline(
-            self._position(dataset, strategy, places(graph), context),
+            position,
             strategy,
-            training_data(dataset.element_spec),
+            lengths,
+            cutting,
+            element_spec,
             identity,
+            as_before,
             [
                 " ".join([name, *sorted(set(graph.lines.of(name)))])
                 for name in unproven(graph.operations(), strategy.name)
@@ -135,29 +177,47 @@ class PipelineFactory:
             file_names(graph),
         )
 
-    def _position(
-        self, dataset: Any, strategy: Strategy, generators: int, context: IndexedContext
-    ) -> Position:
-        if strategy.name == "index":
-            [source] = context.sources
-            build = self._from_step(source.batches_per_epoch)
-            return IndexPosition(build, source, self._seed)
+    def _position(self, dataset: Any, strategy: Strategy, generators: int) -> Position:
         epochs = self._epochs
         if strategy.name == "replay":
             return ReplayPosition(exact(dataset), epochs)
         known = strategy.batches_per_epoch is not None
         return IteratorPosition(exact(dataset), None if known else epochs, generators)
 
-    def _from_step(self, batches_per_epoch: int) -> Callable[[int], Any]:
+    def _index_position(self, cutting: Cutting, shuffle: bool) -> Position:
         stop = self._total_steps
         if self._epochs is not None:
-            stop = min(stop or 2**62, self._epochs * batches_per_epoch)
+            stop = min(stop or 2**62, cutting.end(self._epochs))
 
         def build(step: int) -> Any:
-            context = IndexedContext(self._seed, start=step, stop=stop, store=self._store)
+            context = self._context(cutting)
+            context.start, context.stop = step, stop
             return exact(self.dataset(context))
 
-        return build
+        return IndexPosition(build, IndexedSource(cutting, shuffle), self._seed)
+
+    def _context(self, cutting: Cutting | None = None) -> IndexedContext:
+        return IndexedContext(self._seed, cutting=cutting, store=self._store)
+
+    def _element_spec(self, cutting: Cutting) -> Any:
+        """Return the structure of batches after a change: one more of them may be shorter."""
+        return training_data(self.dataset(self._context(cutting)).element_spec)
+
+    def _as_before(self, saved: Cutting, strategy: Strategy) -> AsBefore | None:
+        """Build what the builder makes now in batches of the size before.
+
+        If it is what the commit was made with, then nothing but the batch size has changed. A
+        builder that counts on the size that it asks for may raise.
+        """
+        even = Cutting.even(saved.size, saved.batch_size, saved.drop_remainder)
+        context = self._context(even)
+        try:
+            dataset = self.dataset(context)
+            identity = _identity(dataset, read_graph(dataset), strategy, context)
+            return AsBefore(self._element_spec(saved), identity)
+        except StopError as error:
+            log.warning("not to be built in batches of %d: %s", saved.batch_size, error)
+            return None
 
 
 class Factory(PipelineFactory):
@@ -223,6 +283,22 @@ def _batches_of(
         return examples.prefetch(tf.data.AUTOTUNE)
 
     return build
+
+
+def _going_on(asked: Cutting, commit: Manifest | None) -> Cutting:
+    """Return the batches of a job that goes on from a commit, with what is asked for now."""
+    saved = commit.cutting if commit else None
+    if commit is None or saved is None or not saved.is_like(asked):
+        return asked  # What differs, the fingerprint refuses.
+    if saved.batch_size == asked.batch_size:
+        return saved
+    changed = saved.changed(commit.step, asked.batch_size)
+    cut = changed.cuts[-1]
+    log.info(
+        "from step %d on, after %d examples of epoch %d, batches of %d instead of %d",
+        *(cut.step, cut.taken, cut.epoch, cut.batch_size, saved.batch_size),
+    )
+    return changed
 
 
 def _identity(

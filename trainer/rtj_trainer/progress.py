@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from rtj_api.heartbeat import Position as WirePosition
 
 from rtj_trainer.commits.manifest import EpochSize, Manifest
+from rtj_trainer.cutting import EpochLengths
 
 
 @dataclass
@@ -19,8 +20,10 @@ class Progress:
     """Steps taken in that epoch."""
     samples: int = 0
     """Examples trained on, over all epochs."""
+    lengths: EpochLengths | None = None
+    """Of all epochs; None if only the data can tell."""
     steps_per_epoch: int | None = None
-    """None while it is not known."""
+    """That an epoch had, where only the data can tell; None while it is not known."""
     total_steps: int | None = None
     """Step at which the job ends; None if its end is that of the data."""
     epochs: int | None = None
@@ -45,7 +48,7 @@ class Progress:
         self.epoch_size = manifest.epoch_size
         self.epoch_ended = manifest.epoch_ended
         self.results = dict(manifest.results)
-        if self.epoch > 0 and self.steps_per_epoch is None:
+        if self.epoch > 0 and self.lengths is None and not _was_cut(manifest):
             self.steps_per_epoch = (self.step - self.step_in_epoch) // self.epoch
 
     def begin_epoch(self) -> None:
@@ -66,8 +69,13 @@ class Progress:
     @property
     def finished_epochs(self) -> int:
         """Epochs that are over, as far as is known before the next batch is asked for."""
-        at_end = self.step_in_epoch == self.steps_per_epoch
+        at_end = self.epoch_ended or self.step_in_epoch == self._epoch_length
         return max(self.epoch + (1 if at_end else 0), 0)
+
+    @property
+    def _epoch_length(self) -> int | None:
+        """Steps of the current epoch, if need be from those before it; None at first."""
+        return self.lengths.length(self.epoch) if self.lengths else self.steps_per_epoch
 
     @property
     def expected_steps(self) -> int | None:
@@ -84,3 +92,8 @@ class Progress:
             samples=self.samples,
             total_steps=self.expected_steps,
         )
+
+
+def _was_cut(manifest: Manifest) -> bool:
+    """Return whether epochs before a commit may have other lengths than those after it."""
+    return manifest.cutting is not None and len(manifest.cutting.cuts) > 1

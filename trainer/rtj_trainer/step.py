@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from rtj_api.names import Reason
 
-from rtj_trainer import startup
+from rtj_trainer import seeding, startup
 from rtj_trainer.errors import PermanentError, StopError, UserError
 from rtj_trainer.touched import hidden_operations, refuse_hidden
 
@@ -39,6 +39,20 @@ def compile_step(model: Any, element_spec: Any) -> Any:
     compiled = _compile(model, model.train_step, element_spec, "training step")
     startup.TIMES.ended("trace")
     return compiled
+
+
+def retrace_step(model: Any, element_spec: Any) -> Any | None:
+    """Trace `model.train_step` for batches of another shape, after `compile_step`.
+
+    Returns:
+        The traced function; None if the model does not take such batches.
+    """
+    try:
+        with seeding.undisturbed():
+            return _compile(model, model.train_step, element_spec, "training step")
+    except UserError as error:
+        log.warning("%s", error)
+        return None
 
 
 def compile_test(model: Any, element_spec: Any) -> Any:

@@ -4,6 +4,7 @@ from rtj_api.launch import TrainerConfig
 from rtj_api.names import Reason
 
 from rtj_trainer.commits.lineage import Choice
+from rtj_trainer.cutting import EpochLengths
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.progress import Progress
 
@@ -21,11 +22,11 @@ def is_complete(config: TrainerConfig, choice: Choice) -> bool:
     return manifest.stopped_early or manifest.target == target_of(config)
 
 
-def total_steps(config: TrainerConfig, steps_per_epoch: int | None) -> int | None:
+def total_steps(config: TrainerConfig, lengths: EpochLengths | None) -> int | None:
     """Return the step at which the job ends; None if only the data can tell."""
     by_epochs = None
-    if config.epochs is not None and steps_per_epoch is not None:
-        by_epochs = config.epochs * steps_per_epoch
+    if config.epochs is not None and lengths is not None:
+        by_epochs = lengths.end(config.epochs)
     known = [found for found in (config.total_steps, by_epochs) if found is not None]
     return min(known, default=None)
 

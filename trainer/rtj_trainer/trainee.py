@@ -19,7 +19,7 @@ from rtj_trainer.errors import PermanentError
 from rtj_trainer.pipeline import Factory, Pipeline
 from rtj_trainer.progress import Progress
 from rtj_trainer.state import TrainingState, variables_of
-from rtj_trainer.step import compile_step, compile_test, refusing
+from rtj_trainer.step import compile_step, compile_test, refusing, retrace_step
 from rtj_trainer.touched import graph_sha256
 from rtj_trainer.validation import Evaluation, validation_data
 
@@ -32,6 +32,8 @@ class Trainee:
     epochs: Epochs
     identity: dict[str, Any]
     """What must be the same in the next attempt."""
+    as_before: dict[str, Any]
+    """What of it would be otherwise if only the batch size were still that of the commit."""
     file_names: list[str]
     """Data files that the pipeline of the validation names."""
 
@@ -104,6 +106,11 @@ def fit(
         functions.append(test_function)
     if best:
         _check_metric(best, model, functions)
+    as_before = {}
+    if pipeline.as_before:
+        before = retrace_step(model, pipeline.as_before.element_spec)
+        if before:
+            as_before = {"step": _graphs([before, *functions[1:]])}
     known = pipeline.strategy.batches_per_epoch
     params = {"verbose": 0, "epochs": progress.epochs, "steps": known}
     runner = CallbackRunner(callbacks(model), model, params)
@@ -114,14 +121,18 @@ def fit(
             model, refusing(test_function, "test step"), data, state.undisturbed
         )
     step = refusing(step_function, "training step")
-    epochs = Epochs(progress, known, model, step, state, runner, evaluation)
+    epochs = Epochs(progress, model, step, state, runner, evaluation)
     identity = {
         "validationPipeline": data.identity if data else None,
         "callbackList": runner.describe(),
         "variables": state.describe(),
-        "step": [graph_sha256(function) for function in functions],
+        "step": _graphs(functions),
     }
-    return Trainee(state, epochs, identity, data.file_names if data else [])
+    return Trainee(state, epochs, identity, as_before, data.file_names if data else [])
+
+
+def _graphs(functions: list[Any]) -> list[str]:
+    return [graph_sha256(function) for function in functions]
 
 
 def _check_metric(best: KeepBest, model: Any, functions: list[Any]) -> None:

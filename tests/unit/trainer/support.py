@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -192,6 +193,15 @@ def create_job(
         **changes,
     }
     return Job(server, folder, config)
+
+
+def fork(make_job: MakeJob, origin: Job, commit: str = "latest", **changes: Any) -> Job:
+    """Return a new job on the same volume that starts from a commit of another."""
+    changes = {"datasetFunction": origin.config["builder"]["datasetFunction"], **changes}
+    job = make_job(**changes)
+    shutil.copytree(origin.directory.root, job.folder / "volume" / "other")
+    job.config["forkFrom"] = {"jobUid": "other", "commit": commit}
+    return job
 
 
 _BUILDER_KEYS = {

@@ -19,6 +19,7 @@ from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.manifest import Written, read_manifest
 from rtj_trainer.committer import CommitFailedError, Committer
+from rtj_trainer.cutting import Cutting
 from rtj_trainer.data import IndexedSource
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.ledger import LedgerWriter
@@ -237,12 +238,13 @@ def committer(tmp_path: Path) -> Iterator[Committer]:
     job.create()
     attempts.create_fence(job, 1, "pod")
     attempts.write_start_record(job, StartRecord(1, None))
+    source = IndexedSource(Cutting.even(10, 1, False), False)
     made = Committer(
         job=job,
         attempt=1,
         policy=CheckpointPolicy(claim_name="claim", every_steps=5),
         state=Weights(),
-        position=IndexPosition(lambda step: None, IndexedSource(10, 1, False, False), 0),
+        position=IndexPosition(lambda step: None, source, 0),
         ledger=LedgerWriter(job.ledger_segment(1)),
         constant={"strategy": "index", "fingerprint": {}, "environment": {}, "target": {}},
         last=None,

@@ -11,6 +11,7 @@ import pytest
 from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, StackDump, TrainerPhase
 from rtj_api.names import ANNOTATION_DUMP_STACKS, ExitCode, Reason
 from rtj_api.time_spent import TrainerSeconds
+from rtj_trainer.cutting import SameLength
 from rtj_trainer.errors import SupersededError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.lease import ApiError, ApiServer, Lease
@@ -148,7 +149,7 @@ def test_a_turn_is_told_at_once(server: LeaseServer, lease: Lease) -> None:
 def test_the_position_and_the_speed_are_told_at_each_beat(
     server: LeaseServer, lease: Lease
 ) -> None:
-    progress = Progress(total_steps=100, steps_per_epoch=10)
+    progress = Progress(total_steps=100, lengths=SameLength(10))
     heart = heart_with(lease, interval=0.05)
     heart.follow(progress)
     heart.start()

@@ -15,7 +15,7 @@ from rtj_trainer.commits.manifest import read_manifest
 from rtj_trainer.inspection.survey import inspect_job
 from rtj_trainer.ledger import check_each_id_once_per_epoch, committed_trajectory
 
-from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob
+from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob, fork
 
 pytestmark = pytest.mark.unit
 
@@ -136,15 +136,6 @@ class TestGoingBack:
 
 def _keeping(keep: int) -> dict[str, Any]:
     return {"claimName": "claim", "everySteps": 5, "keep": keep}
-
-
-def fork(make_job: MakeJob, origin: Job, commit: str = "latest", **changes: Any) -> Job:
-    """Return a new job on the same volume that starts from a commit of another."""
-    changes = {"datasetFunction": origin.config["builder"]["datasetFunction"], **changes}
-    job = make_job(**changes)
-    shutil.copytree(origin.directory.root, job.folder / "volume" / "other")
-    job.config["forkFrom"] = {"jobUid": "other", "commit": commit}
-    return job
 
 
 def other(job: Job) -> JobDirectory:

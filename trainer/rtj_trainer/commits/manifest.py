@@ -12,6 +12,7 @@ from rtj_api.wire import WireModel
 from rtj_trainer import files
 from rtj_trainer.commits.layout import MANIFEST, CommitId
 from rtj_trainer.commits.sealed import seal, unseal
+from rtj_trainer.cutting import Cutting
 
 
 class CommitDamagedError(Exception):
@@ -47,7 +48,8 @@ class EpochSize(WireModel):
     examples: int = Field(ge=1)
     """In the source."""
     dropped: int = Field(ge=0)
-    """How many of them each epoch leaves out, by `drop_remainder`."""
+    """How many of them each epoch leaves out, by `drop_remainder`; `Manifest.cutting` knows those
+    of epochs with another batch size."""
     ids_are_places: bool
     """Whether the ledger names each by its place in the source, from 0."""
 
@@ -73,6 +75,8 @@ class Manifest(WireModel):
     """Why so."""
     epoch_size: EpochSize | None = None
     """None if only the data can tell."""
+    cutting: Cutting | None = None
+    """Which batches the steps were; None if the position is no number of a batch."""
     fingerprint: dict[str, Any]
     ledger_hash: str
     state_sha256: str

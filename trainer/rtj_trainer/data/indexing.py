@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from rtj_trainer.cutting import Cutting
+
 
 class Tagged(NamedTuple):
     """A batch with the ids of its examples, for the ledger; the model is trained on `data`.
@@ -27,44 +29,45 @@ class Tagged(NamedTuple):
 
 @dataclass(frozen=True)
 class IndexedSource:
-    """One call of `indexed`, with the batches that an epoch has."""
+    """One call of `indexed`, with the batches that the job has."""
 
-    size: int
-    batch_size: int
+    cutting: Cutting
     shuffle: bool
-    drop_remainder: bool
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches in one epoch, the last short one counted unless it is dropped."""
-        whole, rest = divmod(self.size, self.batch_size)
-        return whole + (1 if rest and not self.drop_remainder else 0)
-
-    @property
-    def dropped(self) -> int:
-        """Examples that an epoch leaves out, others in each if it is shuffled."""
-        return self.size % self.batch_size if self.drop_remainder else 0
+        return self.cutting.batches_per_epoch
 
     def places(self, number: Any, seed: int) -> Any:
         """Return the places of the examples in a batch, shape [batch], int64.
 
         Args:
-            number: Of the batch, over all epochs.
+            number: Of the batch, over all epochs; not before the last change of the batch size.
             seed: The job's.
         """
-        epoch, batch = number // self.batches_per_epoch, number % self.batches_per_epoch
-        first = batch * self.batch_size
-        last = tf.minimum(first + self.batch_size, self.size)
+        cutting = self.cutting
+        epoch, first = self._beginning(number)
+        last = tf.minimum(first + cutting.batch_size, cutting.size)
         positions = tf.range(first, last, dtype=tf.int64)
-        positions = tf.ensure_shape(positions, [self.batch_size if self._is_even else None])
+        positions = tf.ensure_shape(positions, [cutting.batch_size if cutting.is_even else None])
         if not self.shuffle:
             return positions
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        return tf.random.experimental.index_shuffle(positions, key, self.size - 1)
+        return tf.random.experimental.index_shuffle(positions, key, cutting.size - 1)
 
-    @property
-    def _is_even(self) -> bool:
-        return self.drop_remainder or self.size % self.batch_size == 0
+    def _beginning(self, number: Any) -> tuple[Any, Any]:
+        """Return the epoch of a batch, and how many examples of it come before."""
+        size, regular = self.cutting.batch_size, self.batches_per_epoch
+        cut = self.cutting.cuts[-1]
+        if cut.step == 0:  # As it was before sizes could change: commits hold a hash of this graph.
+            epoch, batch = number // regular, number % regular
+            return epoch, batch * size
+        beyond = tf.convert_to_tensor(number, tf.int64) - cut.step
+        later = beyond - self.cutting.left_at_cut
+        in_cut = later < 0
+        epoch = tf.where(in_cut, tf.constant(cut.epoch, tf.int64), cut.epoch + 1 + later // regular)
+        return epoch, tf.where(in_cut, cut.taken + beyond * size, later % regular * size)
 
 
 @dataclass
@@ -76,6 +79,8 @@ class IndexedContext:
     """Global number of the first batch, over all epochs."""
     stop: int | None = None
     """Global number of the batch after the last; None for the end of the first epoch."""
+    cutting: Cutting | None = None
+    """The batches to make, whatever size is asked for; None for those that are."""
     store: Path | None = None
     """Folder for what is found out about data files, kept for later jobs; None for memory only."""
     sources: list[IndexedSource] = field(default_factory=list)
@@ -147,12 +152,13 @@ def _batches(
 ) -> tf.data.Dataset:
     if size < 1 or batch_size < 1:
         raise ValueError(f"size and batch_size must be at least 1, not {size} and {batch_size}")
-    source = IndexedSource(int(size), int(batch_size), bool(shuffle), bool(drop_remainder))
+    context = current_context()
+    cutting = context.cutting or Cutting.even(int(size), int(batch_size), bool(drop_remainder))
+    source = IndexedSource(cutting, bool(shuffle))
     if source.batches_per_epoch == 0:
         raise ValueError(
             f"drop_remainder drops the only batch: size {size} < batch_size {batch_size}"
         )
-    context = current_context()
     context.sources.append(source)
     stop = source.batches_per_epoch if context.stop is None else context.stop
     seed = context.seed

@@ -139,9 +139,9 @@ class Session:
             )
         pipeline = self._pipeline(source)
         state = _WatchedState(self._handed.variables, [], self._handed.objects(None), self._check)
-        epochs = EpochCount(self._progress, pipeline.strategy.batches_per_epoch)
+        epochs = EpochCount(self._progress)
         described = {"variables": state.describe()}
-        self._join(source, pipeline, state, epochs, described, [], traced=True)
+        self._join(source, pipeline, state, epochs, described, {}, [], traced=True)
         elements = (batches.training_data(element) for element in self._batches())
         return Steps(elements)
 
@@ -188,7 +188,7 @@ class Session:
         )
         self._join(
             *(source, pipeline, trainee.state, trainee.epochs, trainee.identity),
-            trainee.file_names,
+            *(trainee.as_before, trainee.file_names),
             traced=False,
         )
         for element in self._batches():
@@ -220,7 +220,8 @@ class Session:
             source.build, config.seed, config.epochs, config.total_steps, config.volume / INDICES
         )
         with self._watch.passing(), self._watch.passing_functions(), seeding.undisturbed():
-            pipeline = factory.pipeline(attempt.choice.commit_id is None, attempt.scratch)
+            first_start = attempt.choice.commit_id is None
+            pipeline = factory.pipeline(first_start, attempt.scratch, attempt.choice.manifest)
         if pipeline.unproven and not source.is_of_job:
             names = ", ".join(pipeline.unproven)
             why = "which only a job's datasetFunction could be rehearsed with"
@@ -235,6 +236,7 @@ class Session:
         state: TrainingState,
         epochs: EpochCount,
         described: dict[str, Any],
+        as_before: dict[str, Any],
         validation_files: list[str],
         *,
         traced: bool,
@@ -249,7 +251,7 @@ class Session:
         identity = {**common, **train, **described, **pipeline.identity}
         with self._watch.passing(), self._watch.passing_functions():
             self._loop = attempt.loop(
-                self._environment, identity, pipeline, self._progress, state, epochs
+                self._environment, identity, pipeline, self._progress, state, epochs, as_before
             )
         kept = [handle.resource for group in state.groups.values() for handle in group]
         self._watch.begin(kept, traced)

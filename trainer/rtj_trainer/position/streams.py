@@ -92,7 +92,7 @@ class IndexPosition(_Counted):
             return None
         if self._left_to_compare:
             self._compare(element)
-        index = self._next_step % self._source.batches_per_epoch
+        index = self._source.cutting.index(self._next_step)
         self._next_step += 1
         return Batch(index, element)
 
@@ -102,7 +102,7 @@ class IndexPosition(_Counted):
         places = self._source.places(self._next_step, self._seed).numpy().tolist()
         same = batches.ids_of(element) == tuple(places)
         self.epoch_size = EpochSize(
-            examples=self._source.size,
-            dropped=self._source.dropped,
+            examples=self._source.cutting.size,
+            dropped=self._source.cutting.dropped_per_epoch,
             ids_are_places=same and (self.epoch_size is None or self.epoch_size.ids_are_places),
         )

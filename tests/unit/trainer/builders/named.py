@@ -6,9 +6,9 @@ from builder import _features, build_model, by_index, shuffled  # noqa: F401 - t
 from rtj_trainer.data import Tagged, indexed
 
 
-def dropping(size: int = 100):
+def dropping(size: int = 100, batch_size: int = 8):
     """12 batches; each epoch drops 4 other examples."""
-    return indexed(size, 8, drop_remainder=True).map(_features)
+    return indexed(size, batch_size, drop_remainder=True).map(_features)
 
 
 def renamed():
