@@ -16,7 +16,7 @@ import json
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -248,15 +248,26 @@ def check_each_id_once_per_epoch(
     Raises:
         ValueError: names the epoch, an id that is repeated, missing or unexpected, and its steps.
     """
-    return check_epochs(ids_of_epochs(entries), expected, last_is_whole, dropped)
+    return check_epochs(ids_of_epochs(entries), expected, last_is_whole, lambda _: dropped)
 
 
 def check_epochs(
-    epochs: IdsOfEpochs, expected: Collection[int | str], last_is_whole: bool, dropped: int = 0
+    epochs: IdsOfEpochs,
+    expected: Collection[int | str],
+    last_is_whole: bool,
+    dropped_by: Callable[[int], int] = lambda _: 0,
 ) -> dict[int, int]:
-    """Do what `check_each_id_once_per_epoch` does, of epochs that were taken apart already."""
+    """Do what `check_each_id_once_per_epoch` does, of epochs that were taken apart already.
+
+    Args:
+        epochs: From `ids_of_epochs`.
+        expected: See there.
+        last_is_whole: See there.
+        dropped_by: Returns how many of them an epoch leaves out.
+    """
     known = set(expected)
     for epoch, steps in epochs.items():
+        dropped = dropped_by(epoch)
         repeated = next((found for found, at in steps.items() if len(at) > 1), None)
         if repeated is not None:
             at = steps[repeated]

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rtj_trainer.commits.manifest import (
     Manifest,
     verify_commit,
 )
+from rtj_trainer.cutting import Cutting
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.ledger import Entry, IdsOfEpochs
 
@@ -66,6 +68,8 @@ class LedgerReport(WireModel):
     """None if the pipeline yields no ids."""
     epoch_size: EpochSize | None = None
     """What an epoch had to hold; None if that is not known, and epochs were only compared."""
+    cutting: Cutting | None = None
+    """Which batches the steps were, where that is known: one batch size after the other."""
     doubt: str | None = None
     """What speaks against it, where the builder may intend that."""
     problem: str | None = None
@@ -237,6 +241,7 @@ def check_ledger(job: JobDirectory, strict: bool = False) -> LedgerReport:
                 "ledger_hash": manifest.ledger_hash,
                 "state_sha256": manifest.state_sha256,
                 "epoch_size": manifest.epoch_size,
+                "cutting": manifest.cutting,
             }
         )
         entries = ledger.committed_trajectory(job.root)
@@ -256,17 +261,28 @@ def _check_epochs(entries: list[Entry], manifest: Manifest) -> dict[str, Any]:
     cut = manifest.stopped_early or manifest.target.get("totalSteps") is not None
     whole = manifest.complete and not cut
     size, epochs = manifest.epoch_size, ledger.ids_of_epochs(entries)
-    if size and size.ids_are_places:
-        counts = ledger.check_epochs(epochs, range(size.examples), whole, size.dropped)
+    dropped = _dropped(size, manifest.cutting) if size else None
+    if size and size.ids_are_places and dropped:
+        counts = ledger.check_epochs(epochs, range(size.examples), whole, dropped)
         return {"examples_per_epoch": counts}
     counts = {epoch: sum(map(len, steps.values())) for epoch, steps in epochs.items()}
-    doubt = _wrong_number(epochs, size, whole) if size else _difference(epochs, whole)
+    if size and dropped:
+        doubt = _wrong_number(epochs, size.examples, dropped, whole)
+    else:
+        doubt = _difference(epochs, whole)
     return {"examples_per_epoch": counts, "doubt": doubt}
 
 
-def _wrong_number(epochs: IdsOfEpochs, size: EpochSize, last_is_whole: bool) -> str | None:
+def _dropped(size: EpochSize, cutting: Cutting | None) -> Callable[[int], int]:
+    """Return a function that tells how many examples an epoch leaves out."""
+    return cutting.dropped if cutting else lambda _: size.dropped
+
+
+def _wrong_number(
+    epochs: IdsOfEpochs, examples: int, dropped: Callable[[int], int], last_is_whole: bool
+) -> str | None:
     for epoch, steps in epochs.items():
-        wanted = size.examples - size.dropped
+        wanted = examples - dropped(epoch)
         if epoch == max(epochs) and not last_is_whole:
             wanted = sum(map(len, steps.values()))
         if len(steps) != wanted:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from rtj_trainer.commits.manifest import EpochSize
 from rtj_trainer.inspection.survey import AttemptReport, CommitReport, JobReport, LedgerReport
 
 
@@ -85,21 +84,37 @@ def _ledger(report: LedgerReport) -> str:
     counts = report.examples_per_epoch
     if counts is None:
         return f"{steps}, none lost or repeated; the pipeline does not name its examples"
-    whole = [count for count in counts.values() if count == counts[0]]
-    text = f"{steps}, {len(whole)} epochs of {counts[0]:,} examples"
+    wanted = _wanted(report, counts)
+    whole = [epoch for epoch in counts if counts[epoch] == wanted[epoch]] or [0]
+    text = f"{steps}, {len(whole)} epochs of {_range(counts[epoch] for epoch in whole)} examples"
     last = max(counts)
-    rest = "" if counts[last] == counts[0] else f", and {counts[last]:,} of epoch {last}"
+    rest = "" if counts[last] == wanted[last] else f", and {counts[last]:,} of epoch {last}"
     if report.doubt:
         return f"{text}{rest}; NOT PROVEN: {report.doubt}, which the builder may intend"
-    return f"{text}, {_verdict(report.epoch_size)}{rest}"
+    return f"{text}, {_verdict(report, whole)}{rest}"
 
 
-def _verdict(size: EpochSize | None) -> str:
+def _wanted(report: LedgerReport, counts: dict[int, int]) -> dict[int, int]:
+    """Return how many examples each epoch has once it is over: other batches drop others."""
+    cutting = report.cutting
+    if cutting is None or len(cutting.cuts) == 1:
+        return dict.fromkeys(counts, counts[0])
+    return {epoch: cutting.size - cutting.dropped(epoch) for epoch in counts}
+
+
+def _verdict(report: LedgerReport, whole: list[int]) -> str:
+    size, cutting = report.epoch_size, report.cutting
     if size is None:
         return "each exactly once if epoch 0 had them all, which only the data can tell"
-    if size.dropped:
-        return f"each exactly once but for {size.dropped:,} of {size.examples:,} that it drops"
+    dropped = [cutting.dropped(epoch) for epoch in whole] if cutting else [size.dropped]
+    if any(dropped):
+        return f"each exactly once but for {_range(dropped)} of {size.examples:,} that it drops"
     return "each exactly once"
+
+
+def _range(numbers: Iterable[int]) -> str:
+    known = sorted(numbers)
+    return f"{known[0]:,}" if known[0] == known[-1] else f"{known[0]:,} to {known[-1]:,}"
 
 
 def _table(rows: Iterable[Sequence[str]]) -> list[str]:
