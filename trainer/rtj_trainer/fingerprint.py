@@ -117,13 +117,15 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
     for key in changed:
         difference = f"{_WORDS[key]} ({_difference(before.get(key), after.get(key))})"
         told[answers.get(key, OnChange.REFUSE)].append(difference)
+    hint = ""
+    if "batchSize" in changed and policy.batch_size is OnChange.REFUSE:
+        hint = _TO_REBATCH
     if refused := told[OnChange.REFUSE]:
         raise PermanentError(
             Reason.FINGERPRINT_MISMATCH,
             f"since the last commit these changed: {'; '.join(refused)}. Going on would train "
             "otherwise than the position speaks of. Undo the change, or create the job under a new "
-            "name; spec.fingerprintPolicy says which changes may be accepted."
-            + (_TO_REBATCH if "batchSize" in changed else ""),
+            f"name; spec.fingerprintPolicy says which changes may be accepted.{hint}",
         )
     warned = "; ".join(told[OnChange.WARN])
     if not warned:
@@ -132,7 +134,11 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
 
 
 def _excused(saved: Fingerprint, current: Fingerprint, changed: list[str]) -> set[str]:
-    """Return which graphs may be others because TensorFlow writes the same program otherwise."""
+    """Return what may differ, since something else that has changed accounts for it.
+
+    Another TensorFlow writes the same program as other graphs, and another batch size is written in
+    a parameter.
+    """
     excused: set[str] = set()
     if "batchSize" in changed and _is_of_size_only(saved, current):
         excused.add("dataset")

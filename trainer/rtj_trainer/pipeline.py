@@ -20,7 +20,7 @@ from rtj_trainer.commits.manifest import Manifest
 from rtj_trainer.cutting import Cutting, EpochLengths, SameLength
 from rtj_trainer.data import IndexedContext, IndexedSource, batches, indexed_context
 from rtj_trainer.data.source import Source
-from rtj_trainer.errors import PermanentError, StopError
+from rtj_trainer.errors import PermanentError, UserError
 from rtj_trainer.position import Position
 from rtj_trainer.position.iterator import IteratorPosition
 from rtj_trainer.position.streams import IndexPosition, ReplayPosition
@@ -215,7 +215,7 @@ class PipelineFactory:
             dataset = self.dataset(context)
             identity = _identity(dataset, read_graph(dataset), strategy, context)
             return AsBefore(self._element_spec(saved), identity)
-        except StopError as error:
+        except (PermanentError, UserError) as error:
             log.warning("not to be built in batches of %d: %s", saved.batch_size, error)
             return None
 

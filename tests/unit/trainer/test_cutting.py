@@ -7,8 +7,10 @@ import random
 from datetime import UTC, datetime
 from itertools import chain
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from rtj_trainer import data
 from rtj_trainer.commits.manifest import Manifest
 from rtj_trainer.cutting import Cutting
 from rtj_trainer.data import IndexedContext, indexed, indexed_context
@@ -132,3 +134,24 @@ def test_the_length_of_past_epochs_is_not_guessed_from_a_commit_after_a_change()
         progress = Progress()
         progress.restore(manifest.model_copy(update={"cutting": known}))
         assert progress.finished_epochs == finished
+
+
+@pytest.mark.parametrize("kind", ["mixed", "filtered"])
+def test_what_is_mixed_or_filtered_is_read_in_the_same_order(kind: str) -> None:
+    numbers = data.arrays(np.arange(30))
+    if kind == "mixed":
+        source = data.mixed([numbers, data.arrays(np.arange(100, 110))], [2, 1])
+    else:
+        source = data.filtered(numbers, lambda found: found % 3 == 0)
+    whole = Cutting.even(len(source), 4, drop_remainder=False)
+
+    def read(cutting: Cutting, start: int, stop: int) -> list[int]:
+        context = IndexedContext(SEED, start=start, stop=stop, cutting=cutting)
+        with indexed_context(context):
+            found = data.batches(source, 4)
+        return [int(example) for batch in found for example in batch.data]
+
+    changed = whole.changed(2, 7)
+    cut = read(whole, 0, 2) + read(changed, 2, changed.end(3))
+    assert cut == read(whole, 0, whole.end(3))
+    assert len(cut) == 3 * len(source)

@@ -96,10 +96,14 @@ def test_the_size_may_change_again_and_at_the_end_of_a_job(make_job: MakeJob) ->
     assert longer.final_record["message"] == "job complete at step 20 after 288 examples"
 
 
-def test_steps_are_counted_up_where_their_number_is_the_end(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index", epochs=None, totalSteps=16)
+def test_steps_are_counted_up_and_a_text_may_hold_the_size(make_job: MakeJob) -> None:
+    source = (BUILDERS / "builder.py").read_text()
+    job = make_job(source, datasetFunction="by_index", epochs=None, totalSteps=16)
     assert job.run(Kill("step", 13, TERM)) == ExitCode.PREEMPTED
-    assert go_on(job, batch_size=50) == ExitCode.COMPLETED
+    builder = job.folder / "builder" / "builder.py"
+    builder.write_text(source.replace("batch_size: int = 8", "batch_size: int = 50"))
+    policy = {"source": "Warn", "batchSize": "Warn"}
+    assert job.run(fingerprintPolicy=policy) == ExitCode.COMPLETED, job.log[-2000:]
     trajectory = job.outcome()[2]
     assert sizes(trajectory)[13:] == [50, 50, 50]
     assert [entry.epoch for entry in trajectory[12:]] == [0, 1, 1, 2]
