@@ -174,6 +174,26 @@ def test_another_strategy_than_index_is_refused_as_ever(make_job: MakeJob) -> No
     assert "the batch size" not in message
 
 
+OLD = """
+from rtj_trainer import committer
+new = committer.Manifest
+committer.Manifest = lambda **fields: new(**{**fields, "cutting": None})
+"""
+
+
+def test_a_commit_that_does_not_tell_its_size_goes_on_with_the_same_one(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index", epochs=2)
+    job.patches = [job.folder / "old.py"]
+    job.patches[0].write_text(OLD)
+    assert job.run(Kill("step", 17, TERM)) == ExitCode.PREEMPTED
+    job.patches = []
+    assert go_on(job, batch_size=20) == ExitCode.PERMANENT
+    assert "datasetParams (batch_size: absent -> 20)" in job.final_record["message"]
+    assert go_on(job) == ExitCode.COMPLETED
+    assert ids(job.outcome()[2]) == uninterrupted(2)
+    assert job.last_manifest.cutting == Cutting.even(100, 8, False)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
