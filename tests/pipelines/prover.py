@@ -46,7 +46,7 @@ class Run:
         factory = PipelineFactory(build, SEED, epochs, total)
         self.factory = factory
         self.pipeline = factory.pipeline(first_start, Path(request["folder"]) / "scratch")
-        self.position = self.pipeline.position
+        self.position = self.pipeline.stream.position
         length = self.pipeline.strategy.batches_per_epoch
         self.total = total or (length * EPOCHS if length else None)
 

@@ -34,6 +34,7 @@ _WORDS = {
     "train": "trainFunction or trainParams",
     "batchSize": "the batch size",
     "dropRemainder": "drop_remainder",
+    "shuffle": "whether the examples are shuffled",
     "seed": "the seed",
     "files": "data files",
     "fileTimes": "the times of data files",
@@ -47,10 +48,12 @@ _WORDS = {
     "step": "what the training step computes",
     "environment": "versions or machine",
 }
+_LATER = ("batchSize", "dropRemainder", "shuffle")
+"""What commits of older versions do not tell."""
 _LIBRARIES = ("tensorflow", "keras")
 """Entries of an environment: a later one gives operations of a pipeline further attributes."""
 _PROGRAM = (
-    *("source", "dataset", "batchSize", "validation", "train"),
+    *("source", "dataset", "batchSize", "shuffle", "validation", "train"),
     *("files", "contents", "strategy"),
 )
 """What makes a pipeline another one, whatever the version."""
@@ -72,10 +75,10 @@ class Fingerprint:
     cutting: Cutting | None = None
     """The batches; None if the position is no number of a batch."""
 
-    def parts(self, with_cutting: bool) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         """Return everything by its name in `_WORDS`."""
         found = {**self.identity, "environment": self.environment}
-        if with_cutting and self.cutting:
+        if self.cutting:
             found["batchSize"] = self.cutting.batch_size
             found["dropRemainder"] = self.cutting.drop_remainder
         return found
@@ -100,10 +103,12 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
     Raises:
         PermanentError: `FingerprintMismatch`, naming everything that changed and must not.
     """
-    # A commit without it, as of an older version, is compared by the rest.
-    both_cut = saved.cutting is not None and current.cutting is not None
-    before, after = saved.parts(both_cut), current.parts(both_cut)
-    changed = [key for key in _WORDS if before.get(key) != after.get(key)]
+    before, after = saved.parts(), current.parts()
+    changed = [
+        key
+        for key in _WORDS
+        if before.get(key) != after.get(key) and (key not in _LATER or key in before)
+    ]
     excused = _excused(saved, current, changed)
     changed = [key for key in changed if key not in excused]
     answers = {

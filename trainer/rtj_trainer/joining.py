@@ -74,12 +74,12 @@ class Attempt:
 
     def note(self, pipeline: "Pipeline") -> Progress:
         """Tell how the position is kept; return where the job is and where it ends."""
-        _kept_until_exit.append(pipeline.position)
+        _kept_until_exit.append(pipeline.stream.position)
         strategy, config = pipeline.strategy, self.config
         log.info("position strategy: %s, because %s", strategy.name, strategy.why)
         self.heart.report(strategy=strategy.name, strategy_message=strategy.why)
-        progress = Progress(lengths=pipeline.lengths, epochs=config.epochs)
-        progress.total_steps = total_steps(config, pipeline.lengths)
+        progress = Progress(lengths=pipeline.stream.lengths, epochs=config.epochs)
+        progress.total_steps = total_steps(config, pipeline.stream.lengths)
         if not self.complete:
             check_extension(config, self.choice, progress)
         return progress
@@ -137,15 +137,15 @@ class Attempt:
             depends_on = {**identity, "environment": environment}
             settle(config, pipeline.unproven, depends_on, job.root / "preflight")
         with seeding.undisturbed():
-            pipeline.position.start(step_of(choice))
+            pipeline.stream.position.start(step_of(choice))
         if (manifest := choice.manifest) and not self.complete:
             saved = Fingerprint(manifest.fingerprint, manifest.environment, manifest.cutting)
-            before = pipeline.as_before.identity if pipeline.as_before else {}
+            before = pipeline.stream.as_before.identity if pipeline.stream.as_before else {}
             compared = {**identity, **as_before, **before}
-            current = Fingerprint(compared, environment, pipeline.cutting)
+            current = Fingerprint(compared, environment, pipeline.stream.cutting)
             if changed := fingerprint.check(saved, current, config.fingerprint_policy):
                 warn(heart, Reason.FINGERPRINT_CHANGED, changed)
-        ledger_hash = _restore(job, choice, state, pipeline.position, progress)
+        ledger_hash = _restore(job, choice, state, pipeline.stream.position, progress)
         heart.follow(progress)
         self.record_start()
         self._report_answer()
@@ -153,7 +153,7 @@ class Attempt:
         constant = {
             "strategy": pipeline.strategy.name,
             "strategy_message": pipeline.strategy.why,
-            "cutting": pipeline.cutting,
+            "cutting": pipeline.stream.cutting,
             "fingerprint": identity,
             "environment": environment,
             "target": target_of(config),
@@ -163,7 +163,7 @@ class Attempt:
             config.attempt,
             config.checkpoint,
             state,
-            pipeline.position,
+            pipeline.stream.position,
             ledger,
             constant,
             choice.commit_id,
@@ -171,7 +171,7 @@ class Attempt:
             heart,
         )
         return TrainingLoop(
-            pipeline.position, progress, epochs, ledger, committer, heart, self.stop
+            pipeline.stream.position, progress, epochs, ledger, committer, heart, self.stop
         )
 
     def record_start(self) -> None:

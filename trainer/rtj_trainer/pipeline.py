@@ -59,20 +59,27 @@ class AsBefore:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Batches, and how they are counted."""
+
+    position: Position
+    element_spec: Any
+    """Structure of what the model is trained on."""
+    lengths: EpochLengths | None
+    """Of its epochs; None while they are not known, or if one never ends."""
+    cutting: Cutting | None = None
+    """Which batches they are; None if the position is no number of a batch."""
+    as_before: AsBefore | None = None
+    """None if the batch size is that of the commit, or if nothing else can be compared then."""
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """The chosen stream of batches, and what identifies it."""
 
-    position: Position
+    stream: Stream
     strategy: Strategy
-    lengths: EpochLengths | None
-    """Of its epochs; None while they are not known, or if one never ends."""
-    cutting: Cutting | None
-    """Its batches; None if its position is no number of a batch."""
-    element_spec: Any
-    """Structure of what the model is trained on."""
     identity: dict[str, Any]
-    as_before: AsBefore | None
-    """None if the batch size is that of the commit, or if nothing else can be compared then."""
     unproven: list[str]
     """Dataset operations that no test has proven (`rtj_trainer.preflight.doubt`), with the lines of
     the builder that made them."""
@@ -139,37 +146,15 @@ class PipelineFactory:
             probe(exact(dataset), strategy.name, scratch)
         if first_start or strategy.name == "index":
             # The probe moved the shuffles' state; also, two builds must be alike.
-            context = self._context()
-            first, dataset = dataset, self.dataset(context)
-            if dataset is first:
-                refuse([_NOT_BUILT_ANEW])
-            again = _identity(dataset, read_graph(dataset), strategy, context)
-            if again != identity:
-                refuse([_BUILDS_DIFFER])
-        element_spec = training_data(dataset.element_spec)
-        lengths: EpochLengths | None = None
-        cutting = as_before = None
+            dataset, context = self._built_again(dataset, strategy, identity)
         if strategy.name == "index":
-            [source] = context.sources
-            lengths = cutting = _going_on(source.cutting, commit)
-            position: Position = self._index_position(cutting, source.shuffle)
-            if len(cutting.cuts) > 1:
-                element_spec = self._element_spec(cutting)
-            saved = commit.cutting if commit else None
-            if saved and saved.is_like(cutting) and saved.batch_size != cutting.batch_size:
-                as_before = self._as_before(saved, strategy)
+            stream = self._numbered(dataset, context.sources[0], strategy, commit)
         else:
-            position = self._position(dataset, strategy, places(graph))
-            if strategy.batches_per_epoch is not None:
-                lengths = SameLength(strategy.batches_per_epoch)
+            stream = self._whole(dataset, strategy, places(graph))
         return Pipeline(
-            position,
+            stream,
             strategy,
-            lengths,
-            cutting,
-            element_spec,
             identity,
-            as_before,
             [
                 " ".join([name, *sorted(set(graph.lines.of(name)))])
                 for name in unproven(graph.operations(), strategy.name)
@@ -177,12 +162,42 @@ class PipelineFactory:
             file_names(graph),
         )
 
-    def _position(self, dataset: Any, strategy: Strategy, generators: int) -> Position:
-        epochs = self._epochs
+    def _built_again(
+        self, first: Any, strategy: Strategy, identity: dict[str, Any]
+    ) -> tuple[Any, IndexedContext]:
+        context = self._context()
+        dataset = self.dataset(context)
+        if dataset is first:
+            refuse([_NOT_BUILT_ANEW])
+        if _identity(dataset, read_graph(dataset), strategy, context) != identity:
+            refuse([_BUILDS_DIFFER])
+        return dataset, context
+
+    def _whole(self, dataset: Any, strategy: Strategy, generators: int) -> Stream:
+        """Return a stream that is read on and on, or from the beginning."""
+        length = strategy.batches_per_epoch
         if strategy.name == "replay":
-            return ReplayPosition(exact(dataset), epochs)
-        known = strategy.batches_per_epoch is not None
-        return IteratorPosition(exact(dataset), None if known else epochs, generators)
+            position: Position = ReplayPosition(exact(dataset), self._epochs)
+        else:
+            epochs = self._epochs if length is None else None
+            position = IteratorPosition(exact(dataset), epochs, generators)
+        lengths = None if length is None else SameLength(length)
+        return Stream(position, training_data(dataset.element_spec), lengths)
+
+    def _numbered(
+        self, dataset: Any, source: IndexedSource, strategy: Strategy, commit: Manifest | None
+    ) -> Stream:
+        """Return a stream that is built anew from the number of a batch on."""
+        cutting = _going_on(source.cutting, commit)
+        position = self._index_position(cutting, source.shuffle)
+        element_spec = training_data(dataset.element_spec)
+        if len(cutting.cuts) > 1:
+            element_spec = self._element_spec(cutting)
+        as_before = None
+        saved = commit.cutting if commit else None
+        if saved and saved.is_like(cutting) and saved.batch_size != cutting.batch_size:
+            as_before = self._as_before(saved, strategy)
+        return Stream(position, element_spec, cutting, cutting, as_before)
 
     def _index_position(self, cutting: Cutting, shuffle: bool) -> Position:
         stop = self._total_steps
@@ -304,10 +319,12 @@ def _going_on(asked: Cutting, commit: Manifest | None) -> Cutting:
 def _identity(
     dataset: Any, graph: PipelineGraph, strategy: Strategy, context: IndexedContext
 ) -> dict[str, Any]:
-    # Commits of builders without such data have no such key.
     contents = {"contents": context.contents} if context.contents else {}
+    shuffle = {"shuffle": context.sources[0].shuffle} if context.sources else {}
     return {
+        # Commits of builders without such data have no such keys.
         **contents,
+        **shuffle,
         "strategy": strategy.name,
         "pipeline": pipeline_sha256(graph.definition),
         "shuffleSeeds": str(graph.shuffle_seeds()),

@@ -97,7 +97,7 @@ def fit(
     Raises:
         StopError: something of it cannot be resumed exactly.
     """
-    step_function = compile_step(model, pipeline.element_spec)
+    step_function = compile_step(model, pipeline.stream.element_spec)
     functions = [step_function]
     with seeding.undisturbed():
         data = validation_data(validation, seed)
@@ -107,8 +107,8 @@ def fit(
     if best:
         _check_metric(best, model, functions)
     as_before = {}
-    if pipeline.as_before:
-        before = retrace_step(model, pipeline.as_before.element_spec)
+    if pipeline.stream.as_before:
+        before = retrace_step(model, pipeline.stream.as_before.element_spec)
         if before:
             as_before = {"step": _graphs([before, *functions[1:]])}
     known = pipeline.strategy.batches_per_epoch

@@ -145,7 +145,7 @@ class _Materialiser:
 
     def _position(self, entries: list[Entry]) -> Any:
         """Return the pipeline's position after some shards."""
-        position = self._pipeline.position
+        position = self._pipeline.stream.position
         step = sum(entry.blocks for entry in entries)
         position.start(step)
         if not step or not isinstance(position, IteratorPosition):

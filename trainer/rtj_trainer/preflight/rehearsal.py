@@ -174,7 +174,7 @@ def _record(plan: Plan, folder: Path) -> dict[str, Any]:
 
     began = time.monotonic()
     pipeline = _pipeline(plan, folder, first_start=True)
-    position, length = pipeline.position, pipeline.strategy.batches_per_epoch
+    position, length = pipeline.stream.position, pipeline.strategy.batches_per_epoch
     position.start(0)
     batches: list[list[Any]] = []
     steps: list[int] = []
@@ -232,7 +232,7 @@ def _go_on(
     result: dict[str, Any] = {"what": what, "step": step, "wrong": ""}
     result |= {"compared": 0, "crossed": False}
     try:
-        position = _pipeline(plan, folder, first_start=False).position
+        position = _pipeline(plan, folder, first_start=False).stream.position
         position.start(step)
         if step:
             position.restore(folder / str(step))
