@@ -30,7 +30,7 @@ class Index:
         factory = PipelineFactory(
             lambda: build_dataset(folder), rows.SEED, 1, None, root / "indices"
         )
-        self._position = factory.pipeline(False, root / "scratch").position
+        self._position = factory.pipeline(False, root / "scratch").stream.position
         self._taken = 0
         self._started = False
 
