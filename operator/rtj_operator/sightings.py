@@ -105,9 +105,13 @@ class Sightings:
         if job is None:
             return None
         uid = job["metadata"]["uid"]
-        pods = tuple(seen.pod for seen in self._pods.get(key, {}).values() if seen.owner == uid)
         lease = self._leases.get(key)
-        return Sighting(job, pods, lease if lease and owner_of(lease) == uid else None)
+        mine = lease if lease and owner_of(lease) == uid else None
+        return Sighting(job, self.pods_of(key, uid), mine)
+
+    def pods_of(self, key: Key, uid: str) -> tuple[Pod, ...]:
+        """Return the pods of the job with this uid, also of one at rest."""
+        return tuple(seen.pod for seen in self._pods.get(key, {}).values() if seen.owner == uid)
 
 
 def _keep_newer(seen: dict[Key, Manifest], key: Key, body: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from rtj_api.restore import RestoreRequest
 from rtj_api.spec import JobSpec
 from rtj_api.status import JobStatus, Restarts
 from rtj_api.time_spent import TimeSpent
-from rtj_operator import observe, reconcile
+from rtj_operator import observe, reconcile, rest
 from rtj_operator.cluster import PODS, ConflictError
 from rtj_operator.core import (
     budget,
@@ -511,3 +511,16 @@ def the_watches_are_believed_for_ever(patch: Patch) -> None:
 )
 def nobody_sweeps(patch: Patch) -> None:
     patch.setattr(decide, "_sweep", lambda _: None)
+
+
+@breaks(
+    "no_pod_is_left_over",
+    history(
+        *[while_it_runs("time_passes", seconds=40)] * 7,
+        while_it_runs("hang", after=5, stuck=False),
+        happens("operator_is_killed_as_time_passes", calls=4, seconds=40),
+        deadline=300,
+    ),
+)
+def a_finished_job_rests_whatever_pods_it_has(patch: Patch) -> None:
+    patch.setattr(rest, "_has_live_pod", lambda *_: False)

@@ -335,6 +335,13 @@ class OperatorMachine(Promises):
         self.world.turn()
         self.world.api.kill_in = None
 
+    @happens(calls=st.integers(1, 14), seconds=st.sampled_from([14, 40]))
+    def operator_is_killed_as_time_passes(self, calls: int, seconds: int) -> None:
+        """At a call of what it does without having heard anything."""
+        self.world.api.kill_in = calls
+        self.world.advance(seconds)
+        self.world.api.kill_in = None
+
     @happens()
     def somebody_else_writes(self) -> None:
         self.world.api.conflict_next = True
@@ -352,8 +359,7 @@ class OperatorMachine(Promises):
         world.api.fail_next = 0
         for node in NODE_NAMES:
             world.revive_node(node)
-        if JOB_PLACE in world.api.objects:
-            world.set_run_policy(suspend=False)
+        world.resume()
         for _ in range(60):
             world.advance(20)
             world.finish_deletions()

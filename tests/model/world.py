@@ -33,6 +33,7 @@ from rtj_operator.core.observed import Settings
 from rtj_operator.memory import Memory
 from rtj_operator.parse import parse_pod
 from rtj_operator.reconcile import Reconciler
+from rtj_operator.rest import passed_over
 from rtj_trainer.stopwatch import Stopwatch
 
 from tests.model.manifests import (
@@ -121,7 +122,7 @@ class World:
     # The operator.
 
     def start_operator(self) -> None:
-        """Start a fresh process: nothing is remembered, everything is looked at."""
+        """Start a fresh process: nothing is remembered but what the watches tell at the start."""
         self._memory = Memory(clock=lambda: self.time)
         self._reconciler = Reconciler(
             self.api,
@@ -133,7 +134,14 @@ class World:
         self.watches = Watches(self._hear)
         for (kind, _, _), found in self.api.objects.items():
             self.watches.tell("create", kind, found)
-        self.due = self.time
+        self.due = None
+        self.come_by()
+
+    def come_by(self) -> None:
+        """Ask for a turn unless the job wants nothing, as when the operator lists all jobs."""
+        raw = self.api.objects.get(JOB_PLACE)
+        if raw is None or not passed_over(raw, self._memory):
+            self.due = self.time
 
     def work(self) -> None:
         """Let the operator take turns until nothing is due; restart it when it is killed."""
@@ -283,7 +291,7 @@ class World:
             self._memory.silences.contact()
             self._live()
             if not int(self.time) % RESYNC_SECONDS:
-                self.due = self.time
+                self.come_by()
             self.work()
 
     def _live(self) -> None:
@@ -577,6 +585,12 @@ class World:
     def set_run_policy(self, **fields: Any) -> None:
         """Change spec.runPolicy, as a user does."""
         self.api.update(*JOB_PLACE, lambda o: o["spec"]["runPolicy"].update(fields))
+
+    def resume(self) -> None:
+        """Let a job go on that rests, as a user does; any other is not touched."""
+        job = self.api.objects.get(JOB_PLACE)
+        if job and job["spec"]["runPolicy"].get("suspend"):
+            self.set_run_policy(suspend=False)
 
 
 def _news(beat: Heartbeat) -> Heartbeat:

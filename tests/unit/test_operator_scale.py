@@ -223,6 +223,32 @@ def test_a_job_at_rest_is_not_even_read_again_until_it_changes(
     assert read[3:] == ["1"]
 
 
+def owned(pod: dict[str, Any], name: str = "job") -> dict[str, Any]:
+    """Return the pod as one of that job."""
+    pod["metadata"]["ownerReferences"] = [{"uid": f"uid-{name}", "controller": True}]
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("phase", "rests"), [("Pending", False), ("Running", False), ("Failed", True)]
+)
+def test_a_job_at_rest_is_looked_at_while_a_pod_of_it_lives(phase: str, rests: bool) -> None:
+    memory, job = Memory(), raw_job(COMPLETED)
+    handlers = Handlers(WorkQueue(), memory, Pulse(memory.silences))
+    assert rest.passed_over(job, memory)
+    handlers.pod(None, owned(raw_pod(NODE, phase)))
+    assert rest.passed_over(job, memory) is rests
+    handlers.pod("DELETED", owned(raw_pod(NODE, phase)))
+    assert rest.passed_over(job, memory)
+
+
+def test_a_pod_of_a_former_job_of_that_name_keeps_nobody_from_rest() -> None:
+    memory = Memory()
+    handlers = Handlers(WorkQueue(), memory, Pulse(memory.silences))
+    handlers.pod(None, owned(raw_pod(NODE, "Running"), "former"))
+    assert rest.passed_over(raw_job(COMPLETED), memory)
+
+
 async def test_a_job_whose_status_cannot_be_read_is_looked_at() -> None:
     events, job = Events(), raw_job(SUSPENDED, suspend=True)
     job["status"]["phase"] = "OfAnotherVersion"
