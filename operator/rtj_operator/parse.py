@@ -91,6 +91,7 @@ def parse_pod(raw: Manifest) -> Pod:
         waiting=_waiting([*before, container], conditions),
         started="running" in state or "terminated" in state,
         exit=_exit(state),
+        companions=any(_may_run(c) for c in statuses if c is not container),
         exits=_exits([*before, *statuses]),
         conditions=frozenset((c.get("type", ""), c.get("status", "")) for c in conditions),
         created_time=_time(meta.get("creationTimestamp")),
@@ -132,6 +133,10 @@ def _waiting(containers: list[dict[str, Any]], conditions: list[dict[str, Any]])
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return Waiting(condition.get("reason", ""), condition.get("message", ""))
     return None
+
+
+def _may_run(container: dict[str, Any]) -> bool:
+    return "terminated" not in (container.get("state") or {})
 
 
 def _exits(containers: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:

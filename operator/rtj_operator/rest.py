@@ -24,7 +24,7 @@ def passed_over(raw: Mapping[str, Any], memory: Memory) -> bool:
     One that has not changed since it was passed over is not even read: no clock of it runs.
     """
     key, version = key_of(raw), raw["metadata"]["resourceVersion"]
-    if _has_live_pod(raw, memory):
+    if _left_a_pod(raw, memory):
         return False
     if memory.resting.get(key) == version:
         return True
@@ -39,10 +39,10 @@ def passed_over(raw: Mapping[str, Any], memory: Memory) -> bool:
     return True
 
 
-def _has_live_pod(raw: Mapping[str, Any], memory: Memory) -> bool:
-    """Whether a pod of the job was seen that has not ended, though the job may have.
+def _left_a_pod(raw: Mapping[str, Any], memory: Memory) -> bool:
+    """Whether a pod of the job was seen that still runs, though the job may have ended.
 
     A process that died between writing the end of a job and deleting its pod left it behind.
     """
     pods = memory.sightings.pods_of(key_of(raw), raw["metadata"]["uid"])
-    return not all(pod.ended for pod in pods)
+    return not all(pod.spent for pod in pods)

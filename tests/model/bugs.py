@@ -523,4 +523,4 @@ def nobody_sweeps(patch: Patch) -> None:
     ),
 )
 def a_finished_job_rests_whatever_pods_it_has(patch: Patch) -> None:
-    patch.setattr(rest, "_has_live_pod", lambda *_: False)
+    patch.setattr(rest, "_left_a_pod", lambda *_: False)

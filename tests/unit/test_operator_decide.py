@@ -468,6 +468,22 @@ class TestEnd:
         old = [exited(1, attempt=n, uid=f"pod-{n}") for n in (1, 2, 3, 4)]
         assert deleted(decided(look(*old, pod(5), status=status))) == ["pod-1", "pod-2"]
 
+    @pytest.mark.parametrize("end", [final(1, Reason.TRAINER_FAILED), DONE], ids=["bad", "good"])
+    def test_one_whose_companions_run_on_goes_as_it_holds_node_and_claim(
+        self, end: FinalRecord
+    ) -> None:
+        held = replace(exited(end.exit_code, end), phase="Running", companions=True)
+        observed = look(held, status=running())
+        decision = decided(observed)
+        assert decision.status.attempt is None
+        assert deleted(decision) == ["pod-1"]
+        going = after(observed, decision, replace(held, deleting=True))
+        assert deleted(decided(going)) == []
+
+    def test_one_that_has_ended_but_for_its_phase_stays(self) -> None:
+        soon = replace(exited(1, FAILED), phase="Running")
+        assert deleted(decided(look(soon, status=running()))) == []
+
 
 class TestSuspension:
     """When the user asks for a pause."""

@@ -344,6 +344,27 @@ def test_the_exits_of_all_containers_are_read() -> None:
     assert parse_pod(raw).exits == (("fetch", 0), ("trainer", 1))
 
 
+@pytest.mark.parametrize(
+    ("state", "spent"),
+    [({"running": {}}, False), ({"waiting": {}}, False), ({"terminated": {"exitCode": 0}}, True)],
+)
+def test_a_pod_is_spent_only_when_its_companions_have_ended_too(
+    state: dict[str, Any], spent: bool
+) -> None:
+    trainer: dict[str, Any] = {"name": "trainer", "state": {"terminated": {"exitCode": 1}}}
+    status: dict[str, Any] = {
+        "phase": "Running",
+        "initContainerStatuses": [{"name": "proxy", "state": {"running": {}}}],
+        "containerStatuses": [{"name": "shipper", "state": state}, trainer],
+    }
+    raw: dict[str, Any] = {"metadata": {"name": "p", "uid": "u"}, "status": status}
+    assert parse_pod(raw).spent is spent
+    trainer["state"] = {"running": {}}
+    assert not parse_pod(raw).spent
+    status["phase"] = "Failed"
+    assert parse_pod(raw).spent
+
+
 @pytest.mark.parametrize("state", ["running", "terminated"])
 def test_the_times_of_a_pod_are_read(state: str) -> None:
     bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-05-01T12:00:02Z"}

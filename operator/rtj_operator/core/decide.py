@@ -204,7 +204,10 @@ def _expire(plan: Plan) -> None:
 
 
 def _sweep(plan: Plan) -> None:
-    """Delete pods that no longer speak for the job; a dead node's may hang, nobody waits for it."""
+    """Delete pods that no longer speak for the job; a dead node's may hang, nobody waits for it.
+
+    One whose companion containers run on goes too: it holds what the next attempt needs.
+    """
     attempt, newest = plan.status.attempt, plan.newest_number
     for pod in plan.observed.pods:
         current = (
@@ -212,6 +215,6 @@ def _sweep(plan: Plan) -> None:
             and pod.name == attempt.pod_name
             and attempt.pod_uid in (None, pod.uid)
         )
-        stale = pod.attempt <= newest - KEPT_PODS if pod.ended else True
+        stale = pod.attempt <= newest - KEPT_PODS if pod.spent else True
         if not current and stale and not pod.deleting:
             plan.act(DeletePod(pod.name, pod.uid))

@@ -52,6 +52,10 @@ class Waiting:
     """Which container waits; empty for the pod as a whole."""
 
 
+FINISHED = ("Succeeded", "Failed")
+"""Phases of a pod that has given back node, devices and volumes."""
+
+
 @dataclass(frozen=True)
 class Pod:
     """One pod of the job, of whichever attempt."""
@@ -72,6 +76,8 @@ class Pod:
     started: bool = False
     """Whether the trainer container has ever run."""
     exit: ContainerExit | None = None
+    companions: bool = False
+    """Whether another container than the trainer's has not ended, init containers aside."""
     exits: tuple[tuple[str, int], ...] = ()
     """Name and exit code of each container, init containers included, that has ended."""
     conditions: frozenset[tuple[str, str]] = frozenset()
@@ -85,7 +91,15 @@ class Pod:
     @property
     def ended(self) -> bool:
         """Whether the trainer will never run (again) in this pod."""
-        return self.exit is not None or self.phase in ("Succeeded", "Failed")
+        return self.exit is not None or self.phase in FINISHED
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing of it will run again, so that it holds no more than its logs.
+
+        The phase alone would be too late: the kubelet tells it some moments after the last exit.
+        """
+        return self.phase in FINISHED or (self.exit is not None and not self.companions)
 
 
 @dataclass(frozen=True)
