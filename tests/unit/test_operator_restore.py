@@ -168,6 +168,63 @@ class TestARequest:
         assert withdrawn.status.restore is None
         assert deleted(withdrawn) == []
 
+    def told_and_withdrawn(self, second: Pod, said: Heartbeat | None) -> Observed:
+        """Return a look after attempt 2 was told of the request, and spec.restore taken out."""
+        observed = asked()
+        waits = stopped_attempt(observed, decided(observed))
+        out = after(waits, decided(waits), second, heartbeat=said)
+        return replace(out, job=replace(out.job, spec=spec(), generation=2))
+
+    STARTS = beat(0, 2, phase=TrainerPhase.STARTING)
+
+    def test_taken_out_while_an_attempt_may_go_back_it_waits_for_the_answer(self) -> None:
+        observed = self.told_and_withdrawn(pod(2), self.STARTS)
+        waits = decided(observed)
+        assert deleted(waits) == []
+        said = condition(waits, Condition.RESTORED)
+        assert said
+        assert said.message.endswith(f"go back to commit {OLD.id}. It will say whether it has.")
+        answer = RestoreAnswer(request=1, reason=Reason.RESTORED)
+        back = trains(20, 2, commit=OLD, started_from=OLD, restore=answer)
+        told_of = decided(after(observed, waits, pod(2), heartbeat=back))
+        restored = condition(told_of, Condition.RESTORED)
+        assert restored
+        assert (restored.status, restored.reason) == ("True", Reason.RESTORED)
+        assert Reason.RESTORED in notices(told_of)
+        assert told_of.status.restore is None, "so that it can be made again"
+
+    def test_an_answer_counts_though_the_request_is_taken_out_in_the_same_moment(self) -> None:
+        answer = RestoreAnswer(request=1, reason=Reason.RESTORED)
+        back = trains(20, 2, commit=OLD, started_from=OLD, restore=answer)
+        restored = condition(decided(self.told_and_withdrawn(pod(2), back)), Condition.RESTORED)
+        assert restored
+        assert restored.status == "True"
+
+    def test_taken_out_it_is_told_to_no_attempt_after_one_that_never_answered(self) -> None:
+        observed = self.told_and_withdrawn(pod(2), self.STARTS)
+        gone = decided(after(observed, decided(observed)))
+        assert told(gone).attempt == 3
+        assert told(gone).restore is None
+        assert gone.status.restore is None
+        said = condition(gone, Condition.RESTORED)
+        assert said
+        assert "Attempt 2 was launched to go back" in said.message
+        assert "ended before it said" in said.message
+        assert not any("as spec.restore says" in notice.message for notice in gone.notices)
+
+    @pytest.mark.parametrize(("node", "name"), [("node-a", "job-3-0"), (None, "job-2-0")])
+    def test_taken_out_before_its_trainer_ran_the_pod_is_replaced(
+        self, node: str | None, name: str
+    ) -> None:
+        waiting = pod(2, node=node, phase="Pending", started=False)
+        observed = self.told_and_withdrawn(waiting, trains(62))
+        stopped = decided(observed)
+        assert deleted(stopped) == ["pod-2"]
+        relaunched = decided(after(observed, stopped))
+        assert created(relaunched) == [name]
+        assert told(relaunched).restore is None
+        assert relaunched.status.restarts.total == 0
+
     def test_a_suspended_job_goes_back_when_it_is_resumed(self) -> None:
         resting = JobStatus(phase=Phase.SUSPENDED, last_commit=NEW, start_time=None)
         suspended = going_back(runPolicy={"suspend": True})

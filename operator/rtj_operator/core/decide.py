@@ -131,6 +131,7 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     moved = progressed(plan.observed.beat, before)
     number, attempt = plan.newest_number, plan.status.attempt
     plan.close_attempt(ending)
+    restore.note(plan, spec)  # An attempt that is over can answer no request any more.
     if ending.cause is Cause.COMPLETED and attempt and spec_changes.target_moved(attempt, spec):
         if moved:
             plan.update(restarts=plan.status.restarts.model_copy(update={"no_progress": 0}))

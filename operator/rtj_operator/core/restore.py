@@ -20,13 +20,16 @@ from rtj_operator.core.plan import Plan
 
 
 def note(plan: Plan, spec: JobSpec) -> None:
-    """Take a new request into status, and the trainer's answer to the one that is there."""
+    """Take the trainer's answer into status, and what the user wants now: a request, or none.
+
+    The answer comes first: a request that was honoured was not withdrawn before.
+    """
+    _answer(plan)
     wanted, noted = spec.restore, plan.status.restore
     if wanted is None:
         _withdraw(plan)
     elif noted is None or noted.from_commit != wanted.from_commit:
         _take(plan, wanted.from_commit)
-    _answer(plan)
 
 
 def pending(plan: Plan) -> RestoreStatus | None:
@@ -41,6 +44,19 @@ def must_make_room(plan: Plan) -> bool:
     return request is not None and attempt is not None and attempt.number <= request.after_attempt
 
 
+def withdrawn(plan: Plan, spec: JobSpec) -> bool:
+    """Whether the current attempt was told of a request that has been taken out since."""
+    return spec.restore is None and _was_told(plan)
+
+
+def _was_told(plan: Plan) -> bool:
+    """Whether the current attempt has, or had, a pod that was told of the open request."""
+    request, attempt, observed = pending(plan), plan.status.attempt, plan.observed
+    if request is None or attempt is None or attempt.number <= request.after_attempt:
+        return False
+    return bool(observed.pod or observed.beat or attempt.pod_uid)
+
+
 def too_late(plan: Plan) -> None:
     """Say of a request that is still open when the job ends that it will not be honoured."""
     if request := pending(plan):
@@ -52,10 +68,23 @@ def too_late(plan: Plan) -> None:
 
 
 def _withdraw(plan: Plan) -> None:
-    if pending(plan):
+    """Forget the request, but not while an attempt that was told of it can still honour it."""
+    request, told = pending(plan), _was_told(plan)
+    if request:
+        ended = plan.status.attempts[-1].number if plan.status.attempts else 0
         message = "spec.restore was taken out before an attempt had gone back."
+        if told:
+            message = (
+                f"spec.restore was taken out, but attempt {plan.newest_number} was launched to go "
+                f"back to commit {request.from_commit}. It will say whether it has."
+            )
+        elif ended > request.after_attempt:
+            message = (
+                f"spec.restore was taken out. Attempt {ended} was launched to go back to commit "
+                f"{request.from_commit}, and ended before it said whether it had."
+            )
         plan.condition(Condition.RESTORED, False, Reason.RESTORE_REQUESTED, message)
-    if plan.status.restore:
+    if plan.status.restore and not told:
         plan.update(restore=None)
 
 

@@ -63,7 +63,8 @@ def why_stopped(plan: Plan, spec: JobSpec) -> tuple[Reason, str] | None:
     request, attempt = plan.status.restore, plan.status.attempt
     if request and restore.must_make_room(plan):
         return Reason.RESTORE_REQUESTED, f"Stopped to go back to commit {request.from_commit}."
-    if attempt and _waits_idly(plan, attempt) and waits(attempt, spec):
+    outdated = attempt and (waits(attempt, spec) or restore.withdrawn(plan, spec))
+    if attempt and outdated and _waits_idly(plan, attempt):
         return Reason.SPEC_CHANGED, "Stopped before its trainer ran, since the spec changed."
     return None
 
