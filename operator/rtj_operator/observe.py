@@ -179,6 +179,8 @@ async def _silence(
     moved = (pod.uid, pod.started, beat.standstill if beat else "")
     progress = silences.seconds(("progress", observed.job.uid), moved)
     stuck = cannot_start(pod)
+    # Noted also while nothing is wrong, or time without a problem would count.
+    unstartable = silences.seconds(("unstartable", pod.uid), stuck)
     node_lease, node_gone = 0.0, False
     limit = observed.settings.node_silence
     quiet = min(heartbeat, silences.of(("node", pod.node))) >= limit / 2 or heartbeat >= limit
@@ -188,7 +190,7 @@ async def _silence(
         heartbeat=max(heartbeat - lag, 0.0),
         node_lease=silences.of(("node", pod.node)) if not node_gone else node_lease,
         node_gone=node_gone,
-        unstartable=silences.seconds(("unstartable", pod.uid), stuck) if stuck else 0.0,
+        unstartable=unstartable if stuck else 0.0,
         progress=max(progress - lag, 0.0),
         terminating=terminating if pod.deleting else 0.0,
     )

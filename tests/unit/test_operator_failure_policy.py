@@ -16,6 +16,7 @@ from rtj_operator.core.decision import Decision
 from rtj_operator.core.observed import ContainerExit, Pod, Silence, Waiting
 from rtj_operator.core.validate import parse_spec
 
+from tests.model.world import World
 from tests.unit.operator_looks import (
     DONE,
     NOW,
@@ -467,6 +468,24 @@ class TestUnstartable:
         failed = condition(self.stuck("ErrImagePull", 600, "fetch"), Condition.FAILED)
         assert failed
         assert "container fetch in spec.trainer.podTemplate" in failed.message
+
+    def test_is_timed_anew_once_it_was_seen_without_a_problem(self) -> None:
+        world = World(failure_policy={"cannotStartTimeoutSeconds": 30})
+
+        def waits(reason: str, seconds: int) -> bool:
+            """Let the pod wait so for a while; return whether the job still does."""
+            (pod,) = world.pods()
+            world._set_state(pod, "Pending", {"waiting": {"reason": reason}})
+            world.advance(seconds)
+            return not world.status().phase.final
+
+        world.work()
+        world.schedule()
+        assert waits("ErrImagePull", 20)
+        assert waits("PodInitializing", 60), "an init container runs"
+        assert waits("ErrImagePull", 20)
+        assert not waits("ImagePullBackOff", 15)
+        world.close()
 
 
 def test_the_rules_that_the_documentation_shows_are_accepted() -> None:

@@ -4,7 +4,8 @@ The kubelet tries for ever, so the operator must end it. Most of these heal when
 the image, mends a Secret, or the registry comes back, hence the wait. Two can only be mended by a
 change of the spec or of the node, and a job that has nothing to lose does not wait for that. The
 wait is one silence of the operator's own clock over all these reasons together, since the kubelet
-swaps one for another at each try.
+swaps one for another at each try. It begins anew once the pod was seen without any. That a pull is
+being tried again the kubelet does not say: it goes on telling of the last failure.
 """
 
 from rtj_api.names import TRAINER_CONTAINER, Cause, Reason
