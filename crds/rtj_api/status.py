@@ -128,6 +128,14 @@ class Restarts(WireModel):
     no_progress: int = Field(
         0, ge=0, description="Attempts in a row that ended without a new commit."
     )
+    never_started: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Attempts in a row, up to the newest, that ended before any container of theirs had "
+            "run. From the third on, the next one waits ever longer."
+        ),
+    )
     total: int = Field(0, ge=0, description="All restarts.")
     failure_times: list[datetime] = Field(
         default_factory=list,

@@ -6,6 +6,7 @@ import pytest
 from rtj_api.heartbeat import CacheProgress, FinalRecord, Position, TrainerPhase
 from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
 from rtj_api.status import EndedAttempt, JobStatus, Restarts
+from rtj_operator.core.budget import backoff
 from rtj_operator.core.decision import DeleteJob, EnsureObjects
 from rtj_operator.core.observed import Problem, Silence, Waiting
 
@@ -352,10 +353,36 @@ class TestPreemption:
 
     def test_pods_that_never_start_are_tried_ever_more_slowly(self) -> None:
         refused = pod(3, phase="Failed", reason="UnexpectedAdmissionError", started=False)
-        status = running(3, attempts=[ended(1), ended(2)], restarts=Restarts(preempted=2, total=2))
+        used = Restarts(preempted=2, never_started=2, total=2)
+        status = running(3, attempts=[ended(1), ended(2)], restarts=used)
         decision = decided(look(refused, status=status))
         assert created(decision) == []
         assert pause(decision) == pytest.approx(12.5, abs=2.5)
+
+    @pytest.mark.parametrize("no_progress", [0, 2, 10, 50])
+    def test_their_pauses_grow_whatever_came_before(self, no_progress: int) -> None:
+        patient = spec(failurePolicy={"maxNoProgressRestarts": 100})
+        before = max(no_progress, 1)
+        status = running(
+            before + 1,
+            attempts=[ended(n) for n in range(1, before + 1)][-10:],
+            restarts=Restarts(preempted=before, no_progress=no_progress, total=before),
+        )
+        pauses = []
+        for number in range(before + 1, before + 31):
+            refused = pod(number, phase="Failed", reason="OutOfcpu", started=False)
+            decision = decided(look(refused, status=status, spec=patient))
+            pauses.append(pause(decision))
+            attempt = running(number + 1).attempt
+            status = decision.status.model_copy(
+                update={"attempt": attempt, "next_attempt_time": None}
+            )
+        assert pauses[:2] == [0, 0]
+        assert all(
+            backoff(n) <= paused <= 1.5 * backoff(n) for n, paused in enumerate(pauses[2:], 1)
+        )
+        started = decided(look(exited(75, attempt=number + 1), status=status, spec=patient))
+        assert started.status.restarts.never_started == pause(started) == 0
 
 
 class TestFailure:

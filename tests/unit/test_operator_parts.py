@@ -9,7 +9,7 @@ from rtj_api.names import Cause, Reason
 from rtj_api.status import EndedAttempt
 from rtj_operator.cluster import Key, UnavailableError
 from rtj_operator.config import Config, ConfigError
-from rtj_operator.core.budget import DISRUPTED, backoff, idle_attempts, jittered
+from rtj_operator.core.budget import backoff, idle_attempts, jittered
 from rtj_operator.core.validate import parse_spec
 from rtj_operator.parse import parse_heartbeat, parse_pod
 from rtj_operator.queue import WorkQueue
@@ -232,7 +232,7 @@ def test_a_pause_is_lengthened_by_up_to_half_and_always_the_same_for_one_attempt
     assert jittered(0, "uid-0", 1) == 0
 
 
-def test_idle_preemptions_are_counted_from_the_newest_commit() -> None:
+def test_idle_attempts_are_counted_from_the_newest_commit() -> None:
     def ended(number: int, step: int | None, cause: Cause = Cause.PREEMPTED) -> EndedAttempt:
         return EndedAttempt(
             number=number,
@@ -243,11 +243,11 @@ def test_idle_preemptions_are_counted_from_the_newest_commit() -> None:
             end_time=NOW,
         )
 
-    assert idle_attempts([], DISRUPTED) == 0
-    assert idle_attempts([ended(1, None), ended(2, None)], DISRUPTED) == 2
-    assert idle_attempts([ended(1, 10), ended(2, 10), ended(3, 10)], DISRUPTED) == 2
-    assert idle_attempts([ended(1, 10), ended(2, 20)], DISRUPTED) == 0
-    assert idle_attempts([ended(1, 10), ended(2, 10, Cause.USER_ERROR)], DISRUPTED) == 0
+    assert idle_attempts([]) == 0
+    assert idle_attempts([ended(1, None), ended(2, None)]) == 2
+    assert idle_attempts([ended(1, 10), ended(2, 10), ended(3, 10)]) == 2
+    assert idle_attempts([ended(1, 10), ended(2, 20)]) == 0
+    assert idle_attempts([ended(1, 10), ended(2, 10, Cause.HUNG)]) == 0
 
 
 GOOD = {

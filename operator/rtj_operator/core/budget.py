@@ -31,7 +31,6 @@ JITTER = 0.5
 FREE_REPEATS = 2
 """Disruptions in a row, of pods that never even started, that are answered at once."""
 
-DISRUPTED = frozenset({Cause.PREEMPTED})
 ENDED_BADLY = frozenset({Cause.PREEMPTED, Cause.USER_ERROR})
 
 
@@ -79,7 +78,10 @@ def jittered(seconds: float, job_uid: str, attempt: int) -> float:
 
 def charge(restarts: Restarts, item: Charge, spec: JobSpec) -> Bill:
     """Charge an ending to its budget."""
-    if item.ending.cause is Cause.SUSPENDED:
+    asked = item.ending.cause is Cause.SUSPENDED
+    in_a_row = 0 if item.ending.started else restarts.never_started + (not asked)
+    restarts = restarts.model_copy(update={"never_started": in_a_row})
+    if asked:
         return Bill(restarts.model_copy(update=_no_progress(0 if item.progressed else None)))
     match item.ruling.action if item.ruling else None:
         case RuleAction.FAIL:
@@ -104,7 +106,7 @@ def _fail(restarts: Restarts, item: Charge) -> Bill:
 def _ignore(restarts: Restarts, item: Charge) -> Bill:
     """Charge nothing; what repeats without progress is slowed down, since nothing else stops it."""
     counted = _restarted(restarts, "ignored", **_no_progress(0 if item.progressed else None))
-    repeats = idle_attempts(item.attempts, ENDED_BADLY)
+    repeats = idle_attempts(item.attempts)
     return Bill(counted, _pause(item, repeats - FREE_REPEATS))
 
 
@@ -147,9 +149,7 @@ def _charge_disruption(restarts: Restarts, item: Charge, spec: JobSpec) -> Bill:
     counted = _restarted(
         counted, "preempted", disruption_times=_newest(times, item.now, limit or 0)
     )
-    idle = idle_attempts(item.attempts, DISRUPTED)
-    never_started = 0 if ending.started else idle - in_a_row
-    return Bill(counted, _pause(item, never_started - FREE_REPEATS))
+    return Bill(counted, _pause(item, counted.never_started - FREE_REPEATS))
 
 
 def _pause(item: Charge, failures: int) -> float:
@@ -183,12 +183,15 @@ def _window(spec: JobSpec) -> str:
     return f" within {seconds} s (spec.failurePolicy.windowSeconds)" if seconds else ""
 
 
-def idle_attempts(attempts: Sequence[EndedAttempt], causes: frozenset[Cause]) -> int:
-    """Count the newest attempts in a row, ended so, that left the newest commit where it was."""
+def idle_attempts(attempts: Sequence[EndedAttempt]) -> int:
+    """Count the newest attempts in a row that ended badly and left the newest commit where it was.
+
+    Of more than status keeps it counts those; the pause has long stopped growing by then.
+    """
     steps = [None, *(attempt.committed_step for attempt in attempts)]
     idle = 0
     for attempt, before in zip(reversed(attempts), reversed(steps[:-1]), strict=True):
-        if attempt.cause not in causes or attempt.committed_step != before:
+        if attempt.cause not in ENDED_BADLY or attempt.committed_step != before:
             break
         idle += 1
     return idle

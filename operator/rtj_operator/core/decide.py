@@ -133,8 +133,8 @@ def _settle(plan: Plan, spec: JobSpec, ending: Ending) -> None:
     plan.close_attempt(ending)
     restore.note(plan, spec)  # An attempt that is over can answer no request any more.
     if ending.cause is Cause.COMPLETED and attempt and spec_changes.target_moved(attempt, spec):
-        if moved:
-            plan.update(restarts=plan.status.restarts.model_copy(update={"no_progress": 0}))
+        in_a_row = {"never_started": 0} | ({"no_progress": 0} if moved else {})
+        plan.update(restarts=plan.status.restarts.model_copy(update=in_a_row))
         show.goes_on(plan, attempt, spec_changes.target(spec))
         return
     if ending.cause is Cause.COMPLETED:
