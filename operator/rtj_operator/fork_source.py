@@ -6,7 +6,7 @@ that is made later is never taken for it.
 
 from typing import Any
 
-from rtj_api.names import Reason
+from rtj_api.names import Phase, Reason
 from rtj_api.restore import LATEST
 from rtj_api.spec import JobSpec
 
@@ -45,9 +45,14 @@ def _unfit(source: Manifest, spec: JobSpec, commit: str) -> str:
             f"its spec.checkpoint.claimName is {claim!r}, not {spec.checkpoint.claim_name!r}. "
             "Make this job again with the same claim."
         )
-    if commit == LATEST and not _at(source, "status", "lastCommit"):
-        return "it has no commit yet. This job starts by itself when there is one."
-    return ""
+    if commit != LATEST or _at(source, "status", "lastCommit"):
+        return ""
+    if _at(source, "status").get("phase") in (Phase.COMPLETED, Phase.FAILED):
+        return (
+            "it has ended without a commit, so none is to be waited for. Make this job again, "
+            "without spec.forkFrom or with another job in it."
+        )
+    return "it has no commit yet. This job starts by itself when there is one."
 
 
 def _at(manifest: Manifest, *path: str) -> dict[str, Any]:

@@ -483,6 +483,40 @@ class TestEnd:
         assert decision.status == finished
         assert deleted(decision) == ["pod-1"]
 
+    def test_what_it_commits_while_its_pod_goes_is_told(self) -> None:
+        late = spec(runPolicy={"activeDeadlineSeconds": 100})
+        observed = look(pod(), status=running(), spec=late, heartbeat=beat(15))
+        failed = decided(observed)
+        assert deleted(failed) == ["pod-1"]
+        assert failed.status.last_commit is None
+        newest = commit(20)
+        said = beat(20, phase=TrainerPhase.FINISHED, commit=newest, commits=[newest.id])
+        going = after(observed, failed, pod(deleting=True), heartbeat=said)
+        told = decided(going, seconds=5)
+        assert (told.status.last_commit, told.status.commits) == (newest, [newest.id])
+        assert told.status.position == said.position
+        assert told.status.progress == "20%"
+        assert (told.status.phase, told.status.conditions) == (
+            failed.status.phase,
+            failed.status.conditions,
+        )
+        (ended,), (before,) = told.status.attempts, failed.status.attempts
+        assert (ended.committed_step, ended.last_step) == (20, 20)
+        assert (ended.cause, ended.end_time, ended.time) == (
+            before.cause,
+            before.end_time,
+            before.time,
+        )
+        assert told.actions == told.notices == ()
+        assert decided(after(going, told), seconds=9).status == told.status
+
+    def test_a_beat_of_another_attempt_changes_nothing_of_it(self) -> None:
+        finished = JobStatus(
+            phase=Phase.FAILED, completion_time=NOW, observed_generation=1, attempts=[ended(2)]
+        )
+        observed = look(status=finished, heartbeat=beat(20, commit=commit(20)))
+        assert decided(observed).status == finished
+
     def test_it_is_deleted_when_its_time_to_live_is_over(self) -> None:
         finished = JobStatus(phase=Phase.COMPLETED, completion_time=NOW, observed_generation=1)
         kept = look(status=finished, spec=spec(runPolicy={"ttlSecondsAfterFinished": 60}))

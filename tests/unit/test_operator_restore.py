@@ -11,9 +11,12 @@ from rtj_api.names import CONFIG_ENV, Cause, Condition, Phase, Reason
 from rtj_api.restore import ForkStatus, RestoreAnswer, RestoreOutcome
 from rtj_api.spec import JobSpec
 from rtj_api.status import JobStatus
+from rtj_operator.cluster import JOBS
 from rtj_operator.core.decision import CreatePod, Decision
 from rtj_operator.core.observed import Observed, Pod, Problem
+from rtj_operator.fork_source import find_fork
 
+from tests.model.memory_cluster import MemoryCluster
 from tests.model.world import World
 from tests.unit.operator_looks import (
     DONE,
@@ -301,6 +304,31 @@ class TestAFork:
         assert waits
         assert waits.reason is Reason.FORK_SOURCE_NOT_FOUND
         assert decision.requeue_after == 10
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ({"phase": "Running"}, "starts by itself when there is one"),
+        ({"phase": "Suspended"}, "starts by itself when there is one"),
+        ({"phase": "Failed"}, "none is to be waited for"),
+        ({"phase": "Completed"}, "none is to be waited for"),
+        ({"phase": "Failed", "lastCommit": {"id": OLD.id}}, None),
+    ],
+)
+async def test_a_fork_says_whether_the_commit_that_it_wants_can_still_come(
+    status: dict[str, Any], says: str | None
+) -> None:
+    api = MemoryCluster()
+    source = {"metadata": {"name": "first"}, "spec": {"checkpoint": {"claimName": "work"}}}
+    uid = api.put(JOBS.kind, "ns", {**source, "status": status})["metadata"]["uid"]
+    forked = spec(forkFrom={"jobName": "first"})
+    found = await find_fork(api, look(spec=forked).job, forked)
+    if says is None:
+        assert found == uid
+    else:
+        assert isinstance(found, Problem)
+        assert says in found.message
 
 
 class TestAChangeOfTheSpec:

@@ -25,6 +25,7 @@ from rtj_operator.core.observed import Observed
 from rtj_operator.core.plan import Plan
 from rtj_operator.core.progress import (
     identified,
+    late_fields,
     mirror_due,
     mirrored_fields,
     progressed,
@@ -52,6 +53,7 @@ def decide(observed: Observed, now: datetime) -> Decision:
         _advance(plan)
         show_progressing(plan)
     if plan.status.phase.final:
+        _hear_last_words(plan)
         restore.too_late(plan)
         _expire(plan)
     _sweep(plan)
@@ -194,6 +196,12 @@ def _stopped(plan: Plan, verdict: Verdict | None, reason: Reason) -> bool:
         plan.act(DeletePod(pod.name, pod.uid))
     plan.wake(verdict.recheck)
     return False
+
+
+def _hear_last_words(plan: Plan) -> None:
+    spec = plan.observed.job.spec
+    total = spec.total_steps if spec else None
+    plan.update(**late_fields(plan.observed.heartbeat, plan.status, total))
 
 
 def _expire(plan: Plan) -> None:

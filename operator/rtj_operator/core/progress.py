@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from rtj_api.heartbeat import Heartbeat, Position
+from rtj_api.names import Phase
 from rtj_api.status import MAX_BEST_SHOWN, CurrentAttempt, JobStatus
 
 from rtj_operator.core.judge import is_training
@@ -42,6 +43,41 @@ def mirrored_fields(
     attempt = status.attempt
     if attempt is None:
         return {}
+    fields = _of_the_job(beat, status, total_steps)
+    if is_training(beat):
+        fields["attempt"] = attempt.model_copy(
+            update={
+                "running_time": attempt.running_time or now,
+                "first_step": beat.started_from.step if beat.started_from else 0,
+                "last_step": beat.position.step,
+            }
+        )
+    return fields
+
+
+def late_fields(
+    beat: Heartbeat | None, status: JobStatus, total_steps: int | None
+) -> dict[str, Any]:
+    """Return the fields of a finished job's status that the last word of its last attempt changes.
+
+    Its trainer may commit while the pod goes, and a fork starts from that commit. Where the time
+    went was settled at the end.
+    """
+    last = status.attempts[-1] if status.attempts else None
+    if beat is None or last is None or beat.attempt != last.number or not is_training(beat):
+        return {}
+    fields = _of_the_job(beat, status, total_steps)
+    if status.phase is Phase.COMPLETED:
+        del fields["progress"]  # It is complete, whatever the length of its epochs.
+    steps = {"last_step": beat.position.step}
+    if beat.commit:
+        steps["committed_step"] = beat.commit.step
+    fields["attempts"] = [*status.attempts[:-1], last.model_copy(update=steps)]
+    return fields
+
+
+def _of_the_job(beat: Heartbeat, status: JobStatus, total_steps: int | None) -> dict[str, Any]:
+    """Return what a beat says of the job as a whole."""
     fields: dict[str, Any] = {}
     if beat.strategy:
         fields["strategy"] = beat.strategy
@@ -56,13 +92,6 @@ def mirrored_fields(
     fields["commit_interval"] = beat.commit_interval
     fields["position"] = beat.position
     fields["progress"] = share_done(beat.position, total_steps) or status.progress
-    fields["attempt"] = attempt.model_copy(
-        update={
-            "running_time": attempt.running_time or now,
-            "first_step": beat.started_from.step if beat.started_from else 0,
-            "last_step": beat.position.step,
-        }
-    )
     return fields
 
 
