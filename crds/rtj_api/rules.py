@@ -39,9 +39,12 @@ def _same(field: str, nothing: str) -> str:
 
 
 def _still_ahead(field: str, trained: str) -> str:
-    """Return CEL that says that a lowered end of the training has not been passed already."""
+    """Return CEL that says that a lowered end of the training has not been passed already.
+
+    An end in the other unit counts as lowered: nobody here knows the steps of an epoch.
+    """
     new, old, position = f"self.spec.{field}", f"oldSelf.spec.{field}", "oldSelf.status.position"
-    lowered = f"has({new}) && has({old}) && {new} < {old}"
+    lowered = f"has({new}) && (!has({old}) || {new} < {old})"
     known = f"has(oldSelf.status) && has({position}) && has({position}.{trained})"
     return f"!({lowered} && {known}) || {new} > {position}.{trained}"
 

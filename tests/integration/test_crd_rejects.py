@@ -476,8 +476,18 @@ def test_a_finished_job_neither_goes_back_nor_on(
             {"spec.epochs": LEFT_OUT, "spec.totalSteps": 41},
             {"spec.epochs": LEFT_OUT, "spec.totalSteps": 40},
         ),
+        (
+            {"spec.epochs": 5},
+            {"spec.epochs": LEFT_OUT, "spec.totalSteps": 41},
+            {"spec.epochs": LEFT_OUT, "spec.totalSteps": 40},
+        ),
+        (
+            {"spec.epochs": LEFT_OUT, "spec.totalSteps": 90},
+            {"spec.epochs": 2},
+            {"spec.epochs": 1},
+        ),
     ],
-    ids=["epochs", "totalSteps"],
+    ids=["epochs", "totalSteps", "epochs-to-totalSteps", "totalSteps-to-epochs"],
 )
 def test_a_job_can_be_made_shorter_but_not_than_it_is_already(
     apply: Apply,
