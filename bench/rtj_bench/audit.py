@@ -7,9 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rtj_operator.leader import LEASE_NAME
-
-from rtj_bench.plane import ACCOUNT
+from rtj_bench.plane import ACCOUNT, OPERATOR
 
 _WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
@@ -31,7 +29,7 @@ def writes(folder: Path, since: str) -> Counter[str]:
         if event["verb"] not in _WRITES or event["requestReceivedTimestamp"] < since:
             continue
         what = event["objectRef"]
-        if what.get("name") != LEASE_NAME:
+        if what.get("name") != OPERATOR:
             resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
             found[f"{event['verb']} {resource}"] += 1
     return found

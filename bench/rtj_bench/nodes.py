@@ -129,7 +129,8 @@ async def _strike(cluster: Cluster, victim: str, how: str, sight: Sight) -> dict
 
 def _node_of_leader(kube: Kube) -> str:
     def node() -> str | None:
-        holder = kube.get("leases", "rtj-operator", OPERATOR_NAMESPACE)["spec"]["holderIdentity"]
+        lease = kube.get("leases", "rtj-rtj-operator", OPERATOR_NAMESPACE)
+        holder = lease["spec"]["holderIdentity"]
         pods = kube.list("pods", OPERATOR_NAMESPACE)
         return next((p["spec"]["nodeName"] for p in pods if p["metadata"]["name"] in holder), None)
 

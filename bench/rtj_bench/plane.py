@@ -30,6 +30,7 @@ from rtj_bench.say import say
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = "rtj-system"
 OPERATOR = "rtj-rtj-operator"
+"""What the chart calls the operator's account and its Lease."""
 ACCOUNT = f"system:serviceaccount:{SYSTEM}:{OPERATOR}"
 PLAYER = "rtj-bench"
 """Account of all that is played: nodes, trainers, users."""
@@ -163,6 +164,7 @@ class Plane:
         environment = {
             "KUBECONFIG": str(self.kubeconfig(OPERATOR)),
             "RTJ_OPERATOR_NAMESPACE": SYSTEM,
+            "RTJ_LEASE": OPERATOR,
             "RTJ_HEALTH_PORT": str(port),
             **settings,
         }

@@ -65,7 +65,7 @@ async def run(config: Config) -> None:
         serving(config.health_port, vitals),
     ):
         await _wait_for_crd(cluster, config)
-        leader = Leader(cluster, config.operator_namespace, config.identity, pulse)
+        leader = Leader(cluster, config.operator_namespace, config.identity, pulse, config.lease)
         announcer = Announcer(cluster, queue.nobody_waits)
         metrics.EVENTS_WAITING.set_function(announcer.waiting)
         reconciler = Reconciler(

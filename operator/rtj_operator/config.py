@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from rtj_operator.core.observed import Settings
+from rtj_operator.leader import LEASE_NAME
 
 LEAST_NODE_SILENCE = 11.0
 """In seconds. A kubelet renews its node's Lease every 10, so every node is silent for as long."""
@@ -23,6 +24,7 @@ class Config:
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve; empty means all."""
     operator_namespace: str = "default"
+    lease: str = LEASE_NAME
     identity: str = ""
     resync_seconds: float = 300.0
     workers: int = 32
@@ -37,6 +39,7 @@ class Config:
         return cls(
             namespaces=tuple(name.strip() for name in names.split(",") if name.strip()),
             operator_namespace=env.get("RTJ_OPERATOR_NAMESPACE") or cls.operator_namespace,
+            lease=env.get("RTJ_LEASE") or cls.lease,
             identity=env.get("RTJ_IDENTITY") or f"{socket.gethostname()}-{os.getpid()}",
             resync_seconds=_number(env, "RTJ_RESYNC_SECONDS", cls.resync_seconds, least=1),
             workers=int(_number(env, "RTJ_WORKERS", cls.workers, least=1)),

@@ -27,6 +27,7 @@ from rtj_operator.metrics import LEADER
 log = logging.getLogger(__name__)
 
 LEASE_NAME = "rtj-operator"
+"""Unless the environment says otherwise, as the chart does: each release has a Lease of its own."""
 DURATION_SECONDS = 10
 """Shorter than the silence of a dead node: where the leader dies with a trainer's node, the next
 leader is there in time to notice."""
@@ -42,9 +43,17 @@ class LeadershipLostError(Exception):
 class Leader:
     """Takes and holds the Lease; its renewals also prove that the API server is in reach."""
 
-    def __init__(self, cluster: Cluster, namespace: str, identity: str, pulse: Pulse) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        identity: str,
+        pulse: Pulse,
+        lease: str = LEASE_NAME,
+    ) -> None:
         self._cluster = cluster
         self._namespace = namespace
+        self._lease = lease
         self._identity = identity
         self._pulse = pulse
         self._held: Manifest | None = None
@@ -71,7 +80,7 @@ class Leader:
             if await self._try():
                 renewed = time.monotonic()
             elif time.monotonic() + self._pause - RENEW_SECONDS - renewed > RENEW_DEADLINE_SECONDS:
-                raise LeadershipLostError(f"{self._identity} could not renew {LEASE_NAME}")
+                raise LeadershipLostError(f"{self._identity} could not renew {self._lease}")
 
     async def release(self) -> None:
         """Hand over at once instead of letting the Lease expire; best effort."""
@@ -80,7 +89,7 @@ class Leader:
                 await self._release()
 
     async def _release(self) -> None:
-        lease = await self._cluster.get(LEASES, self._namespace, LEASE_NAME)
+        lease = await self._cluster.get(LEASES, self._namespace, self._lease)
         if lease["spec"].get("holderIdentity") == self._identity:
             lease["spec"]["holderIdentity"] = ""
             await self._cluster.replace(LEASES, self._namespace, lease)
@@ -116,12 +125,12 @@ class Leader:
                 return True
         now = self._pulse.clock()
         try:
-            lease = await self._cluster.get(LEASES, self._namespace, LEASE_NAME)
+            lease = await self._cluster.get(LEASES, self._namespace, self._lease)
         except NotFoundError:
             lease = {
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",
-                "metadata": {"name": LEASE_NAME, "namespace": self._namespace},
+                "metadata": {"name": self._lease, "namespace": self._namespace},
                 "spec": self._spec({}),
             }
             self._held = await self._cluster.create(LEASES, self._namespace, lease)

@@ -201,6 +201,7 @@ def test_the_values_reach_the_operator(tools: Tools) -> None:
     assert container["image"] == "registry.example.com:5000/rtj:dev"
     assert plain == {
         "RTJ_NAMESPACES": "default,kube-public",
+        "RTJ_LEASE": "rtj",
         "RTJ_LOG_LEVEL": "DEBUG",
         "RTJ_WORKERS": "2",
         "RTJ_RESYNC_SECONDS": "60",
@@ -345,8 +346,10 @@ def test_in_named_namespaces_the_operator_may_do_its_work_there_only(
         assert not tools.can(verb, what, "kube-public", account), (verb, what)
     # Leader election where it runs, and the heartbeats of nodes.
     assert tools.can("create", "leases.coordination.k8s.io", namespace, account)
-    assert tools.can("update", "leases.coordination.k8s.io", namespace, account, "rtj-operator")
-    assert not tools.can("update", "leases.coordination.k8s.io", namespace, account, "another")
+    assert tools.can(
+        "update", "leases.coordination.k8s.io", namespace, account, "train-rtj-operator"
+    )
+    assert not tools.can("update", "leases.coordination.k8s.io", namespace, account, "rtj-operator")
     assert tools.can("get", "nodes", "default", account)
     assert tools.can("watch", "leases.coordination.k8s.io", "kube-node-lease", account)
     assert not tools.can("update", "leases.coordination.k8s.io", "kube-node-lease", account)

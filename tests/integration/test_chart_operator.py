@@ -19,7 +19,6 @@ from rtj_api.names import ANNOTATION_DUMP_STACKS, LABEL_JOB, Reason
 from rtj_devcluster import kubebox
 from rtj_devcluster.shell import wait_until
 from rtj_operator.cluster import NODE_LEASES
-from rtj_operator.leader import LEASE_NAME
 
 from tests.integration import audit
 from tests.integration.crd_install import install_crd
@@ -128,7 +127,7 @@ def operator(
     """A running operator; the parameter says whether it watches all namespaces or one."""
     values = ["--set=crds.enabled=false", "--set=replicas=0"]
     # Another operator may have left it, and this one is to make its own.
-    kubectl("delete", "lease", LEASE_NAME, "--ignore-not-found")
+    kubectl("delete", "lease", "train-rtj-operator", "--ignore-not-found")
     if request.param == "one namespace":
         values.append(f"--set=watchNamespaces={{{namespace}}}")
     helm("install", "train", str(CHART), "--namespace=default", *values)

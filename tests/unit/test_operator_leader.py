@@ -84,3 +84,12 @@ async def test_a_leader_ends_where_another_leads_and_leaves_the_lease_alone(
     with pytest.raises(LeadershipLostError):
         await asyncio.wait_for(one.hold(), 20 / 50)
     assert holder_of(cluster) == "two"
+
+
+async def test_two_releases_in_one_namespace_lead_both(cluster: SlowCluster) -> None:
+    pulse = Pulse(Silences(time.monotonic))
+    for release in ("a", "b"):
+        one = Leader(cluster, NAMESPACE, f"pod-of-{release}", pulse, f"{release}-rtj-operator")
+        await asyncio.wait_for(one.acquire(), 20 / 50)
+        lease = cluster.read(LEASES.kind, NAMESPACE, f"{release}-rtj-operator")
+        assert lease["spec"]["holderIdentity"] == f"pod-of-{release}"

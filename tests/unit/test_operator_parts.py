@@ -384,6 +384,8 @@ def test_the_configuration_names_the_variable_that_is_wrong() -> None:
     config = Config.from_env({"RTJ_NAMESPACES": "a, b", "RTJ_NODE_SILENCE_SECONDS": "20"})
     assert config.namespaces == ("a", "b")
     assert config.settings.node_silence == 20
+    assert config.lease == "rtj-operator"
+    assert Config.from_env({"RTJ_LEASE": "train-rtj-operator"}).lease == "train-rtj-operator"
     with pytest.raises(ConfigError, match="RTJ_WORKERS='many'"):
         Config.from_env({"RTJ_WORKERS": "many"})
     with pytest.raises(ConfigError, match="at least 1"):
