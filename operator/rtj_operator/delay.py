@@ -1,13 +1,13 @@
 """Finds out why a pod that has a node does not start, where its own status does not tell.
 
 That is in its Events: a volume that another node still has (`rtj_operator.core.attach`), or
-whatever else the kubelet warns of (`rtj_operator.core.slow_start`).
+whatever else the kubelet warns of (`rtj_operator.core.slow_start`). Events cost the API server
+much, so they are read ever more rarely; in between, what status says of them stays.
 """
 
 from contextlib import suppress
 
 from rtj_api.names import Condition, Reason
-from rtj_api.spec import JobSpec
 
 from rtj_operator.cluster import (
     CLAIMS,
@@ -18,7 +18,7 @@ from rtj_operator.cluster import (
     NotFoundError,
     RejectedError,
 )
-from rtj_operator.core import attach, slow_start
+from rtj_operator.core import attach, pod_events, slow_start
 from rtj_operator.core.conditions import find
 from rtj_operator.core.observed import Job, Observed, Pod, Problem
 from rtj_operator.memory import Memory
@@ -27,51 +27,71 @@ from rtj_operator.memory import Memory
 async def find_delay(
     cluster: Cluster, key: Key, observed: Observed, memory: Memory
 ) -> Problem | None:
-    """Tell why the pod does not start on its node, if its Events do. Raises ClusterError.
-
-    Events cost the API server much, so they are read only for a pod that has waited for a while,
-    and no more once the answer is known.
-    """
-    job, pod = observed.job, observed.pod
-    if pod is None or job.spec is None or not is_slow(observed, memory):
+    """Tell why the pod does not start on its node, if its Events do. Raises ClusterError."""
+    pod = observed.pod
+    if pod is None or not is_due(key, observed, memory):
+        return told_delay(observed, memory)
+    waited = _waited(pod, memory)
+    memory.asked(key, pod, slow_start.pause_after(waited))
+    claim = await _exclusive_claim(cluster, observed.job)
+    if claim is None and waited < slow_start.FIRST_LOOK_SECONDS:
         return None
-    if already := told_delay(observed):
-        return already
-    if attached := await _find_attached(cluster, job, job.spec, pod):
+    warnings = pod_events.standing(await _events(cluster, observed.job, pod))
+    if claim and (attached := attach.problem_of(observed.job, pod, claim, warnings)):
         return attached
-    if memory.may_ask(key, pod, memory.silences.of(("scheduled", pod.uid))):
-        with suppress(RejectedError):
-            return slow_start.problem_of(pod, await _events(cluster, job, pod, "type=Warning"))
-    return None
+    if waited < slow_start.FIRST_LOOK_SECONDS:
+        return None
+    warning = slow_start.newest(warnings)
+    if warning is None or not _recent(pod, warning, memory):
+        return None
+    return slow_start.problem_of(pod, warning)
 
 
-async def _find_attached(cluster: Cluster, job: Job, spec: JobSpec, pod: Pod) -> Problem | None:
-    """Tell whether the pod waits for a volume that another node still has."""
-    for name in attach.claim_names(spec):
-        with suppress(NotFoundError, RejectedError):
-            if attach.is_exclusive(await cluster.get(CLAIMS, job.namespace, name)):
-                events = await _events(cluster, job, pod, "reason=FailedAttachVolume")
-                told = [event.get("message") or "" for event in events]
-                if problem := attach.problem_of(job, pod, name, told):
-                    return problem
-    return None
+def is_due(key: Key, observed: Observed, memory: Memory) -> bool:
+    """Whether it is time to read the Events of the job's pod."""
+    pod = observed.pod
+    return pod is not None and _is_slow(observed, memory) and memory.may_ask(key, pod)
 
 
-async def _events(cluster: Cluster, job: Job, pod: Pod, which: str) -> list[Manifest]:
-    return await cluster.list(EVENTS, job.namespace, fields=f"involvedObject.uid={pod.uid},{which}")
+def told_delay(observed: Observed, memory: Memory) -> Problem | None:
+    """Return what status says of it already, as long as the pod still waits."""
+    said = find(observed.job.status.conditions, Condition.RUNNING)
+    told = said and said.reason in (Reason.VOLUME_STILL_ATTACHED, Reason.CONTAINER_NOT_STARTED)
+    if said is None or not told or not _is_slow(observed, memory):
+        return None
+    return Problem(said.reason, said.message)
 
 
-def is_slow(observed: Observed, memory: Memory) -> bool:
+def _is_slow(observed: Observed, memory: Memory) -> bool:
     """Whether the pod has waited on its node for longer than is usual, for something unsaid."""
     pod = observed.pod
     if pod is None or observed.beat:
         return False
-    return attach.is_slow(pod, memory.silences.of(("scheduled", pod.uid)))
+    return attach.is_slow(pod, _waited(pod, memory))
 
 
-def told_delay(observed: Observed) -> Problem | None:
-    """Return what status says of it already."""
-    said = find(observed.job.status.conditions, Condition.RUNNING)
-    if said and said.reason in (Reason.VOLUME_STILL_ATTACHED, Reason.CONTAINER_NOT_STARTED):
-        return Problem(said.reason, said.message)
+def _waited(pod: Pod, memory: Memory) -> float:
+    return memory.silences.of(("scheduled", pod.uid))
+
+
+def _recent(pod: Pod, warning: pod_events.Event, memory: Memory) -> bool:
+    """Whether the warning came again not long ago, by when this process saw it change."""
+    seen = (warning.get("reason"), pod_events.last_time(warning))
+    return (
+        memory.silences.seconds(("warning", pod.uid), seen) <= slow_start.LONGEST_STANDING_SECONDS
+    )
+
+
+async def _exclusive_claim(cluster: Cluster, job: Job) -> str | None:
+    """Return the first of the job's claims that only one node at a time can have."""
+    for name in attach.claim_names(job.spec) if job.spec else ():
+        with suppress(NotFoundError, RejectedError):
+            if attach.is_exclusive(await cluster.get(CLAIMS, job.namespace, name)):
+                return name
     return None
+
+
+async def _events(cluster: Cluster, job: Job, pod: Pod) -> list[Manifest]:
+    with suppress(RejectedError):
+        return await cluster.list(EVENTS, job.namespace, fields=f"involvedObject.uid={pod.uid}")
+    return []

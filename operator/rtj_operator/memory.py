@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from rtj_operator.cluster import Key
 from rtj_operator.core.budget import backoff
 from rtj_operator.core.observed import Pod, Problem
-from rtj_operator.core.slow_start import FIRST_LOOK_SECONDS
 from rtj_operator.sightings import Sightings
 from rtj_operator.silence import Silences
 
@@ -34,7 +33,7 @@ class Memory:
     _failing: dict[Key, float] = field(default_factory=dict)
     _going: dict[Key, Pod] = field(default_factory=dict)
     _asked: dict[Key, tuple[str, float]] = field(default_factory=dict)
-    """The pod whose Events were read, and for how long it had waited then."""
+    """The pod whose Events were read, and when they may be read again."""
 
     def __post_init__(self) -> None:
         self.silences = Silences(self.clock)
@@ -79,13 +78,14 @@ class Memory:
         self._refusals.pop(key, None)
         self._failing.pop(key, None)
 
-    def may_ask(self, key: Key, pod: Pod, waited: float) -> bool:
-        """Whether to read the Events of a pod that has not started for so many seconds."""
-        uid, last = self._asked.get(key, ("", 0.0))
-        if waited < (2 * last if uid == pod.uid else FIRST_LOOK_SECONDS):
-            return False
-        self._asked[key] = (pod.uid, waited)
-        return True
+    def may_ask(self, key: Key, pod: Pod) -> bool:
+        """Whether the Events of a pod that does not start may be read, or read again."""
+        uid, due = self._asked.get(key, ("", 0.0))
+        return uid != pod.uid or self.clock() >= due
+
+    def asked(self, key: Key, pod: Pod, pause: float) -> None:
+        """Note that they are read now, and not again for so many seconds."""
+        self._asked[key] = (pod.uid, self.clock() + pause)
 
     def saw_pod(self, key: Key, pod: Pod) -> None:
         """Keep a pod that is being taken away: its object may be gone before it is seen to end."""

@@ -97,10 +97,9 @@ async def glance(
         memory.saw_pod(key, observed.pod)
     silence = await _silence(cluster, observed, seen.lease, memory, lag=0.0)
     observed = _with(observed, silence=silence)
-    if not delay.is_slow(observed, memory):
-        return seen.job, observed
-    told = delay.told_delay(observed)
-    return (seen.job, _with(observed, delay=told)) if told else None
+    if delay.is_due(key, observed, memory):
+        return None
+    return seen.job, _with(observed, delay=delay.told_delay(observed, memory))
 
 
 def _put_together(

@@ -49,13 +49,20 @@ def lose_the_node(world: World) -> None:
         if "deletionTimestamp" not in waits["metadata"]:
             world._set_state(waits, "Pending", {"waiting": {"reason": "ContainerCreating"}})
             uid = waits["metadata"]["uid"]
-            event = {
-                "metadata": {"name": "event"},
-                "involvedObject": {"uid": uid},
-                "reason": "FailedAttachVolume",
-                "message": MULTI_ATTACH,
-            }
-            world.api.put(EVENTS.kind, NAMESPACE, event)
+            tell(world, uid, MULTI_ATTACH)
+
+
+def tell(world: World, uid: str, message: str, reason: str = "FailedAttachVolume") -> None:
+    """Let the cluster post an Event about a pod."""
+    event = {
+        "metadata": {"name": f"event-{reason.lower()}"},
+        "involvedObject": {"uid": uid},
+        "type": "Warning" if reason.startswith("Failed") else "Normal",
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": world.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    world.api.put(EVENTS.kind, NAMESPACE, event)
 
 
 def said(world: World) -> Any:
@@ -90,23 +97,47 @@ def test_it_waits_as_long_as_it_takes_and_goes_on_at_no_cost(world: World) -> No
     assert trainer.step == 5
 
 
-def test_events_are_read_only_for_a_claim_that_one_node_can_have_and_not_again(
+@pytest.mark.parametrize(
+    ("reason", "message", "ends"),
+    [
+        ("SuccessfulAttachVolume", 'AttachVolume.Attach succeeded for volume "pvc-1" ', True),
+        ("SuccessfulAttachVolume", 'AttachVolume.Attach succeeded for volume "pvc-2" ', False),
+        ("Pulling", 'Pulling image "trainer"', True),
+    ],
+    ids=["attached", "another-attached", "mounted"],
+)
+def test_it_is_said_no_more_once_the_volume_is_there_though_the_image_is_not(
+    world: World, reason: str, message: str, *, ends: bool
+) -> None:
+    lose_the_node(world)
+    world.advance(25)
+    (waits,) = [p for p in world.pods() if "deletionTimestamp" not in p["metadata"]]
+    tell(world, waits["metadata"]["uid"], message, reason)
+    world.advance(300)
+    expected = Reason.WAITING_FOR_PODS if ends else Reason.VOLUME_STILL_ATTACHED
+    assert said(world).reason is expected
+
+
+def test_events_are_read_ever_more_rarely_also_for_a_claim_that_one_node_can_have(
     world: World,
 ) -> None:
-    asked: list[str] = []
+    asked: list[float] = []
     original = world.api.list
 
     async def counted(kind: Any, namespace: str, selector: str = "", fields: str = "") -> Any:
         if kind is EVENTS:
-            asked.append(fields)
+            assert fields == f"involvedObject.uid={uid}"
+            asked.append(world.time - began)
         return await original(kind, namespace, selector, fields)
 
     world.api.list = counted  # type: ignore[method-assign]
     lose_the_node(world)
-    world.advance(60)
+    began = world.time
     (waits,) = [p for p in world.pods() if "deletionTimestamp" not in p["metadata"]]
     uid = waits["metadata"]["uid"]
-    assert asked == [f"involvedObject.uid={uid},reason=FailedAttachVolume"]
+    world.advance(600)
+    assert len(asked) <= 8, "at 5, 10, 20, 30, 60, 120, 240 and 480 s"
+    assert asked[-1] > 300, "it may be over"
 
 
 def test_a_shared_claim_is_not_waited_for(world: World) -> None:
@@ -114,7 +145,7 @@ def test_a_shared_claim_is_not_waited_for(world: World) -> None:
     claim["spec"] = {"accessModes": ["ReadWriteMany"]}
     lose_the_node(world)
     world.advance(60)
-    assert said(world).reason is Reason.WAITING_FOR_PODS
+    assert said(world).reason is not Reason.VOLUME_STILL_ATTACHED
 
 
 class TestWhoWaits:
@@ -141,7 +172,8 @@ class TestWhoWaits:
 
     def test_another_failure_to_attach_is_another_matter(self) -> None:
         job = Job("ns", "job", "uid", 1, running(), None)
-        assert attach.problem_of(job, self.WAITS, "work", ["AttachVolume.Attach failed"]) is None
+        other = {"message": "AttachVolume.Attach failed"}
+        assert attach.problem_of(job, self.WAITS, "work", [other]) is None
 
 
 class TestWhereTheNextPodGoes:

@@ -10,7 +10,8 @@ from rtj_api.status import ConditionStatus
 from rtj_operator.cluster import EVENTS
 from rtj_operator.core.conditions import find
 from rtj_operator.core.observed import Silence, Waiting
-from rtj_operator.core.slow_start import problem_of
+from rtj_operator.core.pod_events import standing
+from rtj_operator.core.slow_start import newest, problem_of
 
 from tests.model.world import NAMESPACE, World
 from tests.unit.operator_looks import condition, decided, held, look, pause, pod, running
@@ -26,6 +27,15 @@ def warning(reason: str, message: str, minute: int) -> dict[str, Any]:
     return {"type": "Warning", "reason": reason, "message": message, "lastTimestamp": time}
 
 
+def tell(world: World, event: dict[str, Any]) -> None:
+    """Let the kubelet post an Event about the pod, or say it again."""
+    (waits,) = world.pods()
+    about = {"involvedObject": {"uid": waits["metadata"]["uid"]}}
+    name = f"event-{event['reason'].lower()}"
+    world.api.objects.pop((EVENTS.kind, NAMESPACE, name), None)
+    world.api.put(EVENTS.kind, NAMESPACE, {"metadata": {"name": name}, **about, **event})
+
+
 @pytest.fixture
 def world() -> Iterator[World]:
     """A job whose pod waits on its node for a Secret that is missing."""
@@ -34,12 +44,7 @@ def world() -> Iterator[World]:
     world.schedule()
     (waits,) = world.pods()
     world._set_state(waits, "Pending", {"waiting": {"reason": "ContainerCreating"}})
-    event = {
-        "metadata": {"name": "event"},
-        "involvedObject": {"uid": waits["metadata"]["uid"]},
-        **warning("FailedMount", UNMOUNTED, 0),
-    }
-    world.api.put(EVENTS.kind, NAMESPACE, event)
+    tell(world, warning("FailedMount", UNMOUNTED, 0))
     yield world
     world.close()
 
@@ -60,7 +65,9 @@ def test_the_kubelets_warning_is_shown_and_it_goes_on_at_no_cost(world: World) -
     assert said(world, Condition.PROGRESSING).message == shown.message
     events = [e["reason"] for (kind, _, _), e in world.api.objects.items() if kind == EVENTS.kind]
     assert events.count("ContainerNotStarted") == 1
-    world.advance(600)
+    for minute in range(2, 22, 2):
+        tell(world, warning("FailedMount", UNMOUNTED, minute))
+        world.advance(120)
     assert said(world) == shown
     world.start_containers()
     world.work()
@@ -69,7 +76,7 @@ def test_the_kubelets_warning_is_shown_and_it_goes_on_at_no_cost(world: World) -
 
 
 def test_events_are_read_ever_more_rarely_while_they_tell_nothing(world: World) -> None:
-    world.api.remove(EVENTS.kind, NAMESPACE, "event")
+    world.api.remove(EVENTS.kind, NAMESPACE, "event-failedmount")
     read: list[float] = []
     original = world.api.list
 
@@ -88,6 +95,33 @@ def test_events_are_read_ever_more_rarely_while_they_tell_nothing(world: World) 
     assert said(world).reason is Reason.WAITING_FOR_PODS
 
 
+def test_a_warning_that_mended_itself_is_not_told_while_an_image_is_pulled(world: World) -> None:
+    tell(world, {**warning("Pulling", 'Pulling image "trainer"', 0), "type": "Normal"})
+    world.advance(600)
+    assert said(world).reason is Reason.WAITING_FOR_PODS
+
+
+def test_what_is_mended_is_told_no_more_once_the_image_is_pulled(world: World) -> None:
+    world.advance(40)
+    assert said(world).reason is Reason.CONTAINER_NOT_STARTED
+    tell(world, {**warning("Pulling", 'Pulling image "trainer"', 1), "type": "Normal"})
+    world.advance(60)
+    assert said(world).reason is Reason.WAITING_FOR_PODS
+
+
+def test_a_warning_that_does_not_come_again_is_over_after_ten_minutes(world: World) -> None:
+    world.advance(600)
+    assert said(world).reason is Reason.CONTAINER_NOT_STARTED, "a kubelet may be silent for five"
+    world.advance(600)
+    assert said(world).reason is Reason.WAITING_FOR_PODS
+
+
+def test_only_what_a_kubelet_says_later_ends_its_warning() -> None:
+    pulled = {**warning("Pulled", "", 5), "type": "Normal"}
+    assert not standing([warning("FailedMount", UNMOUNTED, 4), pulled])
+    assert standing([pulled, warning("FailedMount", UNMOUNTED, 6)])
+
+
 def test_the_newest_warning_counts_but_none_of_the_scheduler() -> None:
     told = [
         warning("FailedMount", UNMOUNTED, 5),
@@ -95,10 +129,10 @@ def test_the_newest_warning_counts_but_none_of_the_scheduler() -> None:
         warning("FailedMount", "older", 6),
         warning("FailedScheduling", "0/2 nodes are available", 9),
     ]
-    problem = problem_of(WAITS, told)
-    assert problem
-    assert "(FailedCreatePodSandBox: plugin is down)" in problem.message
-    assert problem_of(WAITS, told[3:]) is None
+    warning_ = newest(standing(told))
+    assert warning_
+    assert "(FailedCreatePodSandBox: plugin is down)" in problem_of(WAITS, warning_).message
+    assert newest(standing(told[3:])) is None
 
 
 def test_a_start_that_takes_minutes_is_no_progress_though_nothing_warns_of_it() -> None:

@@ -13,6 +13,7 @@ from rtj_api.spec import JobSpec
 
 from rtj_operator.core.judge import ORDINARY_WAITING
 from rtj_operator.core.observed import Job, Pod, Problem
+from rtj_operator.core.pod_events import Event, message_of
 
 SHARED = "ReadWriteMany"
 ORDINARY_ATTACH_SECONDS = 5.0
@@ -43,8 +44,9 @@ def is_slow(pod: Pod, seconds_on_node: float) -> bool:
     return waits and reason in ORDINARY_WAITING and seconds_on_node >= ORDINARY_ATTACH_SECONDS
 
 
-def problem_of(job: Job, pod: Pod, claim: str, told: Iterable[str]) -> Problem | None:
-    """Return why the pod waits, if one of the messages says that its volume is still elsewhere."""
+def problem_of(job: Job, pod: Pod, claim: str, warnings: Iterable[Event]) -> Problem | None:
+    """Return why the pod waits, if one of the warnings says that its volume is still elsewhere."""
+    told = map(message_of, warnings)
     said = next((message for message in told if message.startswith(STILL_ATTACHED)), None)
     if said is None:
         return None

@@ -6,43 +6,43 @@ kubelet tries for ever, and somebody has to mend something. So its last warning 
 job is read. Nothing else is done: another node is no cure for most of this, and costs no less.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from rtj_api.names import Reason
 
 from rtj_operator.core.observed import Pod, Problem
+from rtj_operator.core.pod_events import Event, last_time, message_of
 
 FIRST_LOOK_SECONDS = 30.0
-"""A start that takes no longer is not looked into; after that, each time that it has taken twice as
-long, since Events cost the API server much, and a thousand pods may be pulling an image."""
+"""A start that takes no longer is not looked into."""
 
-OF_THE_SCHEDULER = "FailedScheduling"
+LONGEST_PAUSE_SECONDS = 300.0
+"""Between two looks. The pause is as long as the pod has waited, since Events cost the API server
+much, and a thousand pods may be pulling an image; but what has ended must not be told for hours."""
+
+LONGEST_STANDING_SECONDS = 600.0
+"""A warning that does not come again for so long is over: twice what a kubelet may be silent."""
+
 LONGEST_WORDS = 600
 
 
-def problem_of(pod: Pod, events: Iterable[Mapping[str, Any]]) -> Problem | None:
-    """Return what the newest warning about the pod says; None without one.
+def pause_after(waited: float) -> float:
+    """Return the seconds until the Events of a pod that has waited so long are read again."""
+    if waited < FIRST_LOOK_SECONDS <= 2 * waited:
+        return FIRST_LOOK_SECONDS - waited
+    return min(waited, LONGEST_PAUSE_SECONDS)
 
-    Args:
-        pod: One that has a node, and whose containers have not started.
-        events: Its Events of type Warning, as the API server lists them.
-    """
-    warnings = [event for event in events if event.get("reason") != OF_THE_SCHEDULER]
-    if not warnings:
-        return None
-    newest = max(warnings, key=_last_time)
-    said = f"{newest.get('reason')}: {(newest.get('message') or '')[:LONGEST_WORDS]}".rstrip(" .:")
+
+def newest(warnings: Iterable[Event]) -> Event | None:
+    """Return the warning that was seen last."""
+    return max(warnings, key=last_time, default=None)
+
+
+def problem_of(pod: Pod, warning: Event) -> Problem:
+    """Return what the warning says about a pod that has a node, and whose containers wait."""
+    said = f"{warning.get('reason')}: {message_of(warning)[:LONGEST_WORDS]}".rstrip(" .:")
     message = (
         f"Pod {pod.name} is on node {pod.node} and cannot start ({said}). Mend that; the job then "
         "goes on by itself. It counts against no budget."
     )
     return Problem(Reason.CONTAINER_NOT_STARTED, message)
-
-
-def _last_time(event: Mapping[str, Any]) -> str:
-    """Return when it was seen last; all are in UTC, so they compare as text."""
-    series = event.get("series") or {}
-    return str(
-        series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or ""
-    )
