@@ -20,7 +20,8 @@ from rtj_operator.silence import Silences
 LONGEST_TURN_SECONDS = 120.0
 """A turn is about a dozen requests, each of which is given up after 15 s."""
 LONGEST_ROUND_SECONDS = 30.0
-"""Leader election comes round every two seconds; its requests are given up after three."""
+"""Leader election comes round every two seconds, or later if the API server asks for that; its
+requests are given up after three."""
 LONGEST_WATCH_SILENCE_SECONDS = 90.0
 """More than the 70 s after which a silent stream is opened again."""
 LONGEST_UNREACHED_SECONDS = 15.0
@@ -34,7 +35,7 @@ class Vitals:
     turn: float = 0.0
     """Of the turn that has been under way longest; 0 if none is."""
     leader_round: float = 0.0
-    """Since leader election last came round; 0 before it began."""
+    """Since leader election should have come round; 0 before it began."""
     unheard: Mapping[str, float] = field(default_factory=dict)
     """By watch: for how long it has owed us an event, while the API server was in reach."""
     unreached: float = 0.0
@@ -83,9 +84,9 @@ class Pulse:
         self._owed: dict[str, float] = {}
         """By watch: since when it owes us an event."""
 
-    def came_round(self) -> None:
-        """Note that leader election is alive, whoever leads."""
-        self._round = self.clock()
+    def came_round(self, pause: float = 0.0) -> None:
+        """Note that leader election is alive, whoever leads, and rests for so many seconds."""
+        self._round = self.clock() + pause
 
     def changed(self, kind: Kind, namespace: str, since: float) -> None:
         """Note that an object has certainly changed, at some time after `since`."""
@@ -112,7 +113,7 @@ class Pulse:
         now, reached = self.clock(), self.silences.uninterrupted()
         return Vitals(
             turn=turn,
-            leader_round=now - self._round if self._round is not None else 0.0,
+            leader_round=max(now - self._round, 0.0) if self._round is not None else 0.0,
             unheard={watch: min(now - since, reached) for watch, since in self._owed.items()},
             unreached=self.silences.since_contact(),
             watching=watching,

@@ -110,7 +110,7 @@ class Leader:
                 self._pause = max(RENEW_SECONDS, error.retry_after)
             return False
         finally:
-            self._pulse.came_round()
+            self._pulse.came_round(self._pause)
         self._pulse.silences.contact()
         return leads
 

@@ -1,10 +1,11 @@
 """What makes the operator unhealthy, and what must not."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from rtj_operator import leader
-from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
+from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key, UnavailableError
 from rtj_operator.health import (
     LONGEST_ROUND_SECONDS,
     LONGEST_TURN_SECONDS,
@@ -87,6 +88,23 @@ def test_leader_election_that_stops_is_an_ailment_even_in_a_process_that_waits()
     process.live(60)
     process.now += LONGEST_ROUND_SECONDS + 1
     assert process.ailments() == ["leader election stopped 31 s ago"]
+
+
+async def test_leader_election_that_waits_as_it_was_told_is_alive() -> None:
+    """A balancer asks for a pause of a minute, which is longer than leader election ever takes."""
+
+    class Balancer(MemoryCluster):
+        async def get(self, *_: Any) -> Any:
+            raise UnavailableError("no backend", retry_after=60)
+
+    process = Process()
+    waiting = asyncio.create_task(leader.Leader(Balancer(), "ns", "me", process.pulse).acquire())
+    await asyncio.sleep(0)
+    process.now += 60 + LONGEST_ROUND_SECONDS
+    assert process.ailments() == []
+    process.now += 1
+    assert process.ailments() == ["leader election stopped 31 s ago"]
+    waiting.cancel()
 
 
 def test_before_leader_election_has_begun_nothing_is_wrong_with_it() -> None:
