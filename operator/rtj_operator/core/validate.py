@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 from rtj_api.names import MAX_JOB_NAME_LENGTH
-from rtj_api.spec import JobSpec
+from rtj_api.spec import Builder, JobSpec
 
 from rtj_operator.core import failure_rules
+from rtj_operator.core.trainer_config import builder_config
 
-MAX_PARAMS_BYTES = 96 * 1024
-"""Linux takes no environment variable longer than 128 KiB."""
+MAX_BUILDER_BYTES = 96 * 1024
+"""Linux takes no environment variable longer than 128 KiB, and the trainer's has more in it."""
 
 
 def parse_spec(job_name: str, raw: Mapping[str, Any]) -> tuple[JobSpec | None, str]:
@@ -39,13 +41,25 @@ def _across_fields(job_name: str, spec: JobSpec) -> str:
         return "Set at most one of spec.builder.configMap and spec.builder.claim."
     if problem := failure_rules.problem_of(spec):
         return problem
-    size = len(spec.builder.model_dump_json())
-    if size > MAX_PARAMS_BYTES:
-        return (
-            f"spec.builder.datasetParams and modelParams have {size} bytes, at most "
-            f"{MAX_PARAMS_BYTES} fit. Put large values into a file beside the builder."
-        )
-    return ""
+    return _too_large(spec.builder)
+
+
+def _too_large(builder: Builder) -> str:
+    """Say so if the builder's part of the trainer's environment variable is too long.
+
+    A $ counts once: the kubelet takes the one that escapes it away.
+    """
+    config = builder_config(builder)
+    size = len(config.model_dump_json(by_alias=True).encode())
+    if size <= MAX_BUILDER_BYTES:
+        return ""
+    told = config.model_dump(by_alias=True)
+    params = {name: len(to_json(told[name])) for name in told if name.endswith("Params")}
+    largest = max(params, key=lambda name: params[name])
+    return (
+        f"spec.builder has {size} bytes, of which {largest} has {params[largest]}; at most "
+        f"{MAX_BUILDER_BYTES} fit. Put large values into a file beside the builder."
+    )
 
 
 def _sentence(error: dict[str, Any]) -> str:
