@@ -63,6 +63,14 @@ class CurrentAttempt(WireModel):
         max_length=64,
         description="Digest of all that an attempt takes from the spec when it is launched.",
     )
+    launched_trainer: str | None = Field(
+        None,
+        max_length=64,
+        description=(
+            "Digest of `spec.trainer` then. If that changes before the trainer has run, the pod "
+            "is replaced."
+        ),
+    )
     running_time: datetime | None = Field(
         None, description="When its trainer was first seen alive."
     )

@@ -394,6 +394,11 @@ class TestAChangeOfTheSpec:
         assert relaunched.status.attempt
         assert relaunched.status.attempt.generation == 2
 
+    @pytest.mark.parametrize("fields", LATER[:4], ids=json.dumps)
+    def test_leaves_a_pod_that_queues_for_a_node_its_place(self, fields: dict[str, Any]) -> None:
+        queues = pod(node=None, started=False, phase="Pending")
+        assert deleted(self.changed(queues, **fields)) == []
+
     def test_on_a_node_it_is_stopped_first_at_no_cost(self) -> None:
         stuck = pod(started=False, phase="Pending")
         fields = self.LATER[4]

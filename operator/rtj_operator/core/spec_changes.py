@@ -14,6 +14,8 @@ from rtj_api.status import CurrentAttempt
 from rtj_operator.core import restore
 from rtj_operator.core.plan import Plan
 
+_IDLE = "Stopped before its trainer ran, since {}."
+
 
 def launched_with(spec: JobSpec) -> str:
     """Return a digest of what an attempt is launched with.
@@ -31,6 +33,15 @@ def launched_with(spec: JobSpec) -> str:
         },
         exclude_defaults=True,
     )
+    return _digest(taken)
+
+
+def launched_trainer(spec: JobSpec) -> str:
+    """Return a digest of what an attempt's pod is made of; it may not start without a change."""
+    return _digest(spec.trainer.model_dump_json(exclude_defaults=True))
+
+
+def _digest(taken: str) -> str:
     return hashlib.sha256(taken.encode()).hexdigest()[:16]
 
 
@@ -45,6 +56,7 @@ def fields_at_launch(plan: Plan, spec: JobSpec) -> dict[str, Any]:
         "generation": plan.observed.job.generation,
         "target": target(spec),
         "launched_with": launched_with(spec),
+        "launched_trainer": launched_trainer(spec),
     }
 
 
@@ -63,10 +75,20 @@ def why_stopped(plan: Plan, spec: JobSpec) -> tuple[Reason, str] | None:
     request, attempt = plan.status.restore, plan.status.attempt
     if request and restore.must_make_room(plan):
         return Reason.RESTORE_REQUESTED, f"Stopped to go back to commit {request.from_commit}."
-    outdated = attempt and (waits(attempt, spec) or restore.withdrawn(plan, spec))
-    if attempt and outdated and _waits_idly(plan, attempt):
-        return Reason.SPEC_CHANGED, "Stopped before its trainer ran, since the spec changed."
+    if attempt and _waits_idly(plan, attempt):
+        if _other_trainer(attempt, spec):
+            return Reason.SPEC_CHANGED, _IDLE.format("spec.trainer changed")
+        if restore.withdrawn(plan, spec):
+            return Reason.SPEC_CHANGED, _IDLE.format("spec.restore was taken out")
     return None
+
+
+def _other_trainer(attempt: CurrentAttempt, spec: JobSpec) -> bool:
+    """Whether the pod would be made another way now.
+
+    Whatever else has changed can wait: a new pod would queue for its node from the end.
+    """
+    return attempt.launched_trainer not in (None, launched_trainer(spec))
 
 
 def _waits_idly(plan: Plan, attempt: CurrentAttempt) -> bool:
