@@ -95,7 +95,8 @@ def _train(attempt: Attempt) -> str:
             *(pipeline.file_names, trainee.file_names),
         ],
     )
-    identity = {**common, **trainee.identity, **pipeline.identity}
+    batch = {"batch": {"function": spec.batch_function, **spec.batch_params}}
+    identity = {**common, **batch, **trainee.identity, **pipeline.identity}
     attempt.loop(
         environment, identity, pipeline, progress, trainee.state, trainee.epochs, trainee.as_before
     ).run(trainee.epochs.train)

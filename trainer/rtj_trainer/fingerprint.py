@@ -27,6 +27,7 @@ from rtj_trainer.errors import PermanentError
 _WORDS = {
     "source": "the builder's source",
     "dataset": "datasetFunction or datasetParams",
+    "batch": "batchFunction or batchParams",
     "model": "modelFunction or modelParams",
     "callbacks": "callbacksFunction or callbacksParams",
     "callbackList": "the callbacks",
@@ -48,18 +49,24 @@ _WORDS = {
     "step": "what the training step computes",
     "environment": "versions or machine",
 }
-_LATER = ("batchSize", "dropRemainder", "shuffle")
+_LATER = ("batch", "batchSize", "dropRemainder", "shuffle")
 """What commits of older versions do not tell."""
 _LIBRARIES = ("tensorflow", "keras")
 """Entries of an environment: a later one gives operations of a pipeline further attributes."""
 _PROGRAM = (
-    *("source", "dataset", "batchSize", "shuffle", "validation", "train"),
+    *("source", "dataset", "batch", "batchSize", "shuffle", "validation", "train"),
     *("files", "contents", "strategy"),
 )
 """What makes a pipeline another one, whatever the version."""
+_PIPELINES = {"pipeline", "validationPipeline"}
 _TO_REBATCH = (
     " With spec.fingerprintPolicy.batchSize: Warn, a fork goes on at the next example with another "
     "batch size, if nothing else of its dataset differs."
+)
+_UNSEEN = (
+    " Another version of TensorFlow or Keras may write the same pipeline otherwise, but the "
+    "builder imports {}, whose text is not compared and may have changed as well. Go on with the "
+    "versions of the commit; in jobs to come, put such modules beside the builder."
 )
 _MANY = 5
 """Files or modules of which a message tells."""
@@ -125,6 +132,8 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
     hint = ""
     if "batchSize" in changed and policy.batch_size is OnChange.REFUSE:
         hint = _TO_REBATCH
+    if _versions_differ(saved, current) and _unseen(current) and _PIPELINES & {*changed}:
+        hint += _UNSEEN.format(", ".join(_unseen(current)))
     if refused := told[OnChange.REFUSE]:
         raise PermanentError(
             Reason.FINGERPRINT_MISMATCH,
@@ -149,10 +158,21 @@ def _excused(saved: Fingerprint, current: Fingerprint, changed: list[str]) -> se
         excused.add("dataset")
     if "environment" not in changed:
         return excused
-    versions = [[of.environment.get(name) for name in _LIBRARIES] for of in (saved, current)]
-    if versions[0] == versions[1] or any(key in changed for key in _PROGRAM):
-        return excused | {"step"}  # Another device has other operations in it.
-    return excused | {"step", "pipeline", "validationPipeline"}
+    excused.add("step")  # Another device has other operations in it.
+    is_same_program = not _unseen(current) and not any(key in changed for key in _PROGRAM)
+    if is_same_program and _versions_differ(saved, current):
+        excused |= _PIPELINES
+    return excused
+
+
+def _versions_differ(saved: Fingerprint, current: Fingerprint) -> bool:
+    return any(saved.environment.get(key) != current.environment.get(key) for key in _LIBRARIES)
+
+
+def _unseen(current: Fingerprint) -> list[str]:
+    """Return what the builder imports of which only the pipeline's graph shows a change."""
+    found: list[str] = current.identity.get("imports", [])
+    return found
 
 
 def _is_of_size_only(saved: Fingerprint, current: Fingerprint) -> bool:

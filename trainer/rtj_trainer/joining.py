@@ -23,6 +23,7 @@ from rtj_trainer.environment import prepare_tensorflow
 from rtj_trainer.errors import PermanentError, UserError
 from rtj_trainer.fingerprint import Fingerprint
 from rtj_trainer.heartbeat import Heart
+from rtj_trainer.imports import not_compared
 from rtj_trainer.ledger import EMPTY_HASH, LedgerWriter
 from rtj_trainer.origin import Start
 from rtj_trainer.progress import Progress
@@ -95,7 +96,10 @@ class Attempt:
             params: Parameters in which data files may be named, and names of data files.
         """
         data = look_at(params, self.job.root)
+        found = not_compared(sources, beside=self.config.builder.path is not None)
+        imports = {"imports": found} if found else {}
         return {
+            **imports,
             "files": data.contents,
             "fileTimes": data.times,
             "source": fingerprint.of_source(sources),

@@ -133,6 +133,7 @@ def test_a_batch_function_draws_anew_in_every_batch_and_draws_the_same_again(cac
     whole.run_to_end()
     killed.run_to_end(Kill("step", 17))
     assert killed.outcome() == whole.outcome()
+    assert whole.last_manifest.fingerprint["batch"] == {"function": "flipped", "share": 0.5}
 
 
 def test_a_cache_that_is_larger_than_it_may_be_fails_the_job_with_the_field(cached: Any) -> None:

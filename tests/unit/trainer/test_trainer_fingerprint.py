@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from rtj_trainer.commits.layout import JobDirectory
 from rtj_trainer.data_files import look_at
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.fingerprint import Fingerprint, check
+from rtj_trainer.imports import not_compared
+from rtj_trainer.joining import Attempt
 
 from tests.unit.trainer.support import Job, Kill, MakeJob
 
@@ -169,7 +172,7 @@ def test_pipelines_that_another_version_of_tensorflow_writes_otherwise_go_on_wit
     assert "-> 2.99.0" in job.log
 
 
-@pytest.mark.parametrize("also", ["source", "files", "shuffleSeeds"])
+@pytest.mark.parametrize("also", ["source", "batch", "files", "shuffleSeeds"])
 def test_a_pipeline_is_not_excused_by_a_version_if_more_of_it_changed(also: str) -> None:
     saved = Fingerprint({"pipeline": "a", also: 1}, {"tensorflow": "2.21.0"})
     newer = Fingerprint({"pipeline": "b", also: 2}, {"tensorflow": "2.22.0"})
@@ -178,6 +181,50 @@ def test_a_pipeline_is_not_excused_by_a_version_if_more_of_it_changed(also: str)
         check(saved, newer, policy)
     newer.identity[also] = 1
     assert check(saved, newer, policy)
+
+
+def test_what_augments_batches_is_compared_unless_the_commit_does_not_tell() -> None:
+    flip, crop = ({"batch": {"function": name}} for name in ("flip", "crop"))
+    with pytest.raises(PermanentError, match=r"batchFunction or batchParams \(function: flip"):
+        check(Fingerprint(flip, {}), Fingerprint(crop, {}), FingerprintPolicy())
+    assert check(Fingerprint({}, {}), Fingerprint(crop, {}), FingerprintPolicy()) is None
+
+
+@pytest.mark.parametrize("key", ["pipeline", "validationPipeline"])
+def test_a_version_excuses_no_pipeline_of_a_builder_that_imports_what_is_not_compared(
+    key: str,
+) -> None:
+    imports = {"imports": ["company"]}
+    saved = Fingerprint({key: "a", **imports}, {"tensorflow": "2.21.0"})
+    newer = Fingerprint({key: "b", **imports}, {"tensorflow": "2.22.0"})
+    with pytest.raises(PermanentError, match=r"imports company, .* Go on with the versions of"):
+        check(saved, newer, FingerprintPolicy())
+    del newer.identity["imports"]
+    assert check(saved, newer, FingerprintPolicy())
+
+
+def test_modules_of_the_image_are_imported_without_being_compared(tmp_path: Path) -> None:
+    path = tmp_path / "builder.py"
+    path.write_text("""
+import os.path, numpy as np, helper.deep
+from tensorflow import keras
+from . import beside
+def build():
+    from company.data import read
+""")
+    sources = {"builder": path, "native": tmp_path / "native.so"}
+    assert not_compared(sources, beside=False) == [".", "company", "helper"]
+    sources["helper.deep"] = tmp_path / "deep.py"
+    sources["helper.deep"].write_text("import importlib")
+    assert not_compared(sources, beside=True) == ["company", "importlib"]
+
+
+def test_a_commit_tells_what_a_builder_in_the_image_imports(tmp_path: Path) -> None:
+    path = tmp_path / "builder.py"
+    path.write_text("import company")
+    config = SimpleNamespace(seed=1, builder=SimpleNamespace(path=None))
+    attempt: Any = SimpleNamespace(config=config, job=JobDirectory(tmp_path / "own"))
+    assert Attempt.identity(attempt, {"builder": path}, {}, [])["imports"] == ["company"]
 
 
 def test_another_machine_does_not_excuse_another_pipeline() -> None:
