@@ -5,6 +5,7 @@ test_trainer_exactness.py. The program is killed in the trainer's code and in it
 """
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,12 +73,15 @@ def test_a_loop_with_two_optimizers_goes_on_as_if_it_had_not_been_killed(
     assert "trained: [0, 1, 2] 39" in job.log
 
 
-def test_a_stop_is_the_end_of_the_job(make_job: MakeJob) -> None:
-    job = job_of(make_job, "stops")
+def test_a_loop_that_writes_where_it_is_told_goes_on_and_its_stop_is_the_end_of_the_job(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = job_of(make_job, "stops", trainParams={"samples": str(tmp_path)})
     assert job.run(Kill("step", 15, TERM)) == ExitCode.PREEMPTED
     job.run_to_end()
     assert job.last_manifest.step == 17
     assert job.last_manifest.stopped_early
+    assert len(list(tmp_path.iterdir())) == 17
     assert job.run() == ExitCode.COMPLETED
     assert not job.directory.ledger_segment(job.attempts).exists()
 

@@ -245,7 +245,8 @@ class Session:
         common = attempt.identity(
             builder.source_files(spec, self.program),
             source.identity,
-            [source.params, spec.train_params, pipeline.file_names, validation_files],
+            # Not trainParams: they name what is written, too.
+            [source.params, pipeline.file_names, validation_files],
         )
         train = {"train": {"function": spec.train_function, **spec.train_params}}
         identity = {**common, **train, **described, **pipeline.identity}
