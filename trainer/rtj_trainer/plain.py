@@ -5,6 +5,7 @@ key that says what it is; an array's bytes are apart, under a number. So whateve
 the type that was written, and reading it never runs code.
 """
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,32 @@ def encode(value: Any, arrays: Arrays, where: str) -> Any:
 
 
 def _encode_array(array: Any, arrays: Arrays, where: str) -> dict[str, Any]:
-    if array.dtype.hasobject:
-        raise TypeError(f"{where} is an array of Python objects; make it one of numbers")
+    name = _name(array.dtype)
+    if name is None:
+        raise TypeError(
+            f"{where} is an array of {array.dtype}, which cannot be read back; make it arrays of "
+            "numbers, times, or texts of a fixed length"
+        )
     number = str(len(arrays))
     # A copy: who gave it may write into it while it is being written to the volume.
     arrays[number] = np.frombuffer(array.tobytes(), np.uint8)
-    return {"number": number, "dtype": array.dtype.name, "shape": list(array.shape)}
+    return {"number": number, "dtype": name, "shape": list(array.shape)}
+
+
+def _name(dtype: Any) -> str | None:
+    """Return the name that NumPy reads as a type; None if there is none.
+
+    `name` of a number says nothing about the order of its bytes, and that of a text is not read at
+    all; `str` of a type that NumPy does not know, such as bfloat16, says only how large it is.
+    """
+    if dtype.hasobject:
+        return None
+    # The name first: an older commit has it, and the hash of its state with it.
+    for name in (dtype.name, dtype.str):
+        with contextlib.suppress(TypeError):
+            if np.dtype(name) == dtype:
+                return str(name)
+    return None
 
 
 def decode(value: Any, arrays: Arrays) -> Any:
