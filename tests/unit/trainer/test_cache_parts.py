@@ -13,7 +13,7 @@ import tensorflow as tf
 from rtj_api.heartbeat import CacheProgress, Heartbeat, TrainerPhase
 from rtj_api.launch import TrainerConfig
 from rtj_trainer import data
-from rtj_trainer.cache import elements, eviction, uses, writer
+from rtj_trainer.cache import elements, eviction, telling, uses, writer
 from rtj_trainer.cache.examples import BLOCK, ExamplesFactory
 from rtj_trainer.cache.folder import CacheFolder, Entry
 from rtj_trainer.cache.key import key_of
@@ -415,6 +415,42 @@ def test_a_store_that_is_away_costs_nothing_but_time(tmp_path: Path, heart: Hear
     entries = writer_of(folder, heart).write(at(Dataset.range(20)), [])
     sharing.fetch(entries, lambda size: None)
     sharing.publish(entries, [])
+
+
+class Stuck(FolderStore):
+    """Gives one shard, has not the next, and then does not answer any more."""
+
+    asked: int = 0
+
+    def read(self, name: str) -> bytes | None:
+        self.asked += 1
+        if self.asked > 2:
+            raise TimeoutError("no answer within 30 s")
+        return super().read(name) if self.asked == 1 else None
+
+
+def test_a_store_that_does_not_answer_is_asked_no_more(tmp_path: Path, heart: Heart) -> None:
+    here, there = folder_in(tmp_path / "here"), folder_in(tmp_path / "there", "b")
+    entries = writer_of(here, heart).write(at(Dataset.range(100)), [])
+    Sharing(FolderStore(tmp_path / "shared"), here, Teller(heart)).publish(entries, [])
+    stuck = Stuck(tmp_path / "shared")
+    Sharing(stuck, there, Teller(heart)).fetch(entries, lambda size: None)
+    assert [path.name for path in there.shards.iterdir()] == [entries[0].file]
+    assert stuck.asked == 3
+
+
+def test_shards_that_are_asked_for_and_published_move_the_heartbeat_on(
+    tmp_path: Path, heart: Heart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_in(tmp_path)
+    entries = writer_of(folder, heart).write(at(Dataset.range(40)), [])
+    told: list[CacheProgress] = []
+    monkeypatch.setattr(heart, "report", lambda cache: told.append(cache))
+    monkeypatch.setattr(telling, "_SECONDS", 0.0)
+    sharing = Sharing(FolderStore(tmp_path / "shared"), folder, Teller(heart))
+    sharing.fetch(entries, lambda size: None)
+    sharing.publish(entries, [])
+    assert [one.examples for one in told] == [16, 32, 40, 56, 72, 80]
 
 
 def test_a_url_that_nothing_serves_is_refused_with_the_field() -> None:
