@@ -5,11 +5,15 @@ what it was given, also a digest of the weights; it is part of the state that is
 """
 
 import json
+import math
+import sys
 from functools import cache
 from typing import Any
 
+import keras
 import pytest
 from rtj_api.names import ExitCode
+from rtj_trainer.callbacks import CallbackRunner
 
 from tests.unit.trainer.support import Job, Kill, MakeJob
 
@@ -106,8 +110,44 @@ def test_callbacks_are_called_when_fit_would_call_them(make_job: MakeJob) -> Non
     job.run_to_end(STOP)
     batches = [[name, n] for n in range(5) for name in ("batch begin", "batch end")]
     epochs = [[["epoch begin", n], *batches, ["epoch end", n]] for n in range(2)]
-    expected = [["train begin"], *(call for epoch in epochs for call in epoch), ["train end"]]
+    expected = [["train begin"], *(call for epoch in epochs for call in epoch), ["train end", None]]
     assert [call[:2] for call in calls_of(job)] == expected
+
+
+class AtTheEnd(keras.callbacks.Callback):  # type: ignore[misc]
+    """Adds to the results of an epoch, and notes what it is given at the end of the job."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["learning_rate"] = 0.5
+
+    def on_train_end(self, logs: Any = None) -> None:
+        sys.stdout.write(f"{logs}\n")
+
+
+def runner_of(callback: Any) -> CallbackRunner:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return CallbackRunner([callback], model, {})
+
+
+def test_the_end_of_a_job_is_told_the_results_of_the_last_whole_epoch_after_a_restart_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before, after = runner_of(AtTheEnd()), runner_of(AtTheEnd())
+    before.train_end({"loss": 3.0})
+    before.epoch_end(0, {"loss": 2.0, "val_loss": math.nan})
+    arrays: dict[str, Any] = {}
+    after.restore(json.loads(json.dumps(before.capture(arrays))), arrays)
+    after.train_end({"loss": 1.0})
+    assert capsys.readouterr().out == "{'loss': 3.0}\n{'loss': 2.0, 'val_loss': nan}\n"
+
+
+def test_a_commit_without_the_results_of_an_epoch_is_restored_with_the_same_hash() -> None:
+    runner = runner_of(AtTheEnd())
+    old = {"stopTraining": False, "logs": {"dict": []}, "states": [None]}
+    runner.epoch_end(0, {"loss": 2.0})
+    runner.restore(old, {})
+    assert runner.capture({}) == old
 
 
 def test_validation_does_not_change_what_is_trained(make_job: MakeJob) -> None:
@@ -118,6 +158,7 @@ def test_validation_does_not_change_what_is_trained(make_job: MakeJob) -> None:
         ends = [call for call in calls_of(job) if call[0] == "epoch end"]
         keys = {key for pairs in ends for key, _ in pairs[2]["dict"]}
         assert ("val_loss" in keys) is (function is not None)
+        assert calls_of(job)[-1][:3] == ["train end", None, ends[-1][2]]
         trained.append(
             [
                 (number, digest, [pair for pair in logs["dict"] if not pair[0].startswith("val_")])

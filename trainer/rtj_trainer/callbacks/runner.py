@@ -29,6 +29,8 @@ class CallbackRunner:
     def __init__(self, callbacks: Any, model: Any, params: dict[str, Any]) -> None:
         self.logs: Any = None
         """What the last step returned; at the end of an epoch it may be part of the results."""
+        self.results: dict[str, Any] | None = None
+        """Of the last epoch that ended; None before that."""
         self._model = model
         self._callbacks = _checked(callbacks)
         self._kept = Kept(
@@ -69,17 +71,21 @@ class CallbackRunner:
         Raises:
             PermanentError: `get_state` returned what cannot be saved.
         """
-        return {
+        document = {
             "stopTraining": self.stopped,
             "logs": encode(as_numbers(self.logs), arrays, "what the training step returns"),
             "states": self._kept.capture(arrays),
         }
+        if self.results is not None:  # Commits of older versions have none, and a hash without.
+            document["results"] = encode(self.results, arrays, "what an epoch ended with")
+        return document
 
     def restore(self, document: dict[str, Any], arrays: Arrays) -> None:
         """Give every callback the state that `capture` returned."""
         self._model.stop_training = document["stopTraining"]
         self.logs = decode(document["logs"], arrays)
         self._kept.restore(document["states"], arrays)
+        self.results = decode(document["results"], arrays) if "results" in document else None
 
     def epoch_begin(self, epoch: int) -> None:
         """Tell that an epoch begins; epochs count from 0."""
@@ -87,7 +93,8 @@ class CallbackRunner:
             callback.on_epoch_begin(epoch, {})
 
     def epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Tell that an epoch is over; a callback may add to its results."""
+        """Tell that an epoch is over; a callback may add to what the next one is given."""
+        self.results = dict(logs)
         for callback in self._callbacks:
             callback.on_epoch_end(epoch, logs)
 
@@ -105,7 +112,12 @@ class CallbackRunner:
             callback.on_train_batch_end(batch, values)
 
     def train_end(self, logs: dict[str, Any]) -> None:
-        """Tell that the job is over."""
+        """Tell that the job is over, and what its last epoch ended with, as `fit` does.
+
+        Args:
+            logs: Of the epoch that is not over, for a job that ends before any is.
+        """
+        logs = dict(logs if self.results is None else self.results)
         for callback in self._callbacks:
             callback.on_train_end(logs)
 

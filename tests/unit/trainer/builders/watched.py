@@ -127,7 +127,7 @@ class Recorder(keras.callbacks.Callback):
         self.calls.append(["epoch end", epoch, dict(logs), digest])
 
     def on_train_end(self, logs=None):
-        self.calls.append(["train end"])
+        self.calls.append(["train end", None, dict(logs)])
 
     def get_state(self):
         return self.calls
