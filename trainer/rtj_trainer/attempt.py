@@ -80,9 +80,9 @@ def _train(attempt: Attempt) -> str:
 
     spec = config.builder
     module = builder.load_module(spec)
-    cache = materialise(config, module, attempt.job, attempt.heart)
-    factory = Factory(config, module, cache.source if cache else None)
     first_start = attempt.choice.commit_id is None
+    cache = materialise(config, module, attempt.job, attempt.heart, fresh=first_start)
+    factory = Factory(config, module, cache.source if cache else None)
     pipeline = factory.pipeline(first_start, attempt.scratch, attempt.choice.manifest)
     progress = attempt.note(pipeline)
     trainee = build_trainee(config, module, factory, pipeline, progress)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,13 +16,15 @@ from rtj_api.launch import TrainerConfig
 from rtj_trainer import data
 from rtj_trainer.cache import elements, eviction, telling, uses, writer
 from rtj_trainer.cache.examples import BLOCK, ExamplesFactory
-from rtj_trainer.cache.folder import CacheFolder, Entry
+from rtj_trainer.cache.folder import CacheFolder, Entry, read_manifest, write_manifest
 from rtj_trainer.cache.key import key_of
+from rtj_trainer.cache.materialise import materialise
 from rtj_trainer.cache.sharing import Sharing
 from rtj_trainer.cache.source import Cached
 from rtj_trainer.cache.stores import FolderStore, FsspecStore, RedisStore, Store, open_store
 from rtj_trainer.cache.telling import Teller
 from rtj_trainer.cache.writer import Writer, make_again
+from rtj_trainer.commits.layout import JobDirectory
 from rtj_trainer.data import IndexedContext, indexed_context
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.heartbeat import Heart
@@ -215,26 +218,62 @@ def test_a_shard_that_would_be_another_when_made_again_is_refused(
 ) -> None:
     folder = folder_in(tmp_path)
     entries = writer_of(folder, heart).write(at(Dataset.range(100)), [])
-    with pytest.raises(PermanentError, match=f"shard 2 .*{entries[2].file}, is damaged, and"):
+    with pytest.raises(PermanentError, match=f"shard 2 .*{entries[2].file}, is damaged or gone"):
         make_again(writer_of(folder, heart), at(Dataset.range(1, 101), 2), entries, [2])
 
 
-def factory(tmp_path: Path, build: Callable[..., Any]) -> ExamplesFactory:
+def module_of(build: Callable[..., Any]) -> ModuleType:
     module = ModuleType("builder")
     module.build_dataset = build  # type: ignore[attr-defined]
+    return module
+
+
+def config_of(volume: Path, **changes: Any) -> TrainerConfig:
     builder = {"module": "builder", "datasetFunction": "build_dataset", "datasetParams": {}}
     config = {
         "jobName": "job",
         "jobUid": "uid",
         "attempt": 1,
-        "volume": str(tmp_path),
+        "volume": str(volume),
         "builder": {**builder, "modelFunction": "build_model", "modelParams": {}},
         "seed": 1,
         "epochs": 2,
         "totalSteps": None,
         "checkpoint": {"claimName": "claim"},
     }
-    return ExamplesFactory(TrainerConfig.model_validate(config), module, tmp_path / "indices")
+    return TrainerConfig.model_validate({**config, **changes})
+
+
+def factory(tmp_path: Path, build: Callable[..., Any]) -> ExamplesFactory:
+    return ExamplesFactory(config_of(tmp_path), module_of(build), tmp_path / "indices")
+
+
+def test_a_shared_cache_that_this_machine_cannot_complete_is_written_anew_or_refused(
+    tmp_path: Path, heart: Heart
+) -> None:
+    """The store has evicted a shard, which another kind of machine had made with other bits."""
+    cache = {"batchSize": 8, "url": f"file://{tmp_path}/shared"}
+    module = module_of(lambda: Dataset.range(100))
+
+    def cached_on(claim: str, fresh: bool) -> str:
+        config = config_of(tmp_path / claim, cache=cache)
+        job = JobDirectory(config.volume / config.job_uid)
+        job.create()
+        found = materialise(config, module, job, heart, fresh=fresh)
+        assert found
+        return found.source.contents["cache"]
+
+    own = cached_on("a", fresh=True)
+    [manifest] = (tmp_path / "shared").glob("*/manifest.json")
+    entries = read_manifest(manifest.read_bytes())
+    others = [*entries[:2], replace(entries[2], sha256="0" * 64), *entries[3:]]
+    manifest.write_bytes(write_manifest(others))
+    with pytest.raises(PermanentError, match=r"shard 2 .* gone, .* machine of the same kind"):
+        cached_on("b", fresh=False)
+    assert cached_on("b", fresh=True) == own
+    assert read_manifest(manifest.read_bytes()) == entries
+    shards = {path.name for path in (tmp_path / "b").glob("cache/*/shards/*")}
+    assert shards == {entry.file for entry in entries}
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,13 @@ class CacheFolder:
     def _is_mine(self, path: Path) -> bool:
         return path.name.startswith(f".{self._writer}.")
 
+    def discard(self, entries: Iterable[Entry]) -> None:
+        """Remove shards that no entry of this cache names: they would take room for nothing."""
+        kept = {entry.file for entry in self.entries()}
+        for entry in entries:
+            if entry.file not in kept:
+                self.shard(entry).unlink(missing_ok=True)
+
     def complete(self, entries: Iterable[Entry]) -> list[Entry]:
         """Write the manifest; return the entries that it has, of this writer or of another."""
         files.create_exclusively(self.root / MANIFEST, write_manifest(entries))

@@ -25,7 +25,7 @@ from rtj_trainer.cache.uses import Use
 from rtj_trainer.cache.writer import SHARD_BYTES, Writer, make_again
 from rtj_trainer.commits.layout import CACHE, INDICES, TEMPORARY_PREFIX, JobDirectory
 from rtj_trainer.data import IndexedContext
-from rtj_trainer.errors import UserError
+from rtj_trainer.errors import PermanentError, UserError
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.position.iterator import IteratorPosition
 from rtj_trainer.position.streams import ReplayPosition
@@ -47,9 +47,16 @@ class Materialised:
 
 
 def materialise(
-    config: TrainerConfig, module: ModuleType, job: JobDirectory, heart: Heart
+    config: TrainerConfig, module: ModuleType, job: JobDirectory, heart: Heart, *, fresh: bool
 ) -> Materialised | None:
     """Return the job's cache, complete and verified; None if it has none.
+
+    Args:
+        config: Of the attempt.
+        module: The builder.
+        job: Its folder.
+        heart: Is told of the progress.
+        fresh: Whether nothing was trained yet, so that any cache of the pipeline will do.
 
     Raises:
         StopError: the builder is wrong or failed, its pipeline cannot be resumed exactly, or the
@@ -58,7 +65,7 @@ def materialise(
     if config.cache is None:
         return None
     try:
-        return _Materialiser(config, config.cache, module, job, heart).run()
+        return _Materialiser(config, config.cache, module, job, heart).run(fresh)
     except OSError as error:
         raise UserError(
             Reason.VOLUME_UNUSABLE, f"the dataset's cache cannot be kept: {error}"
@@ -99,16 +106,11 @@ class _Materialiser:
         if cache.url:
             self._sharing = Sharing(open_store(cache.url), self._folder, self._teller)
 
-    def run(self) -> Materialised:
+    def run(self, fresh: bool) -> Materialised:
         self._folder.create()
         use = Use(self._folder.root, self._config.job_uid)
         use.begin()
-        entries = self._folder.manifest() or self._adopted()
-        if entries is None:
-            entries = self._write()
-        else:
-            log.info("the dataset's cache %s is complete already", self._folder.root)
-        missing = self._mend(entries)
+        entries, missing = self._complete(fresh)
         if self._sharing:
             self._sharing.publish(entries, missing)
         self._make_room(0)
@@ -120,10 +122,30 @@ class _Materialiser:
         store = self._config.volume / INDICES
         return self._factory.dataset(IndexedContext(self._config.seed, store=store))
 
-    def _adopted(self) -> list[Entry] | None:
-        """Return the shards of a cache that another claim has; their manifest is here from now."""
-        entries = self._sharing.manifest() if self._sharing else None
-        return self._folder.complete(entries) if entries else None
+    def _complete(self, fresh: bool) -> tuple[list[Entry], list[Entry]]:
+        """Return all shards, verified, and those of them that the store could not give."""
+        entries = self._folder.manifest()
+        if entries is None and self._sharing and (shared := self._sharing.manifest()):
+            missing = self._mended_of_another(shared) if fresh else self._mend(shared)
+            if missing is not None and self._folder.complete(shared) == shared:
+                log.info("the dataset's cache %s is complete already elsewhere", self._folder.root)
+                return shared, missing
+        if entries is None:
+            entries = self._write()
+        else:
+            log.info("the dataset's cache %s is complete already", self._folder.root)
+        return entries, self._mend(entries)
+
+    def _mended_of_another(self, entries: list[Entry]) -> list[Entry] | None:
+        """Do as `_mend` does; None if a shard cannot be fetched and would be another here."""
+        try:
+            return self._mend(entries)
+        except PermanentError as error:
+            if error.reason is not Reason.POSITION_LOST:
+                raise
+            log.warning("the cache that is shared is not used, but written anew: %s", error)
+            self._folder.discard(entries)
+            return None
 
     def _write(self) -> list[Entry]:
         self._folder.remove_leftovers()

@@ -134,9 +134,11 @@ def make_again(
         if found != expected:
             raise PermanentError(
                 Reason.POSITION_LOST,
-                f"shard {number} of the dataset's cache, {expected.file}, is damaged, and reading "
-                "the data again gave other examples; put the data back as it was, or create the "
-                "job under a new name",
+                f"shard {number} of the dataset's cache, {expected.file}, is damaged or gone, and "
+                "making it again gave other examples: the data has changed, or this machine "
+                "computes their last bits otherwise than the one that made it. Put the data back "
+                "as it was, let the job run on a machine of the same kind, or create it under a "
+                "new name",
             )
 
 
