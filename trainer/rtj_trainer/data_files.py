@@ -4,7 +4,7 @@ Reading all data at each start would cost too much, so of a large file the size 
 are looked at. Its time of modification is kept too, but apart: data that an init container fetches
 anew for each pod has another time and is the same. Of very many files the times must do for the
 samples: to open each would take long on a network volume, and sizes alone tell nothing where all
-examples are of one size.
+examples are of one size. Of even more files the names must do.
 
 A folder counts with all that is below it, and a pattern with the files that it matches; both only
 if they are absolute. What trainers write is left out: this job's folder, those
@@ -15,6 +15,7 @@ import glob
 import hashlib
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ _SAMPLED = 1000
 _LISTED = 200
 """Files that are listed one by one."""
 _LOOKED_AT = 100_000
-"""Files that are looked at; to look at more would take long on a network volume."""
+"""Names that are looked up, and files that are looked at: more take long on a network volume."""
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +53,17 @@ def look_at(params: Any, own: Path) -> DataFiles:
             them that is a path or a pattern counts.
         own: The folder that the job writes to.
     """
-    paths = _chosen(set(_files(params, own.resolve())), own.resolve())
+    texts = list(dict.fromkeys(_texts(params)))
+    found = {path for text in texts[:_LOOKED_AT] for path in _files(text, own.resolve())}
+    paths = _chosen(found, own.resolve())
     sampled = len(paths) <= _SAMPLED
     contents: dict[str, str] = {}
     times: dict[str, str] = {}
-    for path in paths:
+    for path in paths[:_LOOKED_AT]:
         try:
             about = path.stat()
+            if not stat.S_ISREG(about.st_mode):
+                continue
             modified = str(about.st_mtime_ns)
             seen = f"sha256 of samples {_samples(path, about.st_size)}" if sampled else modified
         except OSError:  # It went away, or may not be read: then the builder does not read it.
@@ -66,7 +71,8 @@ def look_at(params: Any, own: Path) -> DataFiles:
         contents[str(path)] = f"{about.st_size} bytes, {seen}"
         if sampled and about.st_size > 3 * _SAMPLE:
             times[str(path)] = modified
-    return DataFiles(_shortened(contents), _shortened(times))
+    beyond = [*map(str, paths[_LOOKED_AT:]), *texts[_LOOKED_AT:]]
+    return DataFiles(_shortened(contents) | _names_only(beyond), _shortened(times))
 
 
 def is_pattern(text: str) -> bool:
@@ -75,17 +81,23 @@ def is_pattern(text: str) -> bool:
 
 
 def _chosen(found: set[Path], own: Path) -> list[Path]:
-    """Return what is looked at, in order."""
+    """Return those that trainers do not write, in order."""
     left_out = {folder for folder in {path.parent for path in found} if _is_inside(folder, own)}
-    paths = sorted(path for path in found if path.parent not in left_out)
-    if len(paths) > _LOOKED_AT:
-        log.warning(
-            "the job names %d data files; whether one of the first %d was exchanged is seen after "
-            "a restart, of the others it is not",
-            len(paths),
-            _LOOKED_AT,
-        )
-    return paths[:_LOOKED_AT]
+    return sorted(path for path in found if path.parent not in left_out)
+
+
+def _names_only(names: list[str]) -> dict[str, str]:
+    """Return one entry for files that are too many to be looked at."""
+    if not names:
+        return {}
+    log.warning(
+        "the job names %d more data files than the %d that are looked at; whether one of them was "
+        "exchanged is not seen after a restart, only whether there are others",
+        len(names),
+        _LOOKED_AT,
+    )
+    digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+    return {"beyond": f"{len(names)} names, {digest[:16]}"}
 
 
 def _samples(path: Path, size: int) -> str:
@@ -107,16 +119,21 @@ def _shortened(found: dict[str, str]) -> dict[str, str]:
     return {"all": f"{len(found)} files, {hashlib.sha256(text.encode()).hexdigest()[:16]}"}
 
 
-def _files(value: Any, own: Path) -> Iterator[Path]:
+def _texts(value: Any) -> Iterator[str]:
+    """Yield each text of parameters that may be a path or a pattern."""
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _files(item, own)
+            yield from _texts(item)
     elif isinstance(value, str) and value and "\0" not in value:
-        yield from _below(Path(value), own)
-        if is_pattern(value):
-            # Not Path.glob: it fails for some texts, and has "**" for any depth.
-            matches = glob.iglob(value, include_hidden=True)  # noqa: PTH207
-            yield from (path for path in map(Path, matches) if path.is_file())
+        yield value
+
+
+def _files(text: str, own: Path) -> Iterator[Path]:
+    """Yield what a text names; of a pattern's matches some may be no files."""
+    yield from _below(Path(text), own)
+    if is_pattern(text):
+        # Not Path.glob: it fails for some texts, and has "**" for any depth.
+        yield from map(Path, glob.iglob(text, include_hidden=True))  # noqa: PTH207
 
 
 def _below(path: Path, own: Path) -> Iterator[Path]:

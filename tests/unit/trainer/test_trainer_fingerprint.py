@@ -288,6 +288,43 @@ def test_a_graph_names_files_patterns_and_folders_that_it_loads(tmp_path: Path) 
     assert file_names(read_graph(dataset)) == sorted([str(file), str(saved), pattern])
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda tf, names: tf.data.TextLineDataset(names),
+        lambda tf, names: tf.data.Dataset.from_tensor_slices((names, [0, 1])),
+        lambda tf, names: tf.data.Dataset.list_files(names, seed=1),
+        lambda tf, names: tf.data.Dataset.range(2).map(tf.constant(names).__getitem__),
+        lambda tf, names: tf.data.Dataset.range(2).map(lambda i: tf.constant([names])[0][i]),
+    ],
+    ids=["text lines", "slices", "list_files", "captured", "within a function"],
+)
+def test_files_in_a_list_are_found(read: Any, tmp_path: Path) -> None:
+    import tensorflow as tf
+    from rtj_trainer.preflight.graph import read_graph
+    from rtj_trainer.preflight.named import file_names
+
+    names = [str(tmp_path / name) for name in ("a", "b")]
+    for name in names:
+        Path(name).write_text("line\n")
+    assert file_names(read_graph(read(tf, names))) == names
+
+
+def test_no_more_names_of_a_list_are_tried_than_can_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import tensorflow as tf
+    from rtj_trainer.preflight import named
+    from rtj_trainer.preflight.graph import read_graph
+
+    monkeypatch.setattr(named, "_MANY", 2)
+    names = [str(tmp_path / name) for name in "abc"]
+    for name in names:
+        Path(name).write_text("line\n")
+    assert named.file_names(read_graph(tf.data.TextLineDataset(names))) == names[:2]
+    assert "names 3 data files in one list" in caplog.text
+
+
 def test_of_very_many_files_the_times_count(tmp_path: Path) -> None:
     for number in range(1001):
         (tmp_path / str(number)).write_bytes(b"")
@@ -298,14 +335,31 @@ def test_of_very_many_files_the_times_count(tmp_path: Path) -> None:
     assert look_at(str(tmp_path), tmp_path / "own").contents != before.contents
 
 
-def test_files_that_are_too_many_to_look_at_are_told_of(
+def test_of_files_that_are_too_many_to_look_at_the_names_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(data_files, "_LOOKED_AT", 2)
     for number in range(3):
         (tmp_path / str(number)).write_bytes(b"")
-    assert len(look_at(str(tmp_path), tmp_path / "own").contents) == 2
-    assert "names 3 data files" in caplog.text
+    before = look_at(str(tmp_path), tmp_path / "own").contents
+    assert list(before) == [str(tmp_path / "0"), str(tmp_path / "1"), "beyond"]
+    assert "names 1 more data files" in caplog.text
+    os.utime(tmp_path / "2", ns=(0, 0))
+    assert look_at(str(tmp_path), tmp_path / "own").contents == before
+    (tmp_path / "2").rename(tmp_path / "3")
+    assert look_at(str(tmp_path), tmp_path / "own").contents != before
+
+
+def test_no_more_names_in_parameters_are_looked_up_than_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_files, "_LOOKED_AT", 2)
+    looked_up: list[Path] = []
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: looked_up.append(path) or is_file(path))
+    found = look_at([str(tmp_path / str(number)) for number in range(5)], tmp_path / "own")
+    assert looked_up == [tmp_path / "0", tmp_path / "1"]
+    assert list(found.contents) == ["beyond"]
 
 
 def test_bytes_in_the_middle_of_a_large_file_count_and_its_time_is_kept_apart(

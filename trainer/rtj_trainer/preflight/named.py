@@ -5,15 +5,21 @@ of several parameters, is a constant of the graph. Constants are all sorts of te
 count that are files, or patterns; `rtj_trainer.data_files` looks which files these match.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
 
 from rtj_trainer.data_files import is_pattern
 from rtj_trainer.preflight.graph import FoundNode, PipelineGraph
 
 _MANY = 100_000
-"""Texts of a constant that are tried before it is taken for one without names of files."""
+"""Texts of a constant that are tried: to try more would take long on a network volume."""
+
+log = logging.getLogger(__name__)
 
 
 def file_names(graph: PipelineGraph) -> list[str]:
@@ -28,14 +34,29 @@ def file_names(graph: PipelineGraph) -> list[str]:
 
 
 def _files_of(constant: FoundNode) -> Iterator[str]:
+    tensor = constant.node.attr["value"].tensor
+    if tensor.dtype != tf.string.as_datatype_enum:
+        return
+    texts = _texts(tensor)
     known = False
-    for number, content in enumerate(constant.node.attr["value"].tensor.string_val):
-        if number == _MANY and not known:
-            return
+    for content in texts[:_MANY].numpy().tolist():
         name = content.decode(errors="replace")
         if "\0" not in name and (is_pattern(name) or _is_file(name)):
             known = True
             yield name
+    if known and len(texts) > _MANY:
+        log.warning(
+            "the pipeline names %d data files in one list; whether one of the first %d was "
+            "exchanged is seen after a restart, of the others only whether they have other names",
+            len(texts),
+            _MANY,
+        )
+
+
+def _texts(tensor: Any) -> Any:
+    """Return all texts of a constant, shape [n]."""
+    # Not make_ndarray: it cannot read several texts as TensorFlow packs them into the constant.
+    return tf.reshape(tf.io.parse_tensor(tensor.SerializeToString(), tf.string), [-1])
 
 
 def _is_file(text: str) -> bool:
