@@ -1,8 +1,10 @@
 """Sources read what is in the files and arrays, and say clearly what they cannot read."""
 
 import csv
+import gc
 import gzip
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from rtj_trainer import data
 from rtj_trainer.data import IndexedContext, indexed_context, records, store
 from rtj_trainer.data.source import Source
 from rtj_trainer.errors import PermanentError
+from rtj_trainer.pipeline import PipelineFactory
 from rtj_trainer.preflight.graph import read_graph
 from rtj_trainer.preflight.rules import problems
+from rtj_trainer.validation import validation_data
 
 pytestmark = pytest.mark.unit
 
@@ -433,3 +437,60 @@ def test_only_the_reads_of_sources_are_known_to_be_pure() -> None:
 def test_batches_needs_a_source() -> None:
     with pytest.raises(TypeError, match=r"needs a source, not list; make one with .* objects\(\)"):
         data.batches([1, 2, 3], 2)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> tuple[Any, list[weakref.ref[Source]]]:
+    """A function that builds a dataset of two files, and all of the sources that it has made."""
+    files = [write_records(tmp_path / name, [b"x"] * 9) for name in ("one", "two")]
+    sources: list[weakref.ref[Source]] = []
+
+    def build() -> Any:
+        source = data.tfrecords(files)
+        sources.append(weakref.ref(source))
+        return data.batches(source, 4).prefetch(1)
+
+    return build, sources
+
+
+def alive(sources: list[weakref.ref[Source]]) -> int:
+    return sum(source() is not None for source in sources)
+
+
+def test_a_dataset_that_is_built_for_each_evaluation_leaves_nothing_open(built: Any) -> None:
+    build, sources = built
+    validation = validation_data(build, seed=0)
+    assert validation is not None
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(4):
+        assert len(list(validation.read())) == 5
+    assert len(sources) >= 6
+    assert alive(sources) == 0
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_of_the_builds_of_a_start_only_that_which_is_trained_on_stays(
+    built: Any, tmp_path: Path
+) -> None:
+    build, sources = built
+    position = PipelineFactory(build, 0, 2, None).pipeline(False, tmp_path / "s").stream.position
+    position.start(0)
+    assert len(sources) == 3
+    assert alive(sources) == 1
+    batches = 0
+    while position.next():
+        batches += 1
+    assert batches == 10
+
+
+def test_a_source_is_kept_as_long_as_it_is_read(built: Any) -> None:
+    build, sources = built
+    iterator = iter(build().map(lambda batch: batch.data).enumerate())
+    within = tf.data.Dataset.range(2).flat_map(lambda _: build())
+    gc.collect()
+    assert len(list(iterator)) == 5
+    assert len(list(within)) == 10
+    assert alive(sources) == 2
+    del iterator, within
+    gc.collect()
+    assert alive(sources) == 0

@@ -1,11 +1,13 @@
 """What every source of examples has in common, and how one becomes a dataset of batches."""
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from rtj_trainer.data.indexing import Tagged, current_context, numbered_batches
 from rtj_trainer.preflight import readers
@@ -97,14 +99,46 @@ def batches(
     return numbered.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
+@tf.autograph.experimental.do_not_convert
 def read_tensors(source: Source, places: Any) -> Any:
-    """Return the tensors that a graph reads from a source at `places`, shape [n], int64."""
+    """Return the tensors that a graph reads from a source at `places`, shape [n], int64.
+
+    The caller must keep the source as long as what runs the graph; a function given to `map` does
+    by naming it, since the dataset keeps the function, and an iterator its dataset.
+    """
     batch = tf.nest.map_structure(lambda spec: spec._batch(places.shape[0]), source.signature)
     specs = tf.nest.flatten(batch, expand_composites=True)
     kinds = [spec.dtype for spec in specs]
-    tensors = tf.numpy_function(source.read, [places], kinds, stateful=False)
+    tensors = tf.numpy_function(_reader(source), [places], kinds, stateful=False)
     readers.declare(tensors[0])
+    _keep_for_callers(source, tensors[0].graph)
     shaped = [
         tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, specs, strict=True)
     ]
     return tf.nest.pack_sequence_as(batch, shaped, expand_composites=True)
+
+
+def _reader(source: Source) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Return what reads from a source, without keeping it: TensorFlow keeps this for ever.
+
+    So a dataset that is built again and again, as one for each evaluation, would fill the memory
+    with arrays, and the process with open files.
+    """
+    reference = weakref.ref(source)
+
+    def read(places: np.ndarray) -> list[np.ndarray]:
+        found = reference()
+        if found is None:
+            raise RuntimeError("the dataset was given up; keep it as long as you read from it")
+        return found.read(places)
+
+    return read
+
+
+def _keep_for_callers(source: Source, graph: Any) -> None:
+    """Keep a source as long as the functions within which its dataset is built.
+
+    In `flat_map(lambda i: batches(…))` the dataset is gone once the outer function is traced.
+    """
+    while isinstance(graph := graph.outer_graph, FuncGraph):
+        graph._rtj_sources = [*getattr(graph, "_rtj_sources", []), source]
