@@ -45,11 +45,12 @@ _WORDS = {
     "shuffleSeeds": "the seeds of the pipeline's shuffles",
     "elementSpec": "the shapes or types of the dataset's elements",
     "validationPipeline": "the tf.data pipeline of the validation",
+    "validationContents": "the data that rtj_trainer.data reads for the validation",
     "variables": "the names, shapes or types of the model's variables",
     "step": "what the training step computes",
     "environment": "versions or machine",
 }
-_LATER = ("batch", "batchSize", "dropRemainder", "shuffle")
+_LATER = ("batch", "batchSize", "dropRemainder", "shuffle", "validationContents")
 """What commits of older versions do not tell."""
 _LIBRARIES = ("tensorflow", "keras")
 """Entries of an environment: a later one gives operations of a pipeline further attributes."""

@@ -5,6 +5,7 @@ The order is part of it: each process must draw the same from the generators tha
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,7 @@ from rtj_api.spec import KeepBest
 
 from rtj_trainer import builder, seeding
 from rtj_trainer.callbacks import CallbackRunner
+from rtj_trainer.commits.layout import INDICES
 from rtj_trainer.epochs import Epochs
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.pipeline import Factory, Pipeline
@@ -62,6 +64,7 @@ def build_trainee(
             variables_of(model), functions, runner
         ),
         best=config.checkpoint.keep_best,
+        store=config.volume / INDICES,
     )
     identity = {
         "model": {"function": spec.model_function, **spec.model_params},
@@ -81,6 +84,7 @@ def fit(
     callbacks: Callable[[Any], Any],
     state_of: Callable[[Any, list[Any], CallbackRunner], TrainingState],
     best: KeepBest | None,
+    store: Path,
 ) -> Trainee:
     """Make ready a compiled model to be trained as `model.fit` does.
 
@@ -93,6 +97,7 @@ def fit(
         callbacks: Returns the callbacks; called with the built model.
         state_of: Returns the state of model, traced functions and callbacks.
         best: The result of an epoch that commits are kept for; None for none.
+        store: Folder for what is found out about data files.
 
     Raises:
         StopError: something of it cannot be resumed exactly.
@@ -100,7 +105,7 @@ def fit(
     step_function = compile_step(model, pipeline.stream.element_spec)
     functions = [step_function]
     with seeding.undisturbed():
-        data = validation_data(validation, seed)
+        data = validation_data(validation, seed, store)
     if data:
         test_function = compile_test(model, data.element_spec)
         functions.append(test_function)
@@ -122,7 +127,9 @@ def fit(
         )
     step = refusing(step_function, "training step")
     epochs = Epochs(progress, model, step, state, runner, evaluation)
+    contents = {"validationContents": data.contents} if data and data.contents else {}
     identity = {
+        **contents,
         "validationPipeline": data.identity if data else None,
         "callbackList": runner.describe(),
         "variables": state.describe(),

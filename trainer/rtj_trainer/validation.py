@@ -12,6 +12,7 @@ built anew, from the seed, for each evaluation.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -40,13 +41,17 @@ class ValidationData:
     """Structure of what the model is evaluated on."""
     identity: dict[str, Any]
     """What must be the same in the next attempt."""
+    contents: dict[str, str]
+    """What `rtj_trainer.data` reads of it, which must be the same too."""
     file_names: list[str]
     """Data files that its graph names."""
     read: Callable[[], Any]
     """Returns the dataset, which has the same batches each time."""
 
 
-def validation_data(function: Callable[[], Any] | None, seed: int) -> ValidationData | None:
+def validation_data(
+    function: Callable[[], Any] | None, seed: int, store: Path | None = None
+) -> ValidationData | None:
     """Build the validation dataset, and look whether it is the same each time.
 
     The caller must keep the generators, since the builder is seeded.
@@ -54,6 +59,7 @@ def validation_data(function: Callable[[], Any] | None, seed: int) -> Validation
     Args:
         function: Builds it; None if the job has none.
         seed: The job's.
+        store: Folder for what is found out about data files; None for memory only.
 
     Returns:
         None if the job has none.
@@ -64,9 +70,12 @@ def validation_data(function: Callable[[], Any] | None, seed: int) -> Validation
     if function is None:
         return None
 
-    def build() -> Any:
+    def context() -> IndexedContext:
+        return IndexedContext(seed, store=store)
+
+    def build(within: IndexedContext) -> Any:
         seed_everything(seed)
-        with indexed_context(IndexedContext(seed)):
+        with indexed_context(within):
             dataset = function()
         if not isinstance(dataset, tf.data.Dataset):
             raise PermanentError(
@@ -75,19 +84,23 @@ def validation_data(function: Callable[[], Any] | None, seed: int) -> Validation
             )
         return exact(dataset)
 
+    first, second = context(), context()
     with recorded_lines() as lines:
-        dataset = build()
+        dataset = build(first)
     graph = read_graph(dataset, lines)
     _refuse_problems(dataset, graph)
     identity = _identity(dataset, graph)
-    again = build()
-    if _identity(again, read_graph(again)) != identity:
+    again = build(second)
+    # A function that kept the dataset of its first call reads nothing in the second.
+    other_data = second.contents and second.contents != first.contents
+    if other_data or _identity(again, read_graph(again)) != identity:
         _refuse(["two calls with the same parameters and seed gave different pipelines"])
     return ValidationData(
         training_data(dataset.element_spec),
         identity,
+        first.contents,
         file_names(graph),
-        build if _moves(graph) else lambda: dataset,
+        (lambda: build(context())) if _moves(graph) else (lambda: dataset),
     )
 
 

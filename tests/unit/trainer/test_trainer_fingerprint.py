@@ -325,6 +325,63 @@ def test_no_more_names_of_a_list_are_tried_than_can_be_looked_at(
     assert "names 3 data files in one list" in caplog.text
 
 
+def trained(array: Path, store: Path) -> dict[str, Any]:
+    """Return the identity of a model that is evaluated on the array in a file."""
+    import keras
+    import numpy as np
+    from rtj_trainer import data
+    from rtj_trainer.pipeline import PipelineFactory
+    from rtj_trainer.progress import Progress
+    from rtj_trainer.state import TrainingState, variables_of
+    from rtj_trainer.trainee import fit
+
+    def batches(rows: Any) -> Any:
+        return data.batches(data.arrays((rows, rows)), 2)
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    train = PipelineFactory(lambda: batches(np.zeros((4, 1))), 0, 1, None)
+    return fit(
+        model,
+        train.pipeline(False, store),
+        Progress(),
+        seed=0,
+        validation=lambda: batches(np.load(array)),
+        callbacks=lambda _: [],
+        state_of=lambda *given: TrainingState(variables_of(given[0]), *given[1:]),
+        best=None,
+        store=store,
+    ).identity
+
+
+def test_the_data_of_a_validation_must_stay(tmp_path: Path) -> None:
+    import numpy as np
+
+    identities = []
+    for value in (1.0, 2.0):
+        np.save(tmp_path / "x.npy", np.full((4, 1), value))
+        identities.append(trained(tmp_path / "x.npy", tmp_path / "indices"))
+    first, second = (Fingerprint(identity, {}) for identity in identities)
+    assert check(first, first, FingerprintPolicy()) is None
+    with pytest.raises(PermanentError, match=r"rtj_trainer\.data reads for the validation") as e:
+        check(first, second, FingerprintPolicy())
+    assert e.value.message.count(" -> ") == 2, "nothing else changed"
+    older = {key: told for key, told in identities[0].items() if key != "validationContents"}
+    assert check(Fingerprint(older, {}), second, FingerprintPolicy()) is None
+
+
+def test_the_index_of_a_validation_is_kept_on_the_volume(tmp_path: Path) -> None:
+    import tensorflow as tf
+    from rtj_trainer import data
+    from rtj_trainer.validation import validation_data
+
+    with tf.io.TFRecordWriter(str(tmp_path / "records")) as writer:
+        writer.write(b"one")
+    store = tmp_path / "indices"
+    validation_data(lambda: data.batches(data.tfrecords(tmp_path / "records"), 1), 0, store)
+    assert len(list(store.iterdir())) == 1
+
+
 def test_of_very_many_files_the_times_count(tmp_path: Path) -> None:
     for number in range(1001):
         (tmp_path / str(number)).write_bytes(b"")

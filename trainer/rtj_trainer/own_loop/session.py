@@ -185,6 +185,7 @@ class Session:
             callbacks=lambda _: callbacks,
             state_of=state_of,
             best=self._attempt.config.checkpoint.keep_best,
+            store=self._attempt.config.volume / INDICES,
         )
         self._join(
             *(source, pipeline, trainee.state, trainee.epochs, trainee.identity),
