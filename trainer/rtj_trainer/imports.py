@@ -11,6 +11,8 @@ from pathlib import Path
 _COMPARED = {"tensorflow", "keras", "numpy", "rtj_trainer"}
 _DYNAMIC = {"importlib"}
 """Of the standard library, but it may import anything."""
+_TEXTS = (".py", "")
+"""Suffixes of modules and scripts; others are compiled."""
 
 
 def not_compared(sources: Mapping[str, Path], beside: bool) -> list[str]:
@@ -23,14 +25,16 @@ def not_compared(sources: Mapping[str, Path], beside: bool) -> list[str]:
     known = _COMPARED | (sys.stdlib_module_names - _DYNAMIC)
     if beside:
         known = known | {name.partition(".")[0] for name in sources}
-    found = {name for path in sources.values() if path.suffix == ".py" for name in _imported(path)}
-    return sorted(name for name in found - known if not (beside and name == "."))
+    texts = [path for path in sources.values() if path.suffix in _TEXTS]
+    found = {name for path in texts for name in _imported(path)}
+    return sorted(name for name in found - known if not (beside and name.startswith(".")))
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Yield the packages that a file imports anywhere; a dot for its own."""
+    """Yield the packages that a file imports anywhere; of its own, modules with a dot before."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield "." if node.level else (node.module or "").partition(".")[0]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from ("." * bool(node.level) + name.partition(".")[0] for name in names)

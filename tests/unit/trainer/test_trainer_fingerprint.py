@@ -213,14 +213,14 @@ def build():
     from company.data import read
 """)
     sources = {"builder": path, "native": tmp_path / "native.so"}
-    assert not_compared(sources, beside=False) == [".", "company", "helper"]
+    assert not_compared(sources, beside=False) == [".beside", "company", "helper"]
     sources["helper.deep"] = tmp_path / "deep.py"
     sources["helper.deep"].write_text("import importlib")
     assert not_compared(sources, beside=True) == ["company", "importlib"]
 
 
 def test_a_commit_tells_what_a_builder_in_the_image_imports(tmp_path: Path) -> None:
-    path = tmp_path / "builder.py"
+    path = tmp_path / "script"
     path.write_text("import company")
     config = SimpleNamespace(seed=1, builder=SimpleNamespace(path=None))
     attempt: Any = SimpleNamespace(config=config, job=JobDirectory(tmp_path / "own"))
