@@ -23,7 +23,7 @@ class Sharing:
     Args:
         store: What other claims see.
         folder: The cache on this claim.
-        teller: Is told of what is fetched.
+        teller: Is told of each shard that the store was asked for, or given.
     """
 
     def __init__(self, store: Store, folder: CacheFolder, teller: Teller) -> None:
@@ -43,6 +43,9 @@ class Sharing:
     def fetch(self, entries: list[Entry], make_room: Callable[[int], None]) -> None:
         """Copy what there is of some shards to this claim.
 
+        A store that fails once is not asked for the others: each could take as long to fail, and
+        all together longer than a trainer may take to start.
+
         Args:
             entries: The shards.
             make_room: Called before each is written, with its bytes.
@@ -51,9 +54,13 @@ class Sharing:
             OSError: the claim cannot be written.
         """
         for entry in entries:
-            content = None
-            with _tolerated(f"{entry.file} cannot be fetched"):
+            answered, content = False, None
+            with _tolerated(f"{entry.file} cannot be fetched, so no shard is fetched any more"):
                 content = self._store.read(self._name(entry.file))
+                answered = True
+            self._teller.examples(entry.examples)
+            if not answered:
+                return
             if content is None:
                 continue
             if hashlib.sha256(content).hexdigest() != entry.sha256:
@@ -61,7 +68,6 @@ class Sharing:
                 continue
             make_room(entry.size)
             self._local.write(entry.file, content)
-            self._teller.examples(entry.examples)
 
     def publish(self, entries: list[Entry], damaged: list[Entry]) -> None:
         """Copy a complete cache to the store, the manifest last.
@@ -74,10 +80,9 @@ class Sharing:
             known = self._store.read(self._name(MANIFEST)) == write_manifest(entries)
             for entry in damaged if known else entries:
                 name = self._name(entry.file)
-                if entry not in damaged and self._store.size(name) == entry.size:
-                    continue
-                self._store.write(name, self._folder.shard(entry).read_bytes())
-                self._teller.examples(0)
+                if entry in damaged or self._store.size(name) != entry.size:
+                    self._store.write(name, self._folder.shard(entry).read_bytes())
+                self._teller.examples(entry.examples)
             if not known:
                 self._store.write(self._name(MANIFEST), write_manifest(entries))
 

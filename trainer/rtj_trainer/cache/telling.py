@@ -19,7 +19,7 @@ class Teller:
         self._due = time.monotonic() + _SECONDS
 
     def examples(self, count: int) -> None:
-        """Note examples that were written, fetched or verified.
+        """Note examples that were written, verified, asked for or published.
 
         Raises:
             SupersededError: a newer attempt holds the Lease.
