@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from rtj_trainer import batches
 from rtj_trainer.commits.manifest import EpochSize
 from rtj_trainer.data import IndexedSource
@@ -99,7 +101,9 @@ class IndexPosition(_Counted):
     def _compare(self, element: Any) -> None:
         """Find out whether the ids are the places: a builder may give any that it likes."""
         self._left_to_compare -= 1
-        places = self._source.places(self._next_step, self._seed).numpy().tolist()
+        # As in the dataset: of Python's numbers TensorFlow would make int32.
+        number = tf.constant(self._next_step, tf.int64)
+        places = self._source.places(number, self._seed).numpy().tolist()
         same = batches.ids_of(element) == tuple(places)
         self.epoch_size = EpochSize(
             examples=self._source.cutting.size,
