@@ -457,16 +457,20 @@ def alive(sources: list[weakref.ref[Source]]) -> int:
     return sum(source() is not None for source in sources)
 
 
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 def test_a_dataset_that_is_built_for_each_evaluation_leaves_nothing_open(built: Any) -> None:
     build, sources = built
     validation = validation_data(build, seed=0)
     assert validation is not None
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     for _ in range(4):
         assert len(list(validation.read())) == 5
     assert len(sources) >= 6
     assert alive(sources) == 0
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
 
 
 def test_of_the_builds_of_a_start_only_that_which_is_trained_on_stays(

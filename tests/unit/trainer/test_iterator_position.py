@@ -109,6 +109,7 @@ PIPELINES: dict[str, tuple[Callable[[], Any], str]] = {
         "iterator",
     ),
     "ragged": (lambda: not_ahead(lengths(files(30)).ragged_batch(8)), "iterator"),
+    "without labels": (lambda: files(30).batch(8).map(lambda n: (n, None)), "iterator"),
     "zip": (lambda: data.zip(files(25), {"b": files(40)}).batch(8), "iterator"),
     "one shuffle used twice": (used_twice, "iterator"),
     "repeated within an epoch": (lambda: files(20).repeat(2).batch(8), "iterator"),

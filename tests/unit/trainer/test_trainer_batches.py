@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
-from rtj_trainer.batches import count_examples, sha256_of
+from rtj_trainer.batches import count_examples, ids_of, sha256_of
 from rtj_trainer.data import Tagged
+from rtj_trainer.errors import PermanentError
 
 pytestmark = pytest.mark.unit
 
@@ -60,3 +61,16 @@ def test_ragged_batches_that_differ_in_length_are_counted_each() -> None:
     assert [count_examples(batch) for batch in dataset] == [3, 1]
     sparse = tf.data.Dataset.range(5).map(lambda n: tf.sparse.from_dense([n, 0])).batch(2)
     assert [count_examples(batch) for batch in sparse] == [2, 2, 1]
+
+
+def test_a_batch_without_labels_is_its_tensors() -> None:
+    [batch] = tf.data.Dataset.from_tensors(tf.zeros([4, 2])).map(lambda x: (None, x, None))
+    assert count_examples(batch) == 4
+    assert sha256_of(batch) == sha256_of(tf.zeros([4, 2]))
+
+
+def test_ids_whose_dimensions_only_the_batch_tells_are_refused_too() -> None:
+    assert ids_of(Tagged(tf.constant([1, 2]), None)) == (1, 2)
+    assert ids_of(Tagged(tf.constant(b"one"), None)) == ("one",)
+    with pytest.raises(PermanentError, match=r"not of shape \(2, 1\)"):
+        ids_of(Tagged(tf.constant([[1], [2]]), None))

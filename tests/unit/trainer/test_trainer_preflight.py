@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from rtj_api.names import Reason
-from rtj_trainer.data import IndexedContext, indexed, indexed_context
+from rtj_trainer.data import IndexedContext, Tagged, indexed, indexed_context
 from rtj_trainer.errors import PermanentError
+from rtj_trainer.pipeline import PipelineFactory
 from rtj_trainer.preflight import rules
 from rtj_trainer.preflight.graph import PipelineGraph, read_graph
 from rtj_trainer.preflight.identity import pipeline_sha256
@@ -214,6 +215,16 @@ REFUSED: list[Any] = [
         ["calls indexed() 2 times"],
         id="two-indices",
     ),
+    pytest.param(
+        lambda: indexed(9, 2).map(lambda ids: Tagged(ids[:, None], ids)),
+        ["not of shape (None, 1)", "tf.reshape(ids, [-1])"],
+        id="ids-of-two-dimensions",
+    ),
+    pytest.param(
+        lambda: data.range(9).batch(2).map(lambda n: Tagged({"id": n}, n)),
+        ["not dict"],
+        id="ids-in-a-dict",
+    ),
 ]
 
 
@@ -333,3 +344,12 @@ def test_indexed_works_outside_of_a_job_and_in_order() -> None:
 def test_indexed_refuses_sizes_below_one(size: int, batch: int) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
         indexed(size, batch)
+
+
+def test_more_examples_than_an_int32_counts_are_read(tmp_path: Path) -> None:
+    factory = PipelineFactory(lambda: indexed(3_000_000_000, 1024), 0, 2, None)
+    position = factory.pipeline(False, tmp_path).stream.position
+    late_in_epoch = 3_000_000_000 // 1024
+    for step in (0, late_in_epoch):
+        position.start(step)
+        assert position.next() is not None

@@ -19,6 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rtj_trainer import batches
 from rtj_trainer.commits.manifest import EpochSize
 from rtj_trainer.position import Batch
 
@@ -153,7 +154,7 @@ def _remove(folder: Path) -> None:
 def _write_elements(path: Path, elements: Iterable[Any]) -> None:
     """Write the tensors of all elements, one record each."""
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for tensor in tf.nest.flatten(list(elements), expand_composites=True):
+        for tensor in batches.tensors_of(list(elements)):
             writer.write(tf.io.serialize_tensor(tensor).numpy())
 
 

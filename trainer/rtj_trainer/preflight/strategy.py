@@ -5,7 +5,8 @@ from typing import Any, NoReturn
 
 from rtj_api.names import Reason
 
-from rtj_trainer.data.indexing import IndexedContext
+from rtj_trainer import batches
+from rtj_trainer.data.indexing import IndexedContext, Tagged
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.preflight import randomness, rules
 from rtj_trainer.preflight.graph import PipelineGraph
@@ -42,6 +43,8 @@ def choose_strategy(
         )
     if reasons:
         refuse(reasons)
+    if isinstance(dataset.element_spec, Tagged):
+        batches.refuse_other_ids(dataset.element_spec.ids)
     cardinality = int(dataset.cardinality())
     if cardinality == 0:
         refuse_empty()
