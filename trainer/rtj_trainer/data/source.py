@@ -99,7 +99,7 @@ def batches(
     return numbered.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-@tf.autograph.experimental.do_not_convert
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def read_tensors(source: Source, places: Any) -> Any:
     """Return the tensors that a graph reads from a source at `places`, shape [n], int64.
 
