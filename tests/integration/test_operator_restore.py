@@ -204,6 +204,7 @@ async def test_a_pod_that_waits_for_an_attached_volume_is_told_of_and_not_charge
         event = {
             "metadata": {"name": name},
             "involvedObject": {"kind": "Pod", "namespace": namespace, "uid": about},
+            "type": "Warning",
             "reason": "FailedAttachVolume",
             "message": f'Multi-Attach error for volume "pvc-{name}" Volume is already attached',
         }
