@@ -212,7 +212,7 @@ def test_a_callback_may_stop_a_job_before_it_begins_and_fit_takes_a_step_neverth
         outcomes.append(job.outcome())
     assert outcomes[0] == outcomes[1]
     expected = [["epoch begin", 0], ["batch begin", 0], ["batch end", 0], ["epoch end", 0]]
-    assert [call[:2] for call in calls_of(job)] == [["train begin"], *expected, ["train end"]]
+    assert [call[:2] for call in calls_of(job)] == [["train begin"], *expected, ["train end", None]]
     assert job.last_manifest.stopped_early
     assert job.run() == ExitCode.COMPLETED
     assert "was complete at step 1 already" in job.log
