@@ -217,6 +217,7 @@ BY_OTHERS: dict[str, Ending] = {
         "Preempted",
         "Evicted",
         ("was refused", "nvidia.com/gpu"),
+        restarts={"neverStarted": 1},
         condition="DisruptionLimitExceeded",
         event="DisruptionLimitExceeded",
     ),

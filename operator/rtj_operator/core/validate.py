@@ -57,7 +57,8 @@ def _too_large(builder: Builder) -> str:
     params = {name: len(to_json(told[name])) for name in told if name.endswith("Params")}
     largest = max(params, key=lambda name: params[name])
     return (
-        f"spec.builder has {size} bytes, of which {largest} has {params[largest]}; at most "
+        f"spec.builder has {size} bytes, of which spec.builder.{largest} has "
+        f"{params[largest]}; at most "
         f"{MAX_BUILDER_BYTES} fit. Put large values into a file beside the builder."
     )
 
