@@ -21,7 +21,12 @@ EVERY_VALUE: dict[str, Any] = {
     "crds": {"enabled": True, "keep": False},
     "watchNamespaces": ["default", "kube-public"],
     "replicas": 2,
-    "image": {"repository": "registry.example.com:5000/rtj", "tag": "dev", "pullPolicy": "Always"},
+    "image": {
+        "repository": "registry.example.com:5000/rtj",
+        "tag": "dev",
+        "digest": "",
+        "pullPolicy": "Always",
+    },
     "imagePullSecrets": [{"name": "registry"}],
     "logLevel": "DEBUG",
     "workers": 2,
@@ -148,7 +153,9 @@ def test_the_api_server_takes_all_that_is_rendered(
         ({"watchNamespaces": ["a,b"]}, "/watchNamespaces/0"),
         ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces"),
         ({"image": {"repository": "has space"}}, "/image/repository"),
-        ({"image": {"repository": "tagged:1", "tag": ":2"}}, "/image/tag"),
+        ({"image": {"repository": "registry/tagged:1.0"}}, "/image/repository"),
+        ({"image": {"tag": ":2"}}, "/image/tag"),
+        ({"image": {"digest": "0" * 64}}, "/image/digest"),
         ({"image": {"pullPolicy": "always"}}, "/image/pullPolicy"),
         ({"imagePullSecrets": ["registry"]}, "/imagePullSecrets/0"),
         ({"logLevel": "debug"}, "/logLevel"),
@@ -273,6 +280,13 @@ def test_without_a_tag_the_image_is_the_one_of_this_version(tools: Tools) -> Non
     (container,) = one(tools.render(), "Deployment")["spec"]["template"]["spec"]["containers"]
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     assert container["image"] == f"docker.io/library/rtj-operator:{version}"
+
+
+def test_with_a_digest_the_image_is_that_one_whatever_the_tag(tools: Tools) -> None:
+    digest = f"sha256:{'0a' * 32}"
+    objects = tools.render({"image": {"repository": "a.b:5000/c/d", "tag": "x", "digest": digest}})
+    (container,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"a.b:5000/c/d@{digest}"
 
 
 def test_the_operator_pod_meets_the_restricted_pod_security_standard(

@@ -19,6 +19,14 @@
 {{ include "rtj-operator.fullname" . | trunc 55 | trimSuffix "-" }}-metrics
 {{- end }}
 
+{{- define "rtj-operator.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
 {{- define "rtj-operator.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- .Values.serviceAccount.name | default (include "rtj-operator.fullname" .) }}
