@@ -55,6 +55,16 @@ EVERY_VALUE: dict[str, Any] = {
 }
 
 
+class EachKeyOnce(yaml.SafeLoader):
+    """Refuses a key that is there twice, as Flux and kustomize do."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping."""
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), keys
+        return super().construct_mapping(node, deep)
+
+
 class Tools:
     """The kubectl and helm of one API server."""
 
@@ -70,10 +80,19 @@ class Tools:
         """Return what helm printed, the errors too; `values` go in as a file does."""
         return _run([*self._helm, *args, *(["--values=-"] if values else [])], values, check)
 
-    def render(self, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Return the objects of a release `train` in the namespace `default`."""
-        text = self.helm("template", "train", str(CHART), "--namespace=default", values=values)
-        return [document for document in yaml.safe_load_all(text) if document]
+    def template(
+        self,
+        values: dict[str, Any] | None = None,
+        release: str = "train",
+        namespace: str = "default",
+    ) -> str:
+        """Return what the chart renders, as YAML."""
+        return self.helm("template", release, str(CHART), "--namespace", namespace, values=values)
+
+    def render(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return the objects of what `template` returns."""
+        documents = yaml.load_all(self.template(*args, **kwargs), EachKeyOnce)
+        return [document for document in documents if document]
 
     def can(self, verb: str, what: str, namespace: str, account: str, name: str = "") -> bool:
         """Return whether a service account may do that to a `resource.group[/subresource]`."""
@@ -287,6 +306,17 @@ def test_with_a_digest_the_image_is_that_one_whatever_the_tag(tools: Tools) -> N
     objects = tools.render({"image": {"repository": "a.b:5000/c/d", "tag": "x", "digest": digest}})
     (container,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"a.b:5000/c/d@{digest}"
+
+
+def test_labels_of_a_user_come_beside_those_of_the_chart(tools: Tools) -> None:
+    theirs = {"team": "ml", "app.kubernetes.io/instance": "theirs"}
+    monitor = {"enabled": True, "labels": theirs}
+    objects = tools.render({"podLabels": theirs, "metrics": {"serviceMonitor": monitor}})
+    deployment, service = one(objects, "Deployment"), one(objects, "Service")
+    pod = deployment["spec"]["template"]["metadata"]["labels"]
+    assert pod == {**deployment["metadata"]["labels"], "team": "ml"}
+    scraped = one(objects, "ServiceMonitor")["metadata"]["labels"]
+    assert scraped == {**service["metadata"]["labels"], "team": "ml"}
 
 
 def test_the_operator_pod_meets_the_restricted_pod_security_standard(
