@@ -319,6 +319,15 @@ def test_labels_of_a_user_come_beside_those_of_the_chart(tools: Tools) -> None:
     assert scraped == {**service["metadata"]["labels"], "team": "ml"}
 
 
+def test_releases_whose_names_run_together_share_no_object(tools: Tools) -> None:
+    def objects(release: str, namespace: str) -> set[tuple[str, str, str]]:
+        values = {"crds": {"enabled": False}, "watchNamespaces": [f"{namespace}-jobs"]}
+        metadata = [(o["kind"], o["metadata"]) for o in tools.render(values, release, namespace)]
+        return {(kind, it.get("namespace", ""), it["name"]) for kind, it in metadata}
+
+    assert objects("prod", "ml").isdisjoint(objects("rtj-operator", "ml-prod"))
+
+
 def test_the_operator_pod_meets_the_restricted_pod_security_standard(
     tools: Tools, namespace: str
 ) -> None:
