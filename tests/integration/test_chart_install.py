@@ -1,6 +1,7 @@
 """The Helm chart on a real API server: what it renders, refuses, and lets the operator do."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -326,6 +327,12 @@ def test_releases_whose_names_run_together_share_no_object(tools: Tools) -> None
         return {(kind, it.get("namespace", ""), it["name"]) for kind, it in metadata}
 
     assert objects("prod", "ml").isdisjoint(objects("rtj-operator", "ml-prod"))
+
+
+@pytest.mark.parametrize("release", ["v1.2", "1x", "1.2", f"9.{'a' * 51}"])
+def test_the_service_has_a_name_that_is_legal_for_services(tools: Tools, release: str) -> None:
+    name = one(tools.render(release=release), "Service")["metadata"]["name"]
+    assert re.fullmatch("[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)
 
 
 def test_the_operator_pod_meets_the_restricted_pod_security_standard(

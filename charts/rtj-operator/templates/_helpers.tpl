@@ -14,9 +14,16 @@
 {{ .Release.Namespace }}:{{ include "rtj-operator.fullname" . }}
 {{- end }}
 
-{{/* Name of the Service and the ServiceMonitor; names of Services have 63 characters at most. */}}
+{{/*
+Name of the Service and the ServiceMonitor. Unlike a release, a Service may have no dot in its name,
+no digit at the beginning, and 63 characters at most.
+*/}}
 {{- define "rtj-operator.metricsName" -}}
-{{ include "rtj-operator.fullname" . | trunc 55 | trimSuffix "-" }}-metrics
+{{- $name := include "rtj-operator.fullname" . | replace "." "-" }}
+{{- if regexMatch "^[0-9]" $name }}
+{{- $name = printf "rtj-%s" $name }}
+{{- end }}
+{{- $name | trunc 55 | trimSuffix "-" }}-metrics
 {{- end }}
 
 {{- define "rtj-operator.image" -}}
