@@ -320,6 +320,28 @@ def test_labels_of_a_user_come_beside_those_of_the_chart(tools: Tools) -> None:
     assert scraped == {**service["metadata"]["labels"], "team": "ml"}
 
 
+def test_names_that_yaml_takes_for_something_else_stay_texts(tools: Tools) -> None:
+    watched = ["null", "no", "2024", "0x1f", "3e5"]
+    extras = {"networkPolicy": {"enabled": True}, "metrics": {"serviceMonitor": {"enabled": True}}}
+    odd = {
+        "fullnameOverride": "34",
+        "priorityClassName": "on",
+        "serviceAccount": {"name": "2020-01-01"},
+        "podLabels": {"team": "56"},
+    }
+    usual = tools.template({"watchNamespaces": ["ml"], **extras})
+    text = tools.template({"watchNamespaces": watched, **odd, **extras}, "1984", "12")
+    assert not_texts(text) <= not_texts(usual)
+    wide = tools.template({**odd, "serviceAccount": {"create": False, "name": "78"}}, "1984", "12")
+    assert not_texts(wide) <= not_texts(usual)
+
+
+def not_texts(text: str) -> set[str]:
+    """Return the scalars that YAML 1.1, which Helm reads, takes for numbers and the like."""
+    plain = {token.value for token in yaml.scan(text) if getattr(token, "plain", False)}
+    return {scalar for scalar in plain if not isinstance(yaml.safe_load(scalar), str)}
+
+
 def test_releases_whose_names_run_together_share_no_object(tools: Tools) -> None:
     def objects(release: str, namespace: str) -> set[tuple[str, str, str]]:
         values = {"crds": {"enabled": False}, "watchNamespaces": [f"{namespace}-jobs"]}

@@ -44,7 +44,7 @@ no digit at the beginning, and 63 characters at most.
 
 {{- define "rtj-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "rtj-operator.labels" -}}
@@ -57,8 +57,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* The operator's service account, as the subject of a binding. */}}
 {{- define "rtj-operator.subjects" -}}
 - kind: ServiceAccount
-  name: {{ include "rtj-operator.serviceAccountName" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "rtj-operator.serviceAccountName" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
 {{- end }}
 
 {{/* What the operator may do where jobs run. */}}
