@@ -212,8 +212,9 @@ class CheckpointPolicy(WireModel):
     claim_name: ObjectName = Field(
         description=(
             "PersistentVolumeClaim for the commits, in the job's namespace. Use ReadWriteMany if "
-            "the next attempt may run on another node. Deleting the job keeps it. It cannot change "
-            "later."
+            "the next attempt may run on another node. The trainer's user, 65532 unless "
+            "spec.trainer.podTemplate names another, must be able to write to it. Deleting the job "
+            "keeps it. It cannot change later."
         )
     )
     every_steps: int | None = Field(

@@ -98,11 +98,12 @@ def flights_csv() -> Path:
 
 
 def _submit(kube: Kube, image: str, name: str) -> Job:
-    def use_image(job: dict[str, Any]) -> None:
+    def make_ready(job: dict[str, Any]) -> None:
         job["spec"]["trainer"]["image"] = image
+        job["spec"]["runPolicy"]["suspend"] = False  # the flights are on the volume
 
     with stage(f"Start the job {name} (kubectl apply)"):
-        job = submit(kube, NAMESPACE, load_example("flights", name, use_image))
+        job = submit(kube, NAMESPACE, load_example("flights", name, make_ready))
         wait_for(f"the first step of {name}", lambda: job.step() >= 0, 120)
     return job
 

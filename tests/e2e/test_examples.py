@@ -3,12 +3,15 @@
 The reference is the same trainer on the same builder, without a cluster and without a kill.
 """
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rtj_demo.jobs import load_example, submit
+from rtj_demo.jobs import EXAMPLES, load_example, put_file, start_inspector, submit
 from rtj_demo.kube import Kube, wait_for
+from rtj_demo.story import flights_csv
 from rtj_trainer.ledger import committed_trajectory
 
 from tests.e2e.support import final_commit, job_folder, sigkill_trainer, start_reference
@@ -41,3 +44,22 @@ def test_an_example_killed_in_the_middle_ends_with_the_same_weights(
     folder, expected = job_folder(job), reference.finish()
     assert committed_trajectory(folder) == committed_trajectory(expected)
     assert final_commit(folder)["stateSha256"] == final_commit(expected)["stateSha256"]
+
+
+@pytest.mark.usefixtures("operator")
+def test_flights_waits_for_its_file_and_starts_as_its_readme_says(
+    kube: Kube, namespace: str
+) -> None:
+    objects = load_example("flights", "flights")
+    job = submit(kube, namespace, objects)
+    job.wait_until("the job is suspended", lambda status: status.get("phase") == "Suspended")
+
+    start_inspector(kube, namespace, "flights", objects[-1]["spec"]["trainer"]["image"])
+    put_file(kube, namespace, flights_csv(), "/var/lib/rtj/data/flights.csv")
+    readme = (EXAMPLES / "flights" / "README.md").read_text()
+    (command,) = re.findall("^kubectl (patch .*)$", readme, re.MULTILINE)
+    kube.run(*shlex.split(command), "--namespace", namespace)
+
+    trains = ("Running", "Completed")
+    status = job.wait_until("it trains", lambda status: status.get("phase") in trains)
+    assert status.get("restarts", {}).get("total", 0) == 0

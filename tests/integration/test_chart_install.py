@@ -1,6 +1,7 @@
 """The Helm chart on a real API server: what it renders, refuses, and lets the operator do."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,12 @@ EVERY_VALUE: dict[str, Any] = {
     "crds": {"enabled": True, "keep": False},
     "watchNamespaces": ["default", "kube-public"],
     "replicas": 2,
-    "image": {"repository": "registry.example.com:5000/rtj", "tag": "dev", "pullPolicy": "Always"},
+    "image": {
+        "repository": "registry.example.com:5000/rtj",
+        "tag": "dev",
+        "digest": "",
+        "pullPolicy": "Always",
+    },
     "imagePullSecrets": [{"name": "registry"}],
     "logLevel": "DEBUG",
     "workers": 2,
@@ -50,6 +56,16 @@ EVERY_VALUE: dict[str, Any] = {
 }
 
 
+class EachKeyOnce(yaml.SafeLoader):
+    """Refuses a key that is there twice, as Flux and kustomize do."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping."""
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), keys
+        return super().construct_mapping(node, deep)
+
+
 class Tools:
     """The kubectl and helm of one API server."""
 
@@ -65,10 +81,19 @@ class Tools:
         """Return what helm printed, the errors too; `values` go in as a file does."""
         return _run([*self._helm, *args, *(["--values=-"] if values else [])], values, check)
 
-    def render(self, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Return the objects of a release `train` in the namespace `default`."""
-        text = self.helm("template", "train", str(CHART), "--namespace=default", values=values)
-        return [document for document in yaml.safe_load_all(text) if document]
+    def template(
+        self,
+        values: dict[str, Any] | None = None,
+        release: str = "train",
+        namespace: str = "default",
+    ) -> str:
+        """Return what the chart renders, as YAML."""
+        return self.helm("template", release, str(CHART), "--namespace", namespace, values=values)
+
+    def render(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        """Return the objects of what `template` returns."""
+        documents = yaml.load_all(self.template(*args, **kwargs), EachKeyOnce)
+        return [document for document in documents if document]
 
     def can(self, verb: str, what: str, namespace: str, account: str, name: str = "") -> bool:
         """Return whether a service account may do that to a `resource.group[/subresource]`."""
@@ -148,7 +173,9 @@ def test_the_api_server_takes_all_that_is_rendered(
         ({"watchNamespaces": ["a,b"]}, "/watchNamespaces/0"),
         ({"watchNamespaces": ["a", "a"]}, "/watchNamespaces"),
         ({"image": {"repository": "has space"}}, "/image/repository"),
-        ({"image": {"repository": "tagged:1", "tag": ":2"}}, "/image/tag"),
+        ({"image": {"repository": "registry/tagged:1.0"}}, "/image/repository"),
+        ({"image": {"tag": ":2"}}, "/image/tag"),
+        ({"image": {"digest": "0" * 64}}, "/image/digest"),
         ({"image": {"pullPolicy": "always"}}, "/image/pullPolicy"),
         ({"imagePullSecrets": ["registry"]}, "/imagePullSecrets/0"),
         ({"logLevel": "debug"}, "/logLevel"),
@@ -273,6 +300,61 @@ def test_without_a_tag_the_image_is_the_one_of_this_version(tools: Tools) -> Non
     (container,) = one(tools.render(), "Deployment")["spec"]["template"]["spec"]["containers"]
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     assert container["image"] == f"docker.io/library/rtj-operator:{version}"
+
+
+def test_with_a_digest_the_image_is_that_one_whatever_the_tag(tools: Tools) -> None:
+    digest = f"sha256:{'0a' * 32}"
+    objects = tools.render({"image": {"repository": "a.b:5000/c/d", "tag": "x", "digest": digest}})
+    (container,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"a.b:5000/c/d@{digest}"
+
+
+def test_labels_of_a_user_come_beside_those_of_the_chart(tools: Tools) -> None:
+    theirs = {"team": "ml", "app.kubernetes.io/instance": "theirs"}
+    monitor = {"enabled": True, "labels": theirs}
+    objects = tools.render({"podLabels": theirs, "metrics": {"serviceMonitor": monitor}})
+    deployment, service = one(objects, "Deployment"), one(objects, "Service")
+    pod = deployment["spec"]["template"]["metadata"]["labels"]
+    assert pod == {**deployment["metadata"]["labels"], "team": "ml"}
+    scraped = one(objects, "ServiceMonitor")["metadata"]["labels"]
+    assert scraped == {**service["metadata"]["labels"], "team": "ml"}
+
+
+def test_names_that_yaml_takes_for_something_else_stay_texts(tools: Tools) -> None:
+    watched = ["null", "no", "2024", "0x1f", "3e5"]
+    extras = {"networkPolicy": {"enabled": True}, "metrics": {"serviceMonitor": {"enabled": True}}}
+    odd = {
+        "fullnameOverride": "34",
+        "priorityClassName": "on",
+        "serviceAccount": {"name": "2020-01-01"},
+        "podLabels": {"team": "56"},
+    }
+    usual = tools.template({"watchNamespaces": ["ml"], **extras})
+    text = tools.template({"watchNamespaces": watched, **odd, **extras}, "1984", "12")
+    assert not_texts(text) <= not_texts(usual)
+    wide = tools.template({**odd, "serviceAccount": {"create": False, "name": "78"}}, "1984", "12")
+    assert not_texts(wide) <= not_texts(usual)
+
+
+def not_texts(text: str) -> set[str]:
+    """Return the scalars that YAML 1.1, which Helm reads, takes for numbers and the like."""
+    plain = {token.value for token in yaml.scan(text) if getattr(token, "plain", False)}
+    return {scalar for scalar in plain if not isinstance(yaml.safe_load(scalar), str)}
+
+
+def test_releases_whose_names_run_together_share_no_object(tools: Tools) -> None:
+    def objects(release: str, namespace: str) -> set[tuple[str, str, str]]:
+        values = {"crds": {"enabled": False}, "watchNamespaces": [f"{namespace}-jobs"]}
+        metadata = [(o["kind"], o["metadata"]) for o in tools.render(values, release, namespace)]
+        return {(kind, it.get("namespace", ""), it["name"]) for kind, it in metadata}
+
+    assert objects("prod", "ml").isdisjoint(objects("rtj-operator", "ml-prod"))
+
+
+@pytest.mark.parametrize("release", ["v1.2", "1x", "1.2", f"9.{'a' * 51}"])
+def test_the_service_has_a_name_that_is_legal_for_services(tools: Tools, release: str) -> None:
+    name = one(tools.render(release=release), "Service")["metadata"]["name"]
+    assert re.fullmatch("[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)
 
 
 def test_the_operator_pod_meets_the_restricted_pod_security_standard(

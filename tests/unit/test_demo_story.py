@@ -12,6 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
+from rtj_api.names import KIND
+from rtj_api.spec import JobSpec
 from rtj_demo import __main__ as demo
 from rtj_demo import story
 from rtj_demo.clusters import Images, UnusableClusterError
@@ -41,9 +44,12 @@ class Kubernetes:
         self.first_step = 1250
         self.phase = "Completed"
         self.reports = {"flights": GOOD, "flights-uninterrupted": GOOD}
+        self.jobs: list[dict[str, Any]] = []
         self._step = 0
 
-    def run(self, *arguments: str, **_: Any) -> str:
+    def run(self, *arguments: str, stdin: str | bytes | None = None) -> str:
+        if "apply" in arguments and stdin:
+            self.jobs += [o for o in yaml.safe_load_all(stdin) if o["kind"] == KIND]
         if "ledger" in arguments:
             folder = arguments[arguments.index("check") + 1]
             return json.dumps({"jobs": [self.reports[folder.rpartition("/")[2]]]})
@@ -130,6 +136,12 @@ def test_a_demo_whose_every_promise_held_ends_with_0_and_leaves_the_cluster(
     assert "nobody takes it down" in told.out
     assert "Kill its goldfish" in told.err
     assert "on node-2" in told.err
+
+
+def test_the_jobs_of_the_demo_start_at_once_although_the_example_waits(cluster: Cluster) -> None:
+    demo.main()
+    specs = [JobSpec.model_validate(job["spec"]) for job in cluster.kube.jobs]
+    assert [spec.run_policy.suspend for spec in specs] == [False, False]
 
 
 @pytest.mark.parametrize("job", ["flights", "flights-uninterrupted"])

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import CONFIG_ENV, LABEL_ATTEMPT, LABEL_JOB, Cause, Reason
-from rtj_api.spec import JobSpec
+from rtj_api.spec import CheckpointPolicy, JobSpec
 from rtj_api.status import EndedAttempt, JobStatus
 from rtj_operator.core.decision import CreatePod
 from rtj_operator.core.observed import Job, Settings
@@ -17,6 +19,8 @@ from rtj_operator.core.podspec import Places, pod_manifest
 from tests.unit.operator_looks import NOW, commit, decided, look, spec
 
 pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
 
 
 def manifest(job_spec: JobSpec, avoid: Sequence[str] = (), **status: Any) -> dict[str, Any]:
@@ -54,6 +58,23 @@ def test_it_satisfies_the_restricted_pod_security_standard_whatever_the_template
     assert container["allowPrivilegeEscalation"] is False
     assert container["readOnlyRootFilesystem"] is True
     assert container["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_pages_name_the_user_of_the_trainer_and_how_to_have_another() -> None:
+    user = manifest(spec())["spec"]["securityContext"]["runAsUser"]
+    page = (ROOT / "docs" / "operator.md").read_text()
+    section = page.split("## The trainer's user, and where it may write\n")[1].split("\n## ")[0]
+    description = CheckpointPolicy.model_fields["claim_name"].description or ""
+    image = (ROOT / "trainer" / "Dockerfile").read_text()
+    assert f"user and group {user}, " in section
+    assert f"`chown {user}:{user}`" in section
+    assert f"user, {user} unless" in description
+    assert f"USER {user}:{user}\n" in image
+
+    shown = yaml.safe_load(section.split("```yaml\n")[1].split("```")[0])["spec"]["trainer"]
+    other = manifest(template(**shown["podTemplate"]))["spec"]["securityContext"]
+    assert {other[name] for name in ("runAsUser", "runAsGroup", "fsGroup")} == {1000}
+    assert other["runAsNonRoot"] is True
 
 
 def test_the_trainer_is_told_everything_even_with_dollars_in_it() -> None:

@@ -14,9 +14,24 @@
 {{ .Release.Namespace }}:{{ include "rtj-operator.fullname" . }}
 {{- end }}
 
-{{/* Name of the Service and the ServiceMonitor; names of Services have 63 characters at most. */}}
+{{/*
+Name of the Service and the ServiceMonitor. Unlike a release, a Service may have no dot in its name,
+no digit at the beginning, and 63 characters at most.
+*/}}
 {{- define "rtj-operator.metricsName" -}}
-{{ include "rtj-operator.fullname" . | trunc 55 | trimSuffix "-" }}-metrics
+{{- $name := include "rtj-operator.fullname" . | replace "." "-" }}
+{{- if regexMatch "^[0-9]" $name }}
+{{- $name = printf "rtj-%s" $name }}
+{{- end }}
+{{- $name | trunc 55 | trimSuffix "-" }}-metrics
+{{- end }}
+
+{{- define "rtj-operator.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
 {{- end }}
 
 {{- define "rtj-operator.serviceAccountName" -}}
@@ -29,7 +44,7 @@
 
 {{- define "rtj-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "rtj-operator.labels" -}}
@@ -42,8 +57,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* The operator's service account, as the subject of a binding. */}}
 {{- define "rtj-operator.subjects" -}}
 - kind: ServiceAccount
-  name: {{ include "rtj-operator.serviceAccountName" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "rtj-operator.serviceAccountName" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
 {{- end }}
 
 {{/* What the operator may do where jobs run. */}}

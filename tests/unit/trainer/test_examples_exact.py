@@ -1,5 +1,7 @@
 """The examples' builders, killed and compared; the manifests say what the files say."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +116,13 @@ def test_a_manifest_repeats_its_builder_and_is_valid(name: str) -> None:
     assert spec.checkpoint.claim_name == claim["metadata"]["name"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     assert "storageClassName" not in claim["spec"]
+
+
+def test_flights_does_not_start_before_the_readmes_command_that_follows_the_copy() -> None:
+    *_, job = yaml.safe_load_all((EXAMPLES / "flights" / "manifest.yaml").read_text())
+    assert JobSpec.model_validate(job["spec"]).run_policy.suspend
+    readme = (EXAMPLES / "flights" / "README.md").read_text()
+    _, after_the_copy = readme.split("copy the file to")
+    (patch,) = re.findall("kubectl patch rtj flights --type=merge -p '(.*)'", after_the_copy)
+    patched = {**job["spec"], **json.loads(patch)["spec"]}
+    assert not JobSpec.model_validate(patched).run_policy.suspend
