@@ -114,7 +114,7 @@ def _put_together(
         job=job,
         pods=pods,
         gone=memory.going_pod(key),
-        heartbeat=parse_heartbeat(lease) if lease else None,
+        heartbeat=parse_heartbeat(lease, job.uid) if lease else None,
         lease_found=lease is not None,
         stacks_asked=parse_stacks_asked(lease) if lease else None,
         since_mirrored=memory.since_mirrored(key),
