@@ -94,7 +94,8 @@ def _go_on(plan: Plan, spec: JobSpec, verdict: Verdict | None) -> None:
         create_pod(plan, spec)
     else:
         show.standing(plan, verdict)
-        if not observed.lease_found:
+        if not observed.lease_found or verdict.question:
+            # A trainer that lost its right to the Lease looks like one that hangs.
             plan.act(EnsureObjects(supporting_objects(observed.job)))
         if verdict.question:
             plan.act(AskForStacks(verdict.question))
