@@ -60,14 +60,14 @@ async def observe(
     memory.silences.contact()
     memory.looked(key)
     memory.sightings.job(key, raw)
-    if lease:
-        memory.sightings.lease(key, lease)
     lag = memory.clock() - asked
     job = parse_job(raw)
-    if lease and not owned_by(lease, job.uid):
-        lease = None
+    lease = _own(lease, job, key, memory)
     mine = tuple(_seen(memory, key, pod) for pod in pods if owned_by(pod, job.uid))
     observed = _put_together(key, job, mine, lease, memory, settings)
+    if _may_have_said_more(observed):
+        lease = _own(await _lease(cluster, key.namespace, key.name), job, key, memory)
+        observed = _put_together(key, job, mine, lease, memory, settings)
     if observed.pod:
         memory.saw_pod(key, observed.pod)
     observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
@@ -120,6 +120,25 @@ def _put_together(
         since_mirrored=memory.since_mirrored(key),
         settings=settings,
     )
+
+
+def _own(lease: Manifest | None, job: Job, key: Key, memory: Memory) -> Manifest | None:
+    """Note a Lease that was read; return it unless it is another job's."""
+    if lease is None:
+        return None
+    memory.sightings.lease(key, lease)
+    return lease if owned_by(lease, job.uid) else None
+
+
+def _may_have_said_more(observed: Observed) -> bool:
+    """Whether the attempt is over, but the Lease has no last word of it.
+
+    It was read beside the pods, so its beat may be older than the trainer's last commit.
+    """
+    attempt, pod, beat = observed.job.status.attempt, observed.pod, observed.beat
+    if attempt is None or (beat and beat.final):
+        return False
+    return pod.ended if pod else beat is not None or attempt.pod_uid is not None
 
 
 def _seen(memory: Memory, key: Key, raw: Manifest) -> Pod:
