@@ -23,7 +23,7 @@ from rtj_operator.cluster import (
     RejectedError,
 )
 from rtj_operator.core import hang
-from rtj_operator.core.observed import Job, Observed, Pod, Settings, Silence
+from rtj_operator.core.observed import Job, Observed, Pod, Problem, Settings, Silence
 from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
 from rtj_operator.parse import (
@@ -72,7 +72,7 @@ async def observe(
         memory.saw_pod(key, observed.pod)
     observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
-        refusal = memory.refusal(key)
+        refusal = memory.refusal(key) or _deleted_each_time(observed, key, memory)
         needs = Needs((refusal,)) if refusal else await find_needs(cluster, job)
         observed = _with(observed, **needs.__dict__)
     observed = _with(observed, delay=await delay.find_delay(cluster, key, observed, memory))
@@ -138,7 +138,7 @@ def _may_have_said_more(observed: Observed) -> bool:
     attempt, pod, beat = observed.job.status.attempt, observed.pod, observed.beat
     if attempt is None or (beat and beat.final):
         return False
-    return pod.ended if pod else beat is not None or attempt.pod_uid is not None
+    return pod.ended if pod else not observed.absent
 
 
 def _seen(memory: Memory, key: Key, raw: Manifest) -> Pod:
@@ -176,6 +176,14 @@ def _may_launch(observed: Observed) -> bool:
         observed.silence.heartbeat >= observed.settings.node_silence
         or hang.until_hung(observed, pod, job.spec.hang_policy) <= 0
     )
+
+
+def _deleted_each_time(observed: Observed, key: Key, memory: Memory) -> Problem | None:
+    """Say so if somebody deletes the attempt's pod again and again before it has a node."""
+    job, attempt = observed.job, observed.job.status.attempt
+    if attempt is None or not observed.absent:
+        return None
+    return memory.creations.problem(key, job.uid, attempt.pod_name)
 
 
 async def _silence(

@@ -1,6 +1,7 @@
 """The real loop over an API server in memory: what only shows over several turns."""
 
 import asyncio
+import itertools
 from functools import partial
 
 import pytest
@@ -87,6 +88,42 @@ def test_a_commit_made_while_the_job_is_read_is_seen(world: World) -> None:
     assert status.restarts.no_progress == 0
     (relaunched,) = world.pods()
     assert read_config(relaunched).expected_step == 5
+
+
+def test_a_pod_that_somebody_deletes_each_time_is_made_ever_more_slowly() -> None:
+    world, made = World(), list[float]()
+    world.work()
+    while world.time < 200 and len(made) < 50:
+        for pod in world.pods():
+            made.append(world.time)
+            world.api.delete_pod(NAMESPACE, pod["metadata"]["name"])
+            world.work()
+        if not world.pods():
+            world.advance(1)
+    assert [after - before for before, after in itertools.pairwise(made)] == [0, 0, 10, 20, 40, 80]
+    said = running(world)
+    assert said.reason is Reason.POD_REJECTED
+    assert "made 7 times, and each time deleted before it had a node" in said.message
+    assert world.status().restarts.total == 0
+    world.advance(200)
+    start_next(world)
+    assert running(world).reason is Reason.TRAINING
+    world.close()
+
+
+def test_a_pause_for_it_ends_with_its_attempt() -> None:
+    world = World()
+    for _ in range(3):
+        world.work()
+        (pod,) = world.pods()
+        world.api.delete_pod(NAMESPACE, pod["metadata"]["name"])
+    world.advance(11)
+    start_next(world)
+    (trainer,) = world.trainers.values()
+    world.end(trainer, ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+    world.work()
+    assert "job-2-0" in [pod["metadata"]["name"] for pod in world.pods()]
+    world.close()
 
 
 def test_an_outage_of_the_api_server_kills_nobody(world: World) -> None:

@@ -44,12 +44,10 @@ class Verdict:
 
 def judge(observed: Observed, spec: JobSpec) -> Verdict:
     """Judge the current attempt; there must be one."""
-    attempt, pod, beat = observed.job.status.attempt, observed.pod, observed.beat
-    if pod is None:
-        if attempt and (attempt.pod_uid or beat):
-            return _ended(observed)
+    pod = observed.pod
+    if observed.absent:
         return Verdict(Stand.ABSENT)
-    if pod.ended:
+    if pod is None or pod.ended:
         return _ended(observed)
     if liveness.node_is_dead(observed, pod):
         return _ended(observed, node_lost=True)
