@@ -97,6 +97,9 @@ class CacheProgress(WireModel):
 class Heartbeat(WireModel):
     """One beat of one attempt."""
 
+    job_uid: str | None = None
+    """Of the trainer's job, which may be gone with another in its place; absent from an older
+    trainer image."""
     attempt: int = Field(ge=1)
     phase: TrainerPhase
     position: Position = Position()

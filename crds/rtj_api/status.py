@@ -71,6 +71,11 @@ class CurrentAttempt(WireModel):
             "is replaced."
         ),
     )
+    stop_message: str | None = Field(
+        None,
+        max_length=256,
+        description="Why its pod is deleted, if that is for a change of the spec.",
+    )
     running_time: datetime | None = Field(
         None, description="When its trainer was first seen alive."
     )

@@ -125,7 +125,7 @@ class Handlers:
 
         A position or a commit that moves on is no news: the timer of the last look fetches it.
         """
-        beat = parse_heartbeat(body)
+        beat = parse_heartbeat(body, uid)
         if beat is None:
             return
         self._memory.silences.seconds(("heartbeat", uid), (beat.attempt, renewed))

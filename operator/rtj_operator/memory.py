@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rtj_operator.cluster import Key
 from rtj_operator.core.budget import backoff
 from rtj_operator.core.observed import Pod, Problem
+from rtj_operator.creations import Creations
 from rtj_operator.sightings import Sightings
 from rtj_operator.silence import Silences
 
@@ -25,6 +26,7 @@ class Memory:
     clock: Callable[[], float] = time.monotonic
     silences: Silences = field(init=False)
     sightings: Sightings = field(default_factory=Sightings)
+    creations: Creations = field(init=False)
     resting: dict[Key, str] = field(default_factory=dict)
     """The resourceVersion at which a job wanted nothing."""
     _looked: dict[Key, float] = field(default_factory=dict)
@@ -37,6 +39,7 @@ class Memory:
 
     def __post_init__(self) -> None:
         self.silences = Silences(self.clock)
+        self.creations = Creations(self.clock)
 
     def looked(self, key: Key) -> None:
         """Note that all of the job was read just now."""
@@ -101,6 +104,7 @@ class Memory:
     def forget(self, key: Key) -> None:
         """Drop what is known of a job that is gone."""
         self.sightings.forget(key)
+        self.creations.forget(key)
         self.resting.pop(key, None)
         self._looked.pop(key, None)
         self._mirrored.pop(key, None)

@@ -23,7 +23,7 @@ from rtj_operator.cluster import (
     RejectedError,
 )
 from rtj_operator.core import hang
-from rtj_operator.core.observed import Job, Observed, Pod, Settings, Silence
+from rtj_operator.core.observed import Job, Observed, Pod, Problem, Settings, Silence
 from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
 from rtj_operator.parse import (
@@ -60,19 +60,19 @@ async def observe(
     memory.silences.contact()
     memory.looked(key)
     memory.sightings.job(key, raw)
-    if lease:
-        memory.sightings.lease(key, lease)
     lag = memory.clock() - asked
     job = parse_job(raw)
-    if lease and not owned_by(lease, job.uid):
-        lease = None
+    lease = _own(lease, job, key, memory)
     mine = tuple(_seen(memory, key, pod) for pod in pods if owned_by(pod, job.uid))
     observed = _put_together(key, job, mine, lease, memory, settings)
+    if _may_have_said_more(observed):
+        lease = _own(await _lease(cluster, key.namespace, key.name), job, key, memory)
+        observed = _put_together(key, job, mine, lease, memory, settings)
     if observed.pod:
         memory.saw_pod(key, observed.pod)
     observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
-        refusal = memory.refusal(key)
+        refusal = memory.refusal(key) or _deleted_each_time(observed, key, memory)
         needs = Needs((refusal,)) if refusal else await find_needs(cluster, job)
         observed = _with(observed, **needs.__dict__)
     observed = _with(observed, delay=await delay.find_delay(cluster, key, observed, memory))
@@ -114,12 +114,31 @@ def _put_together(
         job=job,
         pods=pods,
         gone=memory.going_pod(key),
-        heartbeat=parse_heartbeat(lease) if lease else None,
+        heartbeat=parse_heartbeat(lease, job.uid) if lease else None,
         lease_found=lease is not None,
         stacks_asked=parse_stacks_asked(lease) if lease else None,
         since_mirrored=memory.since_mirrored(key),
         settings=settings,
     )
+
+
+def _own(lease: Manifest | None, job: Job, key: Key, memory: Memory) -> Manifest | None:
+    """Note a Lease that was read; return it unless it is another job's."""
+    if lease is None:
+        return None
+    memory.sightings.lease(key, lease)
+    return lease if owned_by(lease, job.uid) else None
+
+
+def _may_have_said_more(observed: Observed) -> bool:
+    """Whether the attempt is over, but the Lease has no last word of it.
+
+    It was read beside the pods, so its beat may be older than the trainer's last commit.
+    """
+    attempt, pod, beat = observed.job.status.attempt, observed.pod, observed.beat
+    if attempt is None or (beat and beat.final):
+        return False
+    return pod.ended if pod else not observed.absent
 
 
 def _seen(memory: Memory, key: Key, raw: Manifest) -> Pod:
@@ -157,6 +176,14 @@ def _may_launch(observed: Observed) -> bool:
         observed.silence.heartbeat >= observed.settings.node_silence
         or hang.until_hung(observed, pod, job.spec.hang_policy) <= 0
     )
+
+
+def _deleted_each_time(observed: Observed, key: Key, memory: Memory) -> Problem | None:
+    """Say so if somebody deletes the attempt's pod again and again before it has a node."""
+    job, attempt = observed.job, observed.job.status.attempt
+    if attempt is None or not observed.absent:
+        return None
+    return memory.creations.problem(key, job.uid, attempt.pod_name)
 
 
 async def _silence(

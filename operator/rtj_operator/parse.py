@@ -49,15 +49,19 @@ def owned_by(raw: Manifest, uid: str) -> bool:
     return owner_of(raw) == uid
 
 
-def parse_heartbeat(lease: Mapping[str, Any]) -> Heartbeat | None:
-    """Read the beat from the Lease; None before the first, or if it makes no sense."""
+def parse_heartbeat(lease: Mapping[str, Any], job_uid: str) -> Heartbeat | None:
+    """Read the job's beat from its Lease; None before the first, or if it makes no sense.
+
+    A trainer of a deleted job may still speak where a new job of the same name listens.
+    """
     text = (lease["metadata"].get("annotations") or {}).get(ANNOTATION_HEARTBEAT)
     if not text:
         return None
     try:
-        return Heartbeat.model_validate_json(text)
+        beat = Heartbeat.model_validate_json(text)
     except ValidationError:
         return None
+    return beat if beat.job_uid in (None, job_uid) else None
 
 
 def parse_stacks_asked(lease: Manifest) -> str | None:

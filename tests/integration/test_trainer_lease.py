@@ -72,8 +72,8 @@ def holder(kubectl: Kubectl, namespace: str) -> tuple[str, int]:
 def test_attempts_follow_each_other_and_the_older_one_finds_out(
     api: ApiServer, kubectl: Kubectl, namespace: str
 ) -> None:
-    first = Lease(api, namespace, "job", attempt=1, pod_uid="pod-1")
-    second = Lease(api, namespace, "job", attempt=2, pod_uid="pod-2")
+    first = Lease(api, namespace, "job", job_uid="uid", attempt=1, pod_uid="pod-1")
+    second = Lease(api, namespace, "job", job_uid="uid", attempt=2, pod_uid="pod-2")
     first.beat('{"attempt": 1}')
     first.beat('{"attempt": 1}')
     assert holder(kubectl, namespace) == ("pod-1", 1)
@@ -90,7 +90,7 @@ def test_attempts_follow_each_other_and_the_older_one_finds_out(
 def test_a_lease_that_is_gone_is_an_error_that_may_pass(
     api: ApiServer, kubectl: Kubectl, namespace: str
 ) -> None:
-    lease = Lease(api, namespace, "job", attempt=1, pod_uid="pod-1")
+    lease = Lease(api, namespace, "job", job_uid="uid", attempt=1, pod_uid="pod-1")
     lease.beat("{}")
     manifest = kubectl("get", "lease", "job", "-n", namespace, "-o", "yaml")
     kubectl("delete", "lease", "job", "-n", namespace)
@@ -107,7 +107,7 @@ def test_a_lease_that_is_gone_is_an_error_that_may_pass(
 def test_an_operator_that_writes_at_the_same_time_costs_nothing(
     api: ApiServer, kubectl: Kubectl, namespace: str
 ) -> None:
-    lease = Lease(api, namespace, "job", attempt=1, pod_uid="pod-1")
+    lease = Lease(api, namespace, "job", job_uid="uid", attempt=1, pod_uid="pod-1")
     lease.beat("{}")
     kubectl("label", "lease", "job", "-n", namespace, "somebody=else")
     lease.beat('{"attempt": 1}')
@@ -118,11 +118,11 @@ def test_what_the_operator_asks_comes_back_with_the_next_beat(
     api: ApiServer, kubectl: Kubectl, namespace: str
 ) -> None:
     question = f"{ANNOTATION_DUMP_STACKS}=000001-Training-5"
-    lease = Lease(api, namespace, "job", attempt=1, pod_uid="pod-1")
+    lease = Lease(api, namespace, "job", job_uid="uid", attempt=1, pod_uid="pod-1")
     assert lease.beat("{}") is None
     kubectl("annotate", "lease", "job", "-n", namespace, question)
     assert lease.beat("{}") == "000001-Training-5"
-    successor = Lease(api, namespace, "job", attempt=2, pod_uid="pod-2")
+    successor = Lease(api, namespace, "job", job_uid="uid", attempt=2, pod_uid="pod-2")
     assert successor.beat("{}") == "000001-Training-5"  # It is not about this one.
     assert successor.beat("{}") == "000001-Training-5"
 
@@ -131,7 +131,7 @@ def test_a_held_lease_does_not_say_who_set_which_field(
     api: ApiServer, kubectl: Kubectl, namespace: str
 ) -> None:
     """Finding that out would cost the API server more than the rest of a beat."""
-    lease = Lease(api, namespace, "job", attempt=1, pod_uid="pod-1")
+    lease = Lease(api, namespace, "job", job_uid="uid", attempt=1, pod_uid="pod-1")
     for _ in range(2):
         lease.beat('{"attempt": 1}')
         told = ("get", "lease", "job", "-n", namespace, "-o", "json", "--show-managed-fields")

@@ -130,6 +130,14 @@ def running(attempt: int = 1, **fields: Any) -> JobStatus:
     )
 
 
+def starting(attempt: int = 1, **fields: Any) -> JobStatus:
+    """Return the status of a job whose attempt has a pod, and a trainer that never spoke."""
+    status = running(attempt, phase=Phase.STARTING, conditions=[], **fields)
+    unheard = {"running_time": None, "first_step": None, "last_step": None}
+    assert status.attempt
+    return status.model_copy(update={"attempt": status.attempt.model_copy(update=unheard)})
+
+
 def look(
     *pods: Pod,
     status: JobStatus | None = None,

@@ -29,6 +29,7 @@ from tests.unit.operator_looks import (
     pod,
     running,
     spec,
+    starting,
 )
 
 pytestmark = pytest.mark.unit
@@ -354,7 +355,7 @@ class TestPreemption:
     def test_pods_that_never_start_are_tried_ever_more_slowly(self) -> None:
         refused = pod(3, phase="Failed", reason="UnexpectedAdmissionError", started=False)
         used = Restarts(preempted=2, never_started=2, total=2)
-        status = running(3, attempts=[ended(1), ended(2)], restarts=used)
+        status = starting(3, attempts=[ended(1), ended(2)], restarts=used)
         decision = decided(look(refused, status=status))
         assert created(decision) == []
         assert pause(decision) == pytest.approx(12.5, abs=2.5)
@@ -363,7 +364,7 @@ class TestPreemption:
     def test_their_pauses_grow_whatever_came_before(self, no_progress: int) -> None:
         patient = spec(failurePolicy={"maxNoProgressRestarts": 100})
         before = max(no_progress, 1)
-        status = running(
+        status = starting(
             before + 1,
             attempts=[ended(n) for n in range(1, before + 1)][-10:],
             restarts=Restarts(preempted=before, no_progress=no_progress, total=before),
@@ -373,7 +374,7 @@ class TestPreemption:
             refused = pod(number, phase="Failed", reason="OutOfcpu", started=False)
             decision = decided(look(refused, status=status, spec=patient))
             pauses.append(pause(decision))
-            attempt = running(number + 1).attempt
+            attempt = starting(number + 1).attempt
             status = decision.status.model_copy(
                 update={"attempt": attempt, "next_attempt_time": None}
             )
@@ -383,6 +384,24 @@ class TestPreemption:
         )
         started = decided(look(exited(75, attempt=number + 1), status=status, spec=patient))
         assert started.status.restarts.never_started == pause(started) == 0
+
+    def test_one_that_vanished_before_its_trainer_spoke_had_not_started(self) -> None:
+        status = starting(1)
+        for number in (1, 2, 3):
+            decision = decided(look(status=status))
+            attempt = starting(number + 1).attempt
+            status = decision.status.model_copy(update={"attempt": attempt})
+        assert not decision.status.phase.final
+        restarts = decision.status.restarts
+        assert (restarts.never_started, restarts.no_progress) == (3, 0)
+        assert created(decision) == []
+        assert pause(decision) == pytest.approx(12.5, abs=2.5)
+
+    @pytest.mark.parametrize("heard", [running(1), starting(1)])
+    def test_one_that_vanished_after_its_trainer_spoke_had(self, heard: JobStatus) -> None:
+        spoken = None if heard.attempt and heard.attempt.running_time else beat(0)
+        restarts = decided(look(status=heard, heartbeat=spoken)).status.restarts
+        assert (restarts.never_started, restarts.no_progress) == (0, 1)
 
 
 class TestFailure:

@@ -10,7 +10,7 @@ from rtj_api.heartbeat import Heartbeat, StackDump, TrainerPhase
 from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_JOB, LABEL_JOB_UID, Cause, Phase, Reason
 from rtj_api.status import Restarts
 from rtj_operator.cluster import LEASES, Key, Kind, Manifest, RejectedError
-from rtj_operator.core.decision import AskForStacks, Decision
+from rtj_operator.core.decision import AskForStacks, CreatePod, Decision, EnsureObjects
 from rtj_operator.core.observed import Observed, Silence
 from rtj_operator.handlers import Handlers
 from rtj_operator.health import Pulse
@@ -100,6 +100,20 @@ class TestAsking:
         assert deleted(decision) == []
         assert decision.requeue_after == 10
         assert decision.status.phase is Phase.RUNNING
+
+    def test_what_it_needs_to_speak_is_looked_for_before_the_pod_goes(self) -> None:
+        ensures, asks = decided(still(300)).actions
+        assert isinstance(ensures, EnsureObjects)
+        assert isinstance(asks, AskForStacks)
+
+    def test_and_again_before_its_successor_comes(self) -> None:
+        paused = decided(still(310, stacks_asked=STANDSTILL))
+        assert paused.status.attempts[-1].cause is Cause.HUNG
+        ensures, creates = decided(
+            look(status=paused.status, heartbeat=beat(10), spec=spec(hangPolicy=POLICY)), 30
+        ).actions
+        assert isinstance(ensures, EnsureObjects)
+        assert isinstance(creates, CreatePod)
 
     def test_it_is_asked_once(self) -> None:
         decision = decided(still(305, stacks_asked=STANDSTILL))
@@ -202,6 +216,19 @@ class TestInTheLoop:
         trainer.hung = trainer.stuck = False
         world.train(trainer, 1)
         world.advance(HANG_SECONDS - 5)
+        assert attempt(world) == 1
+
+    def test_one_that_only_lost_its_right_to_speak_gets_it_back_and_stays(
+        self, world: World
+    ) -> None:
+        trainer, right = trainer_of(world), ("Role", NAMESPACE, f"{JOB}-trainer")
+        world.api.remove(*right)
+        trainer.stuck = True
+        world.advance(HANG_SECONDS + 2)
+        assert right in world.api.objects
+        trainer.stuck = False
+        world.train(trainer, 1)
+        world.advance(30)
         assert attempt(world) == 1
 
     def test_if_the_question_is_refused_the_pod_is_replaced_all_the_same(

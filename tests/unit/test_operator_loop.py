@@ -1,13 +1,14 @@
 """The real loop over an API server in memory: what only shows over several turns."""
 
 import asyncio
+import itertools
 from functools import partial
 
 import pytest
 from rtj_api.names import Condition, ExitCode, Phase, Reason
 from rtj_api.status import ConditionStatus
 from rtj_operator.act import announce
-from rtj_operator.cluster import LEASES, NODE_LEASES, PODS
+from rtj_operator.cluster import LEASES, NODE_LEASES, PODS, Kind, Manifest
 from rtj_operator.core.observed import Settings
 from rtj_operator.handlers import Handlers
 from rtj_operator.health import Pulse
@@ -15,6 +16,7 @@ from rtj_operator.memory import Memory
 from rtj_operator.queue import WorkQueue
 from rtj_operator.reconcile import Reconciler
 
+from tests.model.manifests import read_config
 from tests.model.world import JOB, KEY, NAMESPACE, World
 
 pytestmark = pytest.mark.unit
@@ -61,6 +63,67 @@ def test_a_stale_writer_behind_a_partition_commits_nothing_more(world: World) ->
     world.train(old, 20)
     world.commit(old)
     assert [commit.step for commit in world.volume.commits] == [5]
+
+
+def test_a_commit_made_while_the_job_is_read_is_seen(world: World) -> None:
+    """The Lease is read beside the pods, and its answer may come first."""
+    (trainer,) = world.trainers.values()
+    (pod,) = world.pods()
+    get, answers = world.api.get, [world.api.read(LEASES.kind, NAMESPACE, JOB)]
+
+    async def early(kind: Kind, namespace: str, name: str) -> Manifest:
+        if kind is LEASES and namespace == NAMESPACE and answers:
+            return answers.pop()
+        return await get(kind, namespace, name)
+
+    world.train(trainer, 5)
+    world.commit(trainer)
+    world.trainers.clear()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.api.get = early  # type: ignore[method-assign]
+    world.work()
+    status = world.status()
+    assert status.last_commit
+    assert status.last_commit.step == 5
+    assert status.restarts.no_progress == 0
+    (relaunched,) = world.pods()
+    assert read_config(relaunched).expected_step == 5
+
+
+def test_a_pod_that_somebody_deletes_each_time_is_made_ever_more_slowly() -> None:
+    world, made = World(), list[float]()
+    world.work()
+    while world.time < 200 and len(made) < 50:
+        for pod in world.pods():
+            made.append(world.time)
+            world.api.delete_pod(NAMESPACE, pod["metadata"]["name"])
+            world.work()
+        if not world.pods():
+            world.advance(1)
+    assert [after - before for before, after in itertools.pairwise(made)] == [0, 0, 10, 20, 40, 80]
+    said = running(world)
+    assert said.reason is Reason.POD_REJECTED
+    assert "made 7 times, and each time deleted before it had a node" in said.message
+    assert world.status().restarts.total == 0
+    world.advance(200)
+    start_next(world)
+    assert running(world).reason is Reason.TRAINING
+    world.close()
+
+
+def test_a_pause_for_it_ends_with_its_attempt() -> None:
+    world = World()
+    for _ in range(3):
+        world.work()
+        (pod,) = world.pods()
+        world.api.delete_pod(NAMESPACE, pod["metadata"]["name"])
+    world.advance(11)
+    start_next(world)
+    (trainer,) = world.trainers.values()
+    world.end(trainer, ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+    world.work()
+    assert "job-2-0" in [pod["metadata"]["name"] for pod in world.pods()]
+    world.close()
 
 
 def test_an_outage_of_the_api_server_kills_nobody(world: World) -> None:

@@ -305,8 +305,8 @@ def test_a_good_spec_is_taken_and_a_long_name_refused() -> None:
 
 def test_a_heartbeat_that_makes_no_sense_is_no_heartbeat() -> None:
     lease = {"metadata": {"annotations": {"resumable.training/heartbeat": '{"attempt": "?"}'}}}
-    assert parse_heartbeat(lease) is None
-    assert parse_heartbeat({"metadata": {}}) is None
+    assert parse_heartbeat(lease, "uid") is None
+    assert parse_heartbeat({"metadata": {}}, "uid") is None
 
 
 def test_an_empty_pod_is_one_of_which_nothing_is_known_yet() -> None:

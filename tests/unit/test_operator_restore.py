@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from rtj_api.heartbeat import Heartbeat, TrainerPhase
+from rtj_api.heartbeat import CommitRef, Heartbeat, TrainerPhase
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import CONFIG_ENV, Cause, Condition, Phase, Reason
 from rtj_api.restore import ForkStatus, RestoreAnswer, RestoreOutcome
@@ -28,6 +28,7 @@ from tests.unit.operator_looks import (
     decided,
     deleted,
     exited,
+    final,
     look,
     notices,
     pod,
@@ -410,6 +411,25 @@ class TestAChangeOfTheSpec:
         )
         assert created(relaunched) == ["job-2-0"]
         assert relaunched.status.restarts.total == 0
+
+    @pytest.mark.parametrize("committed", [None, commit(1)])
+    def test_at_no_cost_also_if_its_trainer_begins_before_it_is_asked(
+        self, committed: CommitRef | None
+    ) -> None:
+        budgets = {"maxNoProgressRestarts": 1, "maxDisruptionRestarts": 0}
+        wanted = {**self.LATER[4], "failurePolicy": budgets}
+        decision = self.changed(pod(started=False, phase="Pending"), **wanted)
+        asked = exited(75, final(75, Reason.TRAINER_PREEMPTED), deleting=True)
+        begun = beat(1 if committed else 0, commit=committed)
+        ended = after(look(), decision, asked, heartbeat=begun)
+        job = replace(ended.job, spec=spec(**wanted), generation=2)
+        relaunched = decided(replace(ended, job=job))
+        assert created(relaunched) == ["job-2-0"]
+        (first,) = relaunched.status.attempts
+        assert (first.cause, first.reason) == (Cause.SUSPENDED, Reason.SPEC_CHANGED)
+        assert relaunched.status.restarts.total == 0
+        assert relaunched.status.attempt
+        assert relaunched.status.attempt.stop_message is None
 
     def test_a_job_that_was_made_longer_goes_on_when_its_attempt_reaches_the_old_end(self) -> None:
         first = look()

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from rtj_api.names import ANNOTATION_DUMP_STACKS, ANNOTATION_HEARTBEAT
+from rtj_api.names import ANNOTATION_DUMP_STACKS, ANNOTATION_HEARTBEAT, LABEL_JOB_UID
 
 from rtj_trainer.errors import SupersededError
 
@@ -110,13 +110,24 @@ class ApiServer:
 
 
 class Lease:
-    """The Lease of one job, seen from one attempt."""
+    """The Lease of one job, seen from one attempt.
+
+    A job that is made anew under the name of a deleted one has a Lease of that name too.
+    """
 
     def __init__(
-        self, server: ApiServer, namespace: str, name: str, attempt: int, pod_uid: str
+        self,
+        server: ApiServer,
+        namespace: str,
+        name: str,
+        *,
+        job_uid: str,
+        attempt: int,
+        pod_uid: str,
     ) -> None:
         self._server = server
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
+        self._job_uid = job_uid
         self._attempt = attempt
         self._pod_uid = pod_uid
         self._held = False
@@ -127,7 +138,7 @@ class Lease:
         Returns the standstill that the operator asks about, or None.
 
         Raises:
-            SupersededError: a newer attempt holds it.
+            SupersededError: a newer attempt holds it, or it is another job's by now.
             ApiError: nobody knows; try again later.
         """
         if self._held:
@@ -152,12 +163,12 @@ class Lease:
     def _take_over(self, heartbeat: str) -> Any:
         for _ in range(_TAKE_OVER_TRIES):
             lease = self._server.request("GET", self._path)
-            spec = lease.setdefault("spec", {})
+            spec, metadata = lease.setdefault("spec", {}), lease["metadata"]
+            self._check_job(metadata)
             self._check_holder(spec)
             spec["holderIdentity"] = self._pod_uid
             spec["leaseTransitions"] = self._attempt
             spec["renewTime"] = _now()
-            metadata = lease["metadata"]
             metadata["annotations"] = {
                 **(metadata.get("annotations") or {}),
                 ANNOTATION_HEARTBEAT: heartbeat,
@@ -175,6 +186,14 @@ class Lease:
             self._held = True
             return taken
         raise ApiError(f"{self._path} changed {_TAKE_OVER_TRIES} times while it was taken over")
+
+    def _check_job(self, metadata: dict[str, Any]) -> None:
+        owner = (metadata.get("labels") or {}).get(LABEL_JOB_UID)
+        if owner not in (None, self._job_uid):
+            raise SupersededError(
+                f"the Lease belongs to another job of this name by now: its label {LABEL_JOB_UID} "
+                f"is {owner}, and this job's uid {self._job_uid}"
+            )
 
     def _check_holder(self, spec: dict[str, Any]) -> None:
         transitions = spec.get("leaseTransitions") or 0

@@ -101,7 +101,7 @@ def read_config() -> TrainerConfig:
 
 
 def _make_heart(config: TrainerConfig, pod_uid: str) -> Heart:
-    first = Heartbeat(attempt=config.attempt, phase=TrainerPhase.STARTING)
+    first = Heartbeat(job_uid=config.job_uid, attempt=config.attempt, phase=TrainerPhase.STARTING)
     if config.lease is None:
         return Heart(first)
     where = config.lease
@@ -110,7 +110,14 @@ def _make_heart(config: TrainerConfig, pod_uid: str) -> Heart:
     except ApiError as error:
         log.warning("no heartbeat will be sent: %s", error)
         return Heart(first)
-    lease = Lease(server, where.namespace, where.name, config.attempt, pod_uid)
+    lease = Lease(
+        server,
+        where.namespace,
+        where.name,
+        job_uid=config.job_uid,
+        attempt=config.attempt,
+        pod_uid=pod_uid,
+    )
     return Heart(first, lease, where.interval_seconds)
 
 

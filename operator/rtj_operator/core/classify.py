@@ -60,23 +60,27 @@ class Ending:
     message: str
     exit_code: int | None = None
     started: bool = True
-    """Whether any of its containers had ever run."""
+    """Whether any of its containers is known to have run."""
     last_words: str = ""
     """What the trainer said at its end, with its reason; else the end of its log."""
     rule_action: RuleAction | None = None
     """What the first matching rule of spec.failurePolicy says about it."""
 
 
-def classify(pod: Pod | None, final: FinalRecord | None, *, node_lost: bool = False) -> Ending:
+def classify(
+    pod: Pod | None, final: FinalRecord | None, *, heard: bool = False, node_lost: bool = False
+) -> Ending:
     """Tell what ended an attempt.
 
     `pod` is None when its object is gone; `final` is the trainer's last heartbeat record of this
-    very attempt; `node_lost` says that the node is dead whatever the pod's status still claims.
+    very attempt; `heard` says that its trainer ever spoke; `node_lost` says that the node is dead
+    whatever the pod's status still claims.
     """
     exit_ = pod.exit if pod else None
     final = (exit_.final if exit_ else None) or final
     code = exit_.code if exit_ else final.exit_code if final else None
-    started = pod.started or bool(pod.exits) if pod else True
+    ran = pod is not None and (pod.started or bool(pod.exits))
+    started = ran or heard or final is not None
     words = f"{final.reason}: {final.message}" if final else exit_.message if exit_ else ""
 
     def ending(cause: Cause, reason: Reason, message: str) -> Ending:

@@ -78,7 +78,7 @@ def _advance(plan: Plan) -> None:
             show.suspended(plan)
         return
     if stop := spec_changes.why_stopped(plan, spec):
-        if not _stopped(plan, verdict, stop[0]):
+        if not _stopped(plan, verdict, *stop):
             return
         verdict = None
     show.resumed(plan)
@@ -94,7 +94,8 @@ def _go_on(plan: Plan, spec: JobSpec, verdict: Verdict | None) -> None:
         create_pod(plan, spec)
     else:
         show.standing(plan, verdict)
-        if not observed.lease_found:
+        if not observed.lease_found or verdict.question:
+            # A trainer that lost its right to the Lease looks like one that hangs.
             plan.act(EnsureObjects(supporting_objects(observed.job)))
         if verdict.question:
             plan.act(AskForStacks(verdict.question))
@@ -183,8 +184,11 @@ def _out_of_time(plan: Plan, spec: JobSpec) -> bool:
     return False
 
 
-def _stopped(plan: Plan, verdict: Verdict | None, reason: Reason) -> bool:
-    """Ask the pod to commit and go; return whether it has gone."""
+def _stopped(plan: Plan, verdict: Verdict | None, reason: Reason, why: str = "") -> bool:
+    """Ask the pod to commit and go; return whether it has gone.
+
+    That it goes for a change of the spec is kept: its trainer may begin before it is asked.
+    """
     pod, attempt = plan.observed.pod, plan.status.attempt
     if verdict is None or verdict.stand is Stand.ABSENT:
         if verdict:
@@ -192,7 +196,9 @@ def _stopped(plan: Plan, verdict: Verdict | None, reason: Reason) -> bool:
         return True
     if pod and not pod.deleting:
         if attempt and pod.node:
-            plan.update(attempt=run_by(attempt, pod))
+            told = why if reason is Reason.SPEC_CHANGED else None
+            stopped = run_by(attempt, pod).model_copy(update={"stop_message": told})
+            plan.update(attempt=stopped)
         plan.act(DeletePod(pod.name, pod.uid))
     plan.wake(verdict.recheck)
     return False

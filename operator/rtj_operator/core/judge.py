@@ -44,23 +44,29 @@ class Verdict:
 
 def judge(observed: Observed, spec: JobSpec) -> Verdict:
     """Judge the current attempt; there must be one."""
-    attempt, pod, beat = observed.job.status.attempt, observed.pod, observed.beat
-    final = beat.final if beat else None
-    if pod is None:
-        if attempt and (attempt.pod_uid or beat):
-            return Verdict(Stand.ENDED, classify(observed.last_pod, final))
+    pod = observed.pod
+    if observed.absent:
         return Verdict(Stand.ABSENT)
-    if pod.ended:
-        return Verdict(Stand.ENDED, classify(pod, final))
+    if pod is None or pod.ended:
+        return _ended(observed)
     if liveness.node_is_dead(observed, pod):
-        return Verdict(Stand.ENDED, classify(pod, final, node_lost=True))
+        return _ended(observed, node_lost=True)
     recheck = liveness.until_node_is_dead(observed)
     if pod.deleting:
         grace = liveness.until_grace_is_over(observed, pod)
         if grace <= 0:
-            return Verdict(Stand.ENDED, classify(pod, final))
+            return _ended(observed)
         return Verdict(Stand.STOPPING, recheck=min(recheck, grace) if pod.node else grace)
     return _alive(observed, pod, spec, recheck)
+
+
+def _ended(observed: Observed, *, node_lost: bool = False) -> Verdict:
+    """Return the end of an attempt that is over by what is seen of its pod."""
+    attempt, beat = observed.job.status.attempt, observed.beat
+    heard = beat is not None or (attempt is not None and attempt.running_time is not None)
+    final = beat.final if beat else None
+    ending = classify(observed.last_pod, final, heard=heard, node_lost=node_lost)
+    return Verdict(Stand.ENDED, ending)
 
 
 def _alive(observed: Observed, pod: Pod, spec: JobSpec, recheck: float) -> Verdict:

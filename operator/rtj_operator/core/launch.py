@@ -66,13 +66,14 @@ def _account_works(plan: Plan) -> bool:
     """Whether the last attempt's trainer wrote to the Lease: then all that it needs is there.
 
     So a relaunch need not look. Should something have gone since, that attempt says nothing any
-    more, or its pod is refused, and the next look makes it again.
+    more and ends as hung, or its pod is refused; then it is looked for, and made again.
     """
-    beat = plan.observed.heartbeat
+    beat, ended = plan.observed.heartbeat, plan.status.attempts
     return (
         beat is not None
-        and bool(plan.status.attempts)
-        and (beat.attempt == plan.status.attempts[-1].number)
+        and bool(ended)
+        and beat.attempt == ended[-1].number
+        and ended[-1].cause is not Cause.HUNG
     )
 
 

@@ -181,6 +181,12 @@ class Observed:
         return next((pod for pod in self.pods if self._is_current(pod)), None)
 
     @property
+    def absent(self) -> bool:
+        """Whether the attempt has no pod, and is not known to have had one that could begin."""
+        attempt = self.job.status.attempt
+        return self.pod is None and self.beat is None and not (attempt and attempt.pod_uid)
+
+    @property
     def last_pod(self) -> Pod | None:
         """The same, or as it was last seen."""
         return self.pod or (self.gone if self.gone and self._is_current(self.gone) else None)

@@ -14,7 +14,7 @@ from rtj_api.status import CurrentAttempt
 from rtj_operator.core import restore
 from rtj_operator.core.plan import Plan
 
-_IDLE = "Stopped before its trainer ran, since {}."
+_IDLE = "Stopped before its trainer was seen to run, since {}."
 
 
 def launched_with(spec: JobSpec) -> str:
@@ -71,10 +71,15 @@ def target_moved(attempt: CurrentAttempt, spec: JobSpec) -> bool:
 
 
 def why_stopped(plan: Plan, spec: JobSpec) -> tuple[Reason, str] | None:
-    """Return why the current attempt must make room for the next, if the user wants that."""
+    """Return why the current attempt must make room for the next, if the user wants that.
+
+    One that was told to stop while it waited may have begun meanwhile: it is stopped all the same.
+    """
     request, attempt = plan.status.restore, plan.status.attempt
     if request and restore.must_make_room(plan):
         return Reason.RESTORE_REQUESTED, f"Stopped to go back to commit {request.from_commit}."
+    if attempt and attempt.stop_message:
+        return Reason.SPEC_CHANGED, attempt.stop_message
     if attempt and _waits_idly(plan, attempt):
         if _other_trainer(attempt, spec):
             return Reason.SPEC_CHANGED, _IDLE.format("spec.trainer changed")

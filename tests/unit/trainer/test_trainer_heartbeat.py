@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, StackDump, TrainerPhase
-from rtj_api.names import ANNOTATION_DUMP_STACKS, ExitCode, Reason
+from rtj_api.names import ANNOTATION_DUMP_STACKS, LABEL_JOB_UID, ExitCode, Reason
 from rtj_api.time_spent import TrainerSeconds
 from rtj_trainer.cutting import SameLength
 from rtj_trainer.errors import SupersededError
@@ -40,7 +40,7 @@ def api(server: LeaseServer, tmp_path: Path) -> ApiServer:
 
 @pytest.fixture
 def lease(api: ApiServer) -> Lease:
-    return Lease(api, "space", "job", attempt=2, pod_uid="pod-2")
+    return Lease(api, "space", "job", job_uid="uid", attempt=2, pod_uid="pod-2")
 
 
 def heart_with(lease: Lease, interval: float = 30.0) -> Heart:
@@ -96,9 +96,22 @@ def test_a_holder_that_lost_the_lease_finds_out_at_its_next_beat(
 
 def test_a_lease_that_was_made_anew_is_taken_over_again(server: LeaseServer, lease: Lease) -> None:
     lease.beat("{}")
-    server.lease = {"metadata": {"name": "job", "resourceVersion": "1"}, "spec": {}}
+    labels = {LABEL_JOB_UID: "uid"}
+    metadata = {"name": "job", "resourceVersion": "1", "labels": labels}
+    server.lease = {"metadata": metadata, "spec": {}}
     lease.beat("{}")
     assert server.lease["spec"]["holderIdentity"] == "pod-2"
+
+
+def test_the_lease_of_a_new_job_of_the_same_name_is_never_taken_over(
+    server: LeaseServer, lease: Lease
+) -> None:
+    lease.beat("{}")
+    anew = {"name": "job", "resourceVersion": "1", "labels": {LABEL_JOB_UID: "new-uid"}}
+    server.lease = {"metadata": anew, "spec": {}}
+    with pytest.raises(SupersededError, match=r"another job of this name.* is new-uid"):
+        lease.beat('{"stale": true}')
+    assert server.lease == {"metadata": anew, "spec": {}}
 
 
 def test_beats_share_a_connection(server: LeaseServer, lease: Lease) -> None:

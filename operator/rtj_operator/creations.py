@@ -1,0 +1,57 @@
+"""How often this process made the pod of one attempt.
+
+A pod that goes before it has a node did nothing, so it is made again under its name. Somebody who
+deletes each at once would have the next as fast as the API server can answer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rtj_api.names import Reason
+
+from rtj_operator.cluster import Key
+from rtj_operator.core.budget import FREE_REPEATS, backoff
+from rtj_operator.core.observed import Problem
+
+
+@dataclass(frozen=True)
+class _Made:
+    job_uid: str
+    pod: str
+    count: int
+    until: float
+    """When it may be made again."""
+
+
+class Creations:
+    """Remembers the newest pod of each job; `clock` is in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._made: dict[Key, _Made] = {}
+
+    def note(self, key: Key, job_uid: str, pod: str) -> None:
+        """Note that the pod of this name was made just now."""
+        known = self._made.get(key)
+        again = known is not None and (known.job_uid, known.pod) == (job_uid, pod)
+        count = known.count + 1 if known and again else 1
+        until = self._clock() + backoff(count - FREE_REPEATS)
+        self._made[key] = _Made(job_uid, pod, count, until)
+
+    def problem(self, key: Key, job_uid: str, pod: str) -> Problem | None:
+        """Return why a pod that is gone must not be made again yet; None if it may be."""
+        made = self._made.get(key)
+        if made is None or (made.job_uid, made.pod) != (job_uid, pod):
+            return None
+        if self._clock() >= made.until:
+            return None
+        message = (
+            f"Pod {pod} was made {made.count} times, and each time deleted before it had a node. "
+            "Find out who deletes it, such as a policy controller or a clean-up script. It is made "
+            "again after ever longer pauses."
+        )
+        return Problem(Reason.POD_REJECTED, message)
+
+    def forget(self, key: Key) -> None:
+        """Drop what is known of a job that is gone."""
+        self._made.pop(key, None)
