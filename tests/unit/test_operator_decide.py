@@ -139,6 +139,29 @@ class TestLaunching:
             "spec.trainer.image is missing.",
         )
 
+    @pytest.mark.parametrize("there", [True, False], ids=["trains", "gone"])
+    def test_a_spec_that_became_invalid_ends_no_job_that_has_trained(self, there: bool) -> None:
+        wrong = {"spec": None, "spec_error": "spec.trainer.image is wrong (it is 'a b')."}
+        pods = (pod(),) if there else ()
+        observed = look(*pods, status=running(), heartbeat=beat(), **wrong)
+        decision = decided(observed)
+        assert decision.actions == ()
+        status = decision.status
+        assert status.attempt
+        assert (status.phase, status.attempt.number, status.attempts) == (Phase.RUNNING, 1, [])
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert (shown.status, shown.reason) == (str(there), Reason.INVALID_SPEC)
+        assert "(it is 'a b')" in shown.message
+        moves = condition(decision, Condition.PROGRESSING)
+        assert moves
+        assert moves.status == str(there)
+        assert notices(decision) == [Reason.INVALID_SPEC]
+        again = decided(after(observed, decision, *pods))
+        assert (again.status, again.notices) == (status, ())
+        mended = look(*pods, status=status, heartbeat=beat())
+        assert decided(mended).status.phase is (Phase.RUNNING if there else Phase.RESTARTING)
+
     def test_a_job_that_is_being_deleted_is_left_alone(self) -> None:
         observed = look()
         observed = type(observed)(

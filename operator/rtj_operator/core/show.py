@@ -147,3 +147,19 @@ def blocked(plan: Plan) -> None:
     if plan.status.attempt is None:
         plan.update(phase=_phase_without_attempt(plan))
     plan.wake(plan.observed.settings.recheck_interval)
+
+
+def invalid(plan: Plan) -> None:
+    """Show that the spec of a job with attempts cannot be read, and leave all else as it is.
+
+    To fail would be final, and a mended spec is all that the job needs to go on.
+    """
+    message = (
+        f"{plan.observed.job.spec_error.rstrip(' .')}. The job is left as it is, and a pod that "
+        "ends is not replaced, until the spec is mended; the job then goes on by itself."
+    )
+    old = find(plan.status.conditions, Condition.RUNNING)
+    if old is None or (old.reason, old.message) != (Reason.INVALID_SPEC, message):
+        plan.say(Reason.INVALID_SPEC, message, "Warning")
+    runs = plan.attempt_lives and plan.is_true(Condition.RUNNING)
+    plan.condition(Condition.RUNNING, runs, Reason.INVALID_SPEC, message)
