@@ -7,6 +7,7 @@ from rtj_operator.core import restore, spec_changes
 from rtj_operator.core.classify import Ending
 from rtj_operator.core.conditions import find
 from rtj_operator.core.judge import Stand, Verdict
+from rtj_operator.core.observed import Problem
 from rtj_operator.core.plan import Plan
 
 
@@ -137,9 +138,8 @@ def _phase_without_attempt(plan: Plan) -> Phase:
     return Phase.RESTARTING if plan.next_is_restart else Phase.PENDING
 
 
-def blocked(plan: Plan) -> None:
+def blocked(plan: Plan, problem: Problem) -> None:
     """Show what keeps the next pod from being created; it is looked for again."""
-    problem = plan.observed.problems[0]
     old = find(plan.status.conditions, Condition.RUNNING)
     if old is None or (old.reason, old.message) != (problem.reason, problem.message):
         plan.say(problem.reason, problem.message, "Warning")
