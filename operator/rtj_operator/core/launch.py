@@ -166,5 +166,5 @@ def _node_is_to_blame(ended: EndedAttempt) -> bool:
     return (
         ended.cause is Cause.HUNG
         or ended.reason in (Reason.NODE_LOST, Reason.EVICTED)
-        or ended.rule_action is RuleAction.RECREATE
+        or ended.rule_action == RuleAction.RECREATE
     )
