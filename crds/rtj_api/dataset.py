@@ -69,7 +69,7 @@ class DatasetCache(WireModel):
         None,
         min_length=1,
         max_length=1024,
-        pattern=r"^[a-z][a-z0-9+.-]*://\S*$",
+        pattern=r"^[a-z][a-z0-9+.-]*://[!-~]*$",
         description=(
             "Where shards are shared with jobs on other claims: redis://host:6379/0, or any URL of "
             "fsspec, such as s3://bucket/folder. ${NAME} is taken from the trainer's environment. "

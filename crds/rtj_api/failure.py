@@ -83,8 +83,9 @@ class OnTerminationMessage(WireModel):
             "Regular expression in RE2 syntax, so without look-around and backreferences, that is "
             "looked for anywhere in the first 2048 characters of the trainer's last message: its "
             "reason, a colon, a blank and its words, such as BuilderFailed: OSError: no route; "
-            "else the end of its log. The upper counts in braces, as in a{1,30}, may have at most "
-            "three digits together."
+            "else the end of its log. Escape a { that begins no count and, in brackets, each of "
+            "[ ] & ~ - that stands for itself; flags such as (?i) go to the very start. The upper "
+            "counts in braces, as in a{1,30}, may have at most three digits together."
         ),
     )
 

@@ -35,26 +35,66 @@ _STRINGS: dict[str, Any] = {
 
 _NAME: dict[str, Any] = {"type": "string", "maxLength": 253}
 
+_OBJECT: dict[str, Any] = {**_PRESERVE, "type": "object"}
+
+
+def _objects(what: str, item: dict[str, Any] = _OBJECT, most: int = 1000) -> dict[str, Any]:
+    """Return the schema of a list; the operator adds to each of those that are named here."""
+    return {
+        "type": "array",
+        "maxItems": most,
+        "items": item,
+        "description": f"{what}, as in a pod. Default: none.",
+    }
+
+
+_THEIRS = {
+    "image": "set spec.trainer.image instead",
+    "imagePullPolicy": "set spec.trainer.imagePullPolicy instead",
+    "terminationMessagePath": "leave it out, since the operator reads the trainer's last message",
+    "terminationMessagePolicy": "leave it out, since the operator reads the trainer's last message",
+}
+"""Fields that only further containers may have, and what to do instead for the trainer's."""
+
 _CONTAINER: dict[str, Any] = {
-    **_PRESERVE,
-    "type": "object",
+    **_OBJECT,
     "required": ["name"],
     "properties": {
-        "name": _NAME | {"description": "Name of the container; trainer is the one that trains."},
-        "image": {
-            "type": "string",
-            "maxLength": 1024,
-            "description": (
-                "Image of a further container; the trainer's is in spec.trainer.image. "
-                "Default: none."
-            ),
+        "name": _NAME
+        | {"description": "Name of the container, each once; trainer is the one that trains."},
+        **{
+            name: {
+                "type": "string",
+                "maxLength": 1024,
+                "description": (
+                    f"As in a pod; refused for the container trainer: {instead}. Default: none."
+                ),
+            }
+            for name, instead in _THEIRS.items()
         },
+        "env": _objects("Environment variables"),
+        "envFrom": _objects("Sources of environment variables"),
+        "volumeMounts": _objects("Where volumes are mounted"),
+        "ports": _objects("Ports that the container listens on"),
+        "resources": _OBJECT
+        | {
+            "description": (
+                "Requests, limits and claims, as in a pod; for the container trainer, "
+                "spec.trainer.resources wins where both say something. Default: none."
+            )
+        },
+        "securityContext": _OBJECT
+        | {"description": "Privileges of the container, as in a pod. Default: none."},
     },
 }
 
+_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+
+_ACCOUNT = (_NAME, "leave it out, since each job has an account of its own")
 _OVERRULED = {
     "restartPolicy": (_NAME, "leave it out, since each attempt is a new pod"),
-    "serviceAccountName": (_NAME, "leave it out, since each job has an account of its own"),
+    "serviceAccountName": _ACCOUNT,
+    "serviceAccount": _ACCOUNT,
     "terminationGracePeriodSeconds": (
         {"type": "integer"},
         "set spec.trainer.gracePeriodSeconds instead",
@@ -63,19 +103,23 @@ _OVERRULED = {
 """Fields of a PodSpec that the operator sets, with their type, and what to do instead."""
 
 _POD_SPEC: dict[str, Any] = {
-    **_PRESERVE,
-    "type": "object",
+    **_OBJECT,
     "description": (
         "A PodSpec; kubectl explain pod.spec lists its fields, all of which may be used but those "
         "that are refused here. Default: none."
     ),
     "properties": {
-        "containers": {
-            "type": "array",
-            "maxItems": 16,
-            "description": "Further containers, and what to add to the trainer's. Default: none.",
-            "items": _CONTAINER,
-        },
+        "containers": _objects(
+            "Further containers, and what to add to the trainer's", _CONTAINER, most=16
+        )
+        | _BY_NAME,
+        "initContainers": _objects("Containers that run first", _CONTAINER, most=16) | _BY_NAME,
+        "volumes": _objects("Further volumes"),
+        "tolerations": _objects("Taints of nodes that the pod may run on"),
+        "imagePullSecrets": _objects("Secrets for pulling images"),
+        "affinity": _OBJECT | {"description": "Where to run, as in a pod. Default: none."},
+        "securityContext": _OBJECT
+        | {"description": "Privileges of all containers, as in a pod. Default: none."},
         **{
             name: kind | {"description": f"Refused: {instead}. Default: none."}
             for name, (kind, instead) in _OVERRULED.items()
@@ -89,16 +133,19 @@ _POD_SPEC: dict[str, Any] = {
             }
             for name, (_, instead) in _OVERRULED.items()
         ),
-        {
-            "rule": (
-                "!has(self.containers) || "
-                "!self.containers.exists(c, c.name == 'trainer' && has(c.image))"
-            ),
-            "message": (
-                "the image of the container trainer in spec.trainer.podTemplate.spec.containers "
-                "cannot be set: set spec.trainer.image instead"
-            ),
-        },
+        *(
+            {
+                "rule": (
+                    "!has(self.containers) || "
+                    f"!self.containers.exists(c, c.name == 'trainer' && has(c.{name}))"
+                ),
+                "message": (
+                    f"{name} of the container trainer in spec.trainer.podTemplate.spec.containers "
+                    f"cannot be set: {instead}"
+                ),
+            }
+            for name, instead in _THEIRS.items()
+        ),
     ],
 }
 

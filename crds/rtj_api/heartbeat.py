@@ -6,6 +6,7 @@ container's termination message, so it is there when the API server was not.
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from pydantic import Field
 
@@ -23,6 +24,11 @@ class TrainerPhase(StrEnum):
     TRAINING = "Training"
     SAVING = "Saving"
     FINISHED = "Finished"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        """Read a phase that only a newer trainer knows as the usual one, for its timeout."""
+        return cls("Training") if isinstance(value, str) else None
 
 
 class Position(WireModel):

@@ -5,6 +5,7 @@ search for one of them finds its meaning, its writer and its readers.
 """
 
 from enum import IntEnum, StrEnum
+from typing import Self
 
 GROUP = "resumable.training"
 VERSION = "v1alpha1"
@@ -39,7 +40,22 @@ POD_UID_ENV = "RTJ_POD_UID"
 """Environment variable of the trainer container, from the downward API."""
 
 
-class Phase(StrEnum):
+class OpenEnum(StrEnum):
+    """Words of which a newer peer may know more: one that is not known here stands for itself.
+
+    So it is read, compared and written again like any other, and is none of the known ones.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        word = str.__new__(cls, value)
+        word._name_ = word._value_ = value
+        return word
+
+
+class Phase(OpenEnum):
     """`status.phase`: one word for the State column."""
 
     PENDING = "Pending"
@@ -56,7 +72,7 @@ class Phase(StrEnum):
         return self in (Phase.COMPLETED, Phase.FAILED)
 
 
-class Condition(StrEnum):
+class Condition(OpenEnum):
     """Types in `status.conditions`."""
 
     RUNNING = "Running"
@@ -69,7 +85,7 @@ class Condition(StrEnum):
     RESTORED = "Restored"
 
 
-class Cause(StrEnum):
+class Cause(OpenEnum):
     """What ended an attempt; decided once and kept in `status.attempts`."""
 
     COMPLETED = "Completed"
@@ -80,7 +96,7 @@ class Cause(StrEnum):
     SUSPENDED = "Suspended"
 
 
-class Reason(StrEnum):
+class Reason(OpenEnum):
     """CamelCase reasons of conditions and Events."""
 
     # What the operator does.

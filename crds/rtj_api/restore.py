@@ -6,12 +6,11 @@ start record on the volume; there it is answered, exclusively, and from there th
 A fork is decided by its first start record. So neither a crash nor a retry goes back twice.
 """
 
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
-from rtj_api.names import MAX_JOB_NAME_LENGTH, Reason
+from rtj_api.names import MAX_JOB_NAME_LENGTH, OpenEnum, Reason
 from rtj_api.wire import WireModel
 
 LATEST = "latest"
@@ -72,7 +71,7 @@ class ForkFrom(WireModel):
     )
 
 
-class RestoreOutcome(StrEnum):
+class RestoreOutcome(OpenEnum):
     """What became of a request to go back."""
 
     PENDING = "Pending"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rtj_api.failure import MAX_COUNT_DIGITS, MAX_WINDOWED_RESTARTS
 from rtj_api.names import MAX_JOB_NAME_LENGTH
+from rtj_api.pattern import PATTERN_GRAMMAR
 
 _CREATE_ANOTHER = (
     "the steps already trained depend on it. Create a new job, with another name, instead"
@@ -161,6 +162,11 @@ RULES: dict[str, list[Rule]] = {
             "!self.module.endsWith('.py')",
             "spec.builder.module is the name of a module, not of a file: leave out '.py'",
         ),
+        Rule(
+            "!has(self.configMap) || !self.module.contains('.') || self.module.endsWith('.py')",
+            "spec.builder.module has a dot, and a ConfigMap has no folders for packages: use "
+            "spec.builder.claim, or a module without dots",
+        ),
     ],
     "spec.builder.claim": [
         Rule(
@@ -229,6 +235,14 @@ RULES: dict[str, list[Rule]] = {
             f"count.replace(',', '').size() - 1).sum() <= {MAX_COUNT_DIGITS}",
             "spec.failurePolicy.rules[].onTerminationMessage.pattern: its upper counts in braces "
             f"have more than {MAX_COUNT_DIGITS} digits together; use * or + instead",
+        ),
+        Rule(
+            f"self.pattern.matches(r'{PATTERN_GRAMMAR}')",
+            "spec.failurePolicy.rules[].onTerminationMessage.pattern has something that not all "
+            "engines for RE2 syntax read alike: escape a { that begins no count and, in brackets, "
+            r"each of [ ] & ~ - that stands for itself; leave out \Q, \E, \<, \>, \x{…}, octal "
+            "numbers and names of groups; put flags, in the order imsU, at the very start or into "
+            "(?i:…)",
         ),
     ],
 }

@@ -277,7 +277,7 @@ class Trainer(WireModel):
     image: str = Field(
         min_length=1,
         max_length=1024,
-        pattern=r"^\S+$",
+        pattern=r"^[!-~]+$",
         description=(
             "Trainer image with the rtj_trainer package in it, such as "
             "registry.example.com/rtj-trainer:1.0."
@@ -308,8 +308,9 @@ class Trainer(WireModel):
         description=(
             "A PodTemplateSpec (metadata and spec) merged under the pod that the operator makes: "
             "nodeSelector, tolerations, volumes, priorityClassName, and so on. A container named "
-            "trainer is merged with the trainer's; others run without privileges unless they ask "
-            "for some. Default: none."
+            "trainer is merged with the trainer's; of its securityContext runAsUser, runAsGroup "
+            "and readOnlyRootFilesystem count. Others run without privileges unless they ask for "
+            "some. Default: none."
         ),
     )
 

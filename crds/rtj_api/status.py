@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rtj_api.failure import MAX_WINDOWED_RESTARTS, RuleAction
+from rtj_api.failure import MAX_WINDOWED_RESTARTS
 from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef, Position
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.restore import MAX_COMMITS_SHOWN, ForkStatus, RestoreStatus
@@ -98,8 +98,9 @@ class EndedAttempt(WireModel):
     )
     reason: Reason = Field(description="Why, in one CamelCase word.")
     message: str = Field("", max_length=2048, description="Why, in a sentence.")
-    rule_action: RuleAction | None = Field(
+    rule_action: str | None = Field(
         None,
+        max_length=64,
         description=(
             "What the first matching rule of failurePolicy said: Ignore, Count, Fail or Recreate."
         ),

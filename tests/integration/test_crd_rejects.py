@@ -11,6 +11,7 @@ import pytest
 from rtj_api.names import MAX_JOB_NAME_LENGTH
 from rtj_api.rules import RULES
 from rtj_devcluster import kubebox
+from rtj_operator.core.validate import parse_spec
 
 from tests.integration.crd_install import install_crd
 
@@ -99,6 +100,7 @@ def message_of(path: str, index: int) -> str:
         ({"spec.epochs": LEFT_OUT}, message_of("spec", 0)),
         ({"spec.builder.claim": {"name": "code"}}, message_of("spec.builder", 1)),
         ({"spec.builder.module": "builder.py"}, "not of a file: leave out '.py'"),
+        ({"spec.builder.module": "project.builder"}, "a ConfigMap has no folders for packages"),
         ({"spec.builder.batchParams": {"a": 1}}, "set spec.builder.batchFunction"),
         ({"spec.builder.batchFunction": "f"}, "set spec.dataset.cache, or call the function"),
         ({"spec.dataset.cache": {}}, "spec.dataset.cache.batchSize: Required value"),
@@ -143,7 +145,45 @@ def message_of(path: str, index: int) -> str:
             {f"{POD_SPEC}.containers": [{"name": "trainer", "image": "x"}]},
             "set spec.trainer.image instead",
         ),
+        *(
+            ({f"{POD_SPEC}.containers": [{"name": "trainer", field: "Never"}]}, mend)
+            for field, mend in [
+                ("imagePullPolicy", "set spec.trainer.imagePullPolicy instead"),
+                ("terminationMessagePath", "the operator reads the trainer's last message"),
+                ("terminationMessagePolicy", "the operator reads the trainer's last message"),
+            ]
+        ),
+        ({f"{POD_SPEC}.serviceAccount": "me"}, "each job has an account of its own"),
+        ({f"{POD_SPEC}.containers": [{"name": "trainer"}] * 2}, "containers[1]: Duplicate value"),
+        ({f"{POD_SPEC}.initContainers": [{"name": "a"}] * 2}, "initContainers[1]: Duplicate value"),
         ({f"{POD_SPEC}.containers": [{"image": "x"}]}, "containers[0].name: Required value"),
+        # What is no pod.
+        *(
+            ({f"{POD_SPEC}.{field}": value}, f"{POD_SPEC}.{where}")
+            for field, value, where in [
+                ("containers", [{"name": "trainer", "env": {"A": "b"}}], "containers[0].env"),
+                ("containers", [{"name": "b", "envFrom": ["c"]}], "containers[0].envFrom[0]"),
+                ("containers", [{"name": "b", "ports": [80]}], "containers[0].ports[0]"),
+                ("containers", [{"name": "b", "resources": "x"}], "containers[0].resources"),
+                (
+                    "containers",
+                    [{"name": "trainer", "volumeMounts": ["/data"]}],
+                    "containers[0].volumeMounts[0]",
+                ),
+                (
+                    "containers",
+                    [{"name": "trainer", "securityContext": "x"}],
+                    "containers[0].securityContext",
+                ),
+                ("initContainers", {"name": "first"}, "initContainers"),
+                ("initContainers", [{"name": "a", "env": {"A": "b"}}], "initContainers[0].env"),
+                ("volumes", {"name": "data"}, "volumes"),
+                ("tolerations", {"key": "gpu"}, "tolerations"),
+                ("imagePullSecrets", ["mine"], "imagePullSecrets[0]"),
+                ("securityContext", "x", "securityContext"),
+                ("affinity", [], "affinity"),
+            ]
+        ),
         # Fields that are missing.
         ({"spec": LEFT_OUT}, "spec: Required value"),
         ({"spec.builder": LEFT_OUT}, "spec.builder: Required value"),
@@ -187,6 +227,11 @@ def message_of(path: str, index: int) -> str:
             message_of("spec", 3),
         ),
         ({"spec.trainer.image": " "}, "spec.trainer.image"),
+        ({"spec.trainer.image": "trainer:1\N{NO-BREAK SPACE}"}, "spec.trainer.image"),
+        (
+            {"spec.dataset.cache": {"batchSize": 1, "url": "redis://a:1\N{NO-BREAK SPACE}"}},
+            "spec.dataset.cache.url",
+        ),
         ({"spec.trainer.imagePullPolicy": "always"}, 'supported values: "Always", "IfNotPresent"'),
         ({"spec.trainer.gracePeriodSeconds": 0}, "spec.trainer.gracePeriodSeconds"),
         ({"spec.runPolicy.backoffLimit": -1}, "spec.runPolicy.backoffLimit"),
@@ -299,6 +344,32 @@ def saying(pattern: str) -> dict[str, Any]:
         ([saying("a{1000,}")], "have more than 3 digits together; use * or +"),
         ([saying("(?=x)")], "invalid or unsupported Perl syntax"),
         ([saying(r"(a)\1")], "invalid escape sequence"),
+        *(
+            ([saying(pattern)], message_of("spec.failurePolicy.rules[].onTerminationMessage", 2))
+            for pattern in [
+                "{",
+                "a{b",
+                "x{,5}",
+                "a{01}",
+                r"\b{start}",
+                r"\Qa.b\E",
+                r"\<a",
+                r"\012",
+                r"\x{41}",
+                "[[a]",
+                "[]a]",
+                "[a&&b]",
+                "[a--b]",
+                "[a~~b]",
+                r"[\w-.]",
+                "(?P<name>a)",
+                "(?<name>a)",
+                "a(?i)b",
+                "(?ii)a",
+                "(?i-i)a",
+                "(?)a",
+            ]
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -308,6 +379,28 @@ def test_a_mistake_in_the_rules_is_refused_with_the_field_and_the_mend(
     done = try_out(job(**{"spec.failurePolicy.rules": rules}))
     assert done.returncode != 0
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ["exit code 137", r"(?i)^oserror: .*(no route|timed? out)$", r"\d{4}-\d{2}-\d{2}: .+?"],
+        [r"\{\}\[\]\(\)\.\*\+\?\^\$\|\\ \-\&\~\ \"\'\/", "}]", r"\a\f\t\n\r\v\x41\x7F"],
+        [r"\AA\b\w\B\W\s\S\d\D\z", r"\pL\PN\p{Lu}\P{Greek}", "a??b*?c+?d{2}?e{2,}?f{0,9}"],
+        ["[a-z][^a-z][-a][a-][-][&][~]", r"[ -~][!-&&b][a&b~c][a&-]", r"[\w.-][\d\pL][[:alpha:]_]"],
+        [r"[{(?*+|^$.][\[\]\-\\&\~][a^]", "[a-c-]", "[\u00e9-\u00fc]\u2026", "a\nb"],
+        ["(?:a|)+(b|(c))*", "(?i:a)(?-i:b)(?sU:.)", "(?imsU)a", "||", "()", "^*$+", r"\(?x\)?"],
+        [".{999}", r"\w{99}", "(a{9}){99}"],
+    ],
+    ids=lambda patterns: patterns[0],
+)
+def test_a_pattern_that_the_server_takes_the_operator_takes_too(
+    try_out: Apply, patterns: list[str]
+) -> None:
+    manifest = job(**{"spec.failurePolicy.rules": [saying(pattern) for pattern in patterns]})
+    done = try_out(manifest)
+    assert done.returncode == 0, done.stderr
+    assert parse_spec("job", manifest["spec"])[1] == ""
 
 
 @pytest.mark.parametrize(
@@ -353,7 +446,8 @@ def test_a_window_needs_budgets_whose_times_fit_into_status(
             "spec.builder.configMap": LEFT_OUT,
             "spec.builder.claim": {"name": "code", "path": "models/..v2/x"},
         },
-        {"spec.builder.module": "my_project.flights.builder"},
+        {"spec.builder": {"claim": {"name": "code"}, "module": "my_project.flights.builder"}},
+        {"spec.builder": {"module": "my_project.flights.builder"}},
         {"spec.checkpoint": {"claimName": "work.v1", "everySteps": 100, "everySeconds": 30}},
         {"spec.checkpoint": {"claimName": "work", "auto": {}}},
         {

@@ -166,9 +166,11 @@ MENDED: list[Fields] = [
     security(seccompProfile=UNCONFINED),
     security(seccompProfile={"type": "Localhost", "localhostProfile": "mine.json"}),
     security(capabilities={"drop": ["NET_RAW"]}),
-    security(readOnlyRootFilesystem=False),
+    security(capabilities={"add": ["SYS_ADMIN"]}),
+    security(procMount="Unmasked"),
+    security(seLinuxOptions={"type": "spc_t"}),
+    security(appArmorProfile=UNCONFINED),
     {"securityContext": {"runAsNonRoot": False, "seccompProfile": UNCONFINED}},
-    {"automountServiceAccountToken": True, "enableServiceLinks": True},
 ]
 REFUSED: list[tuple[Fields, str]] = [
     ({"hostNetwork": True}, "host namespaces"),
@@ -178,8 +180,7 @@ REFUSED: list[tuple[Fields, str]] = [
     ({"securityContext": {"runAsUser": 0}}, "runAsUser=0"),
     ({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}, "sysctls"),
     (security(runAsUser=0), "runAsUser=0"),
-    (security(capabilities={"add": ["SYS_ADMIN"]}), "SYS_ADMIN"),
-    (security(seLinuxOptions={"type": "spc_t"}), "seLinuxOptions"),
+    ({"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}, "seLinuxOptions"),
     (trainer(ports=[{"containerPort": 1, "hostPort": 1}]), "hostPort"),
     ({"containers": [{"name": "side", "image": "i", **ESCALATES}]}, 'container "side"'),
     ({"initContainers": [{"name": "first", "image": "i", **ESCALATES}]}, 'container "first"'),

@@ -140,6 +140,65 @@ class TestLaunching:
             "spec.trainer.image is missing.",
         )
 
+    @pytest.mark.parametrize(
+        "under",
+        [
+            {"containers": [{"name": "trainer", "env": {"A": "b"}}]},
+            {"containers": [{"name": "trainer", "volumeMounts": ["/data"]}]},
+            {"containers": [{"name": "trainer", "securityContext": "x"}]},
+            {"containers": {"name": "trainer"}},
+            {"initContainers": {"name": "first"}},
+            {"tolerations": {"key": "gpu"}},
+            {"volumes": {"name": "data"}},
+            {"volumes": [{"name": {}}]},
+            {"securityContext": "x"},
+            "x",
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("attempts", [[], [ended(1, Cause.PREEMPTED)]], ids=["new", "again"])
+    def test_a_template_that_is_no_pod_is_said_and_the_mended_one_is_launched(
+        self, under: object, attempts: list[EndedAttempt]
+    ) -> None:
+        trainer = {"image": "trainer:1", "podTemplate": {"spec": under}}
+        status = JobStatus(attempts=attempts)
+        observed = look(spec=spec(trainer=trainer), status=status, lease_found=False)
+        decision = decided(observed)
+        assert decision.actions == ()
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert (shown.status, shown.reason) == ("False", Reason.POD_REJECTED)
+        assert shown.message.startswith("spec.trainer.podTemplate has a value of another type")
+        assert notices(decision)[-1] is Reason.POD_REJECTED
+        assert decision.requeue_after
+        again = decided(after(observed, decision))
+        assert (again.status, again.notices) == (decision.status, ())
+        mended = look(status=decision.status)
+        assert created(decided(mended)) == [f"job-{len(attempts) + 1}-0"]
+
+    @pytest.mark.parametrize("there", [True, False], ids=["trains", "gone"])
+    def test_a_spec_that_became_invalid_ends_no_job_that_has_trained(self, there: bool) -> None:
+        wrong = {"spec": None, "spec_error": "spec.trainer.image is wrong (it is 'a b')."}
+        pods = (pod(),) if there else ()
+        observed = look(*pods, status=running(), heartbeat=beat(), **wrong)
+        decision = decided(observed)
+        assert decision.actions == ()
+        status = decision.status
+        assert status.attempt
+        assert (status.phase, status.attempt.number, status.attempts) == (Phase.RUNNING, 1, [])
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert (shown.status, shown.reason) == (str(there), Reason.INVALID_SPEC)
+        assert "(it is 'a b')" in shown.message
+        moves = condition(decision, Condition.PROGRESSING)
+        assert moves
+        assert moves.status == str(there)
+        assert notices(decision) == [Reason.INVALID_SPEC]
+        again = decided(after(observed, decision, *pods))
+        assert (again.status, again.notices) == (status, ())
+        mended = look(*pods, status=status, heartbeat=beat())
+        assert decided(mended).status.phase is (Phase.RUNNING if there else Phase.RESTARTING)
+
     def test_a_job_that_is_being_deleted_is_left_alone(self) -> None:
         observed = look()
         observed = type(observed)(

@@ -41,11 +41,21 @@ def named(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def test_it_satisfies_the_restricted_pod_security_standard_whatever_the_template_says() -> None:
+    asks = {
+        "privileged": True,
+        "allowPrivilegeEscalation": True,
+        "capabilities": {"add": ["SYS_PTRACE"], "drop": ["NET_RAW"]},
+        "procMount": "Unmasked",
+        "seLinuxOptions": {"type": "spc_t"},
+        "appArmorProfile": {"type": "Unconfined"},
+        "seccompProfile": {"type": "Localhost", "localhostProfile": "mine.json"},
+        "windowsOptions": {"hostProcess": True},
+    }
     pod = manifest(
         template(
             spec={
                 "securityContext": {"runAsNonRoot": False, "runAsUser": 1000},
-                "containers": [{"name": "trainer", "securityContext": {"privileged": True}}],
+                "containers": [{"name": "trainer", "securityContext": asks}],
             }
         )
     )
@@ -53,11 +63,14 @@ def test_it_satisfies_the_restricted_pod_security_standard_whatever_the_template
     assert security["runAsNonRoot"] is True
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
     assert security["runAsUser"] == 1000
-    container = trainer(pod)["securityContext"]
-    assert container["privileged"] is False
-    assert container["allowPrivilegeEscalation"] is False
-    assert container["readOnlyRootFilesystem"] is True
-    assert container["capabilities"] == {"drop": ["ALL"]}
+    assert trainer(pod)["securityContext"] == {
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
 
 
 def test_the_pages_name_the_user_of_the_trainer_and_how_to_have_another() -> None:
@@ -129,6 +142,26 @@ def test_the_template_may_add_anything() -> None:
     assert named(container["env"], CONFIG_ENV)["value"] != "no"
     assert {m["mountPath"] for m in container["volumeMounts"]} >= {"/data", "/var/lib/rtj"}
     assert {v["name"] for v in pod["spec"]["volumes"]} >= {"data", "rtj-volume"}
+
+
+def test_what_the_operator_only_prefers_the_template_may_say_otherwise() -> None:
+    claim = {"claims": [{"name": "gpu"}], "limits": {"cpu": 1, "memory": "1Gi"}}
+    own = {"readOnlyRootFilesystem": False, "runAsUser": 1000, "runAsGroup": 1000}
+    under = {
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": True,
+        "containers": [{"name": "trainer", "resources": claim, "securityContext": own}],
+    }
+    resources = {"limits": {"cpu": 2}}
+    pod = manifest(
+        spec(trainer={"image": "i", "podTemplate": {"spec": under}, "resources": resources})
+    )
+    assert pod["spec"]["automountServiceAccountToken"] is True
+    assert pod["spec"]["enableServiceLinks"] is True
+    assert trainer(pod)["securityContext"].items() >= own.items()
+    assert trainer(pod)["resources"] == {**claim, "limits": {"cpu": 2, "memory": "1Gi"}}
+    usual = manifest(spec())["spec"]
+    assert (usual["automountServiceAccountToken"], usual["enableServiceLinks"]) == (False, False)
 
 
 def test_other_containers_have_no_privileges_but_those_that_they_ask_for() -> None:

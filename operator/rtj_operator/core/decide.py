@@ -63,7 +63,10 @@ def decide(observed: Observed, now: datetime) -> Decision:
 def _advance(plan: Plan) -> None:
     observed, spec = plan.observed, plan.observed.job.spec
     if spec is None:
-        plan.finish(Phase.FAILED, Reason.INVALID_SPEC, observed.job.spec_error)
+        if plan.newest_number:
+            show.invalid(plan)
+        else:
+            plan.finish(Phase.FAILED, Reason.INVALID_SPEC, observed.job.spec_error)
         return
     verdict = judge(observed, spec) if plan.status.attempt else None
     restore.note(plan, spec)

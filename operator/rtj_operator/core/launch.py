@@ -15,8 +15,9 @@ from rtj_operator.core.conditions import find
 from rtj_operator.core.decision import CreatePod, EnsureObjects
 from rtj_operator.core.judge import starting_message
 from rtj_operator.core.objects import supporting_objects
+from rtj_operator.core.observed import Problem
 from rtj_operator.core.plan import Plan
-from rtj_operator.core.podspec import Places, pod_manifest, pod_name
+from rtj_operator.core.podspec import MalformedTemplateError, Places, pod_manifest, pod_name
 
 AVOID_SECONDS = 600
 """How long a node is held against itself."""
@@ -32,7 +33,7 @@ def launch(plan: Plan, spec: JobSpec) -> None:
         plan.wake((due - now).total_seconds())
         return
     if plan.observed.problems:
-        show.blocked(plan)
+        show.blocked(plan, plan.observed.problems[0])
         return
     if spec.fork_from and not _fork(plan, spec):
         return
@@ -100,7 +101,7 @@ def create_pod(plan: Plan, spec: JobSpec, *, proven: bool = False) -> None:
     if attempt is None:
         return
     if observed.problems:
-        show.blocked(plan)
+        show.blocked(plan, observed.problems[0])
         return
     attempt = attempt.model_copy(update=spec_changes.fields_at_launch(plan, spec))
     plan.update(attempt=attempt)
@@ -110,7 +111,11 @@ def create_pod(plan: Plan, spec: JobSpec, *, proven: bool = False) -> None:
         message = starting_message(attempt.pod_name)
         plan.condition(Condition.RUNNING, False, Reason.WAITING_FOR_PODS, message)
     job = replace(observed.job, status=plan.status)
-    manifest = pod_manifest(job, spec, attempt.number, observed.settings, places(plan))
+    try:
+        manifest = pod_manifest(job, spec, attempt.number, observed.settings, places(plan))
+    except MalformedTemplateError as error:
+        show.blocked(plan, Problem(Reason.POD_REJECTED, str(error)))
+        return
     if not proven:
         plan.act(EnsureObjects(supporting_objects(observed.job)))
     plan.act(CreatePod(manifest))
@@ -162,5 +167,5 @@ def _node_is_to_blame(ended: EndedAttempt) -> bool:
     return (
         ended.cause is Cause.HUNG
         or ended.reason in (Reason.NODE_LOST, Reason.EVICTED)
-        or ended.rule_action is RuleAction.RECREATE
+        or ended.rule_action == RuleAction.RECREATE
     )

@@ -76,6 +76,12 @@ class Plan:
         return max(ended, self.status.attempt.number if self.status.attempt else 0)
 
     @property
+    def attempt_lives(self) -> bool:
+        """Whether the pod of the current attempt is there and has not ended."""
+        pod = self.observed.pod
+        return self.status.attempt is not None and pod is not None and not pod.ended
+
+    @property
     def next_is_restart(self) -> bool:
         """Whether the next attempt follows one that was not ended by the user's own wish."""
         ended = self.status.attempts

@@ -35,6 +35,9 @@ Fields = dict[str, Any]
 
 RESTRICTED: Fields = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 """What the Pod Security Standard wants of a pod, and of a container that says otherwise."""
+ALLOWED_SECURITY = ("readOnlyRootFilesystem", "runAsGroup", "runAsUser")
+"""What the trainer's container may say beside it: no value of these gives it a privilege, since a
+container that runs as root is not started."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,13 @@ class Places:
     prefer: str | None = None
 
 
+class MalformedTemplateError(ValueError):
+    """A podTemplate that the operator cannot add to, as a map is where a list belongs.
+
+    The CRD refuses it, but not that of a job that is older than this CRD.
+    """
+
+
 def pod_name(job_name: str, attempt: int) -> str:
     """Return the name of the pod of an attempt: the same whoever computes it, and when."""
     return f"{job_name}-{attempt}-0"
@@ -54,22 +64,30 @@ def pod_name(job_name: str, attempt: int) -> str:
 def pod_manifest(
     job: Job, spec: JobSpec, attempt: int, settings: Settings, places: Places
 ) -> Manifest:
-    """Return the pod of an attempt."""
+    """Return the pod of an attempt. Raises MalformedTemplateError."""
     template = spec.trainer.pod_template
-    under: Fields = template.get("metadata") or {}
-    metadata = {
+    config = trainer_config(job, spec, attempt, settings).to_json()
+    try:
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": _metadata(job, attempt, template.get("metadata") or {}),
+            "spec": _pod_spec(job, spec, config, template.get("spec") or {}, places),
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise MalformedTemplateError(
+            "spec.trainer.podTemplate has a value of another type than a pod has there "
+            f"({error}). Compare it with `kubectl explain pod.spec --recursive`."
+        ) from error
+
+
+def _metadata(job: Job, attempt: int, under: Fields) -> Fields:
+    return {
         "name": pod_name(job.name, attempt),
         "namespace": job.namespace,
         "labels": {**(under.get("labels") or {}), **labels(job), LABEL_ATTEMPT: str(attempt)},
         "annotations": under.get("annotations") or {},
         "ownerReferences": [owner_reference(job)],
-    }
-    config = trainer_config(job, spec, attempt, settings).to_json()
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": metadata,
-        "spec": _pod_spec(job, spec, config, template.get("spec") or {}, places),
     }
 
 
@@ -79,12 +97,12 @@ def _pod_spec(job: Job, spec: JobSpec, config: str, under: Fields, places: Place
     others = [_companion(c) for c in containers if c.get("name") != TRAINER_CONTAINER]
     first = [_companion(c) for c in under.get("initContainers") or []]
     return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
         **under,
         **({"initContainers": first} if first else {}),
         "restartPolicy": "Never",
         "serviceAccountName": account_name(job),
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
         "terminationGracePeriodSeconds": spec.trainer.grace_period_seconds,
         "securityContext": _pod_security(under.get("securityContext") or {}),
         "tolerations": _tolerations(under.get("tolerations") or []),
@@ -112,7 +130,7 @@ def _container(spec: JobSpec, config: str, under: Fields) -> Fields:
         "securityContext": _container_security(under.get("securityContext") or {}),
     }
     if trainer.resources:
-        ours["resources"] = trainer.resources
+        ours["resources"] = laid_over(under.get("resources") or {}, trainer.resources)
     return {**under, **ours}
 
 
@@ -134,15 +152,15 @@ def _pod_security(under: Fields) -> Fields:
 
 def _container_security(under: Fields) -> Fields:
     """What a container says of itself wins over its pod, so both must be told."""
-    required = {
+    allowed = {field: value for field, value in under.items() if field in ALLOWED_SECURITY}
+    return {
+        "readOnlyRootFilesystem": True,
+        **allowed,
         "allowPrivilegeEscalation": False,
         "privileged": False,
-        "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
         **RESTRICTED,
     }
-    # Not merged: the name of a profile makes no sense beside another type of profile.
-    return laid_over({**under, "seccompProfile": {}}, required)
 
 
 def _tolerations(under: list[Fields]) -> list[Fields]:

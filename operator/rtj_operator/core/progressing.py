@@ -29,7 +29,7 @@ USUAL_STEPS = 10
 def show_progressing(plan: Plan) -> None:
     """Set the condition from the status in the making, and say what somebody must act on."""
     attempt, pod = plan.status.attempt, plan.observed.pod
-    if attempt is None:
+    if attempt is None or (plan.observed.job.spec is None and not plan.attempt_lives):
         _rests(plan)
     elif pod and pod.deleting:
         return  # It goes on or ends within its grace period; either will be said.
@@ -39,7 +39,7 @@ def show_progressing(plan: Plan) -> None:
 
 
 def _rests(plan: Plan) -> None:
-    """Tell why there is no attempt, in the words of the condition Running."""
+    """Tell why nothing trains, in the words of the condition Running."""
     running = find(plan.status.conditions, Condition.RUNNING)
     if running is None:
         return

@@ -7,6 +7,7 @@ from rtj_operator.core import restore, spec_changes
 from rtj_operator.core.classify import Ending
 from rtj_operator.core.conditions import find
 from rtj_operator.core.judge import Stand, Verdict
+from rtj_operator.core.observed import Problem
 from rtj_operator.core.plan import Plan
 
 
@@ -137,9 +138,8 @@ def _phase_without_attempt(plan: Plan) -> Phase:
     return Phase.RESTARTING if plan.next_is_restart else Phase.PENDING
 
 
-def blocked(plan: Plan) -> None:
+def blocked(plan: Plan, problem: Problem) -> None:
     """Show what keeps the next pod from being created; it is looked for again."""
-    problem = plan.observed.problems[0]
     old = find(plan.status.conditions, Condition.RUNNING)
     if old is None or (old.reason, old.message) != (problem.reason, problem.message):
         plan.say(problem.reason, problem.message, "Warning")
@@ -147,3 +147,19 @@ def blocked(plan: Plan) -> None:
     if plan.status.attempt is None:
         plan.update(phase=_phase_without_attempt(plan))
     plan.wake(plan.observed.settings.recheck_interval)
+
+
+def invalid(plan: Plan) -> None:
+    """Show that the spec of a job with attempts cannot be read, and leave all else as it is.
+
+    To fail would be final, and a mended spec is all that the job needs to go on.
+    """
+    message = (
+        f"{plan.observed.job.spec_error.rstrip(' .')}. The job is left as it is, and a pod that "
+        "ends is not replaced, until the spec is mended; the job then goes on by itself."
+    )
+    old = find(plan.status.conditions, Condition.RUNNING)
+    if old is None or (old.reason, old.message) != (Reason.INVALID_SPEC, message):
+        plan.say(Reason.INVALID_SPEC, message, "Warning")
+    runs = plan.attempt_lives and plan.is_true(Condition.RUNNING)
+    plan.condition(Condition.RUNNING, runs, Reason.INVALID_SPEC, message)
