@@ -53,7 +53,8 @@ def with_word(value: Any, path: str, word: str = "Brandnew") -> Any:
 
 def read(raw: dict[str, Any]) -> Heartbeat | None:
     """Return the beat that a Lease has."""
-    return parse_heartbeat({"metadata": {"annotations": {ANNOTATION_HEARTBEAT: json.dumps(raw)}}})
+    lease = {"metadata": {"annotations": {ANNOTATION_HEARTBEAT: json.dumps(raw)}}}
+    return parse_heartbeat(lease, "job-uid")
 
 
 @pytest.mark.parametrize("path", ["warning.reason", "restore.reason", "final.reason"])
