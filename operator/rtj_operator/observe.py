@@ -166,7 +166,7 @@ async def _silence(
     pod, silences = observed.pod, memory.silences
     if pod is None or pod.ended:
         return Silence()
-    terminating = silences.seconds(("terminating", pod.uid), pod.deleting)
+    terminating = silences.seconds_in_all(("terminating", pod.uid), pod.deleting)
     if pod.node is None:
         return Silence(terminating=terminating if pod.deleting else 0.0)
     beat = observed.beat
@@ -176,10 +176,10 @@ async def _silence(
     else:
         heartbeat = silences.seconds(("scheduled", pod.uid), pod.node)
     moved = (pod.uid, pod.started, beat.standstill if beat else "")
-    progress = silences.seconds(("progress", observed.job.uid), moved)
+    progress = silences.seconds_in_all(("progress", observed.job.uid), moved)
     stuck = cannot_start(pod)
     # Noted also while nothing is wrong, or time without a problem would count.
-    unstartable = silences.seconds(("unstartable", pod.uid), stuck)
+    unstartable = silences.seconds_in_all(("unstartable", pod.uid), stuck)
     node_lease, node_gone = 0.0, False
     limit = observed.settings.node_silence
     quiet = min(heartbeat, silences.of(("node", pod.node))) >= limit / 2 or heartbeat >= limit

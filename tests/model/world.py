@@ -288,11 +288,19 @@ class World:
         end = self.time + seconds
         while self.time < end:
             self.time = min(self.time + 1.0, end)
-            self._memory.silences.contact()
+            self._renew_leadership()
             self._live()
             if not int(self.time) % RESYNC_SECONDS:
                 self.come_by()
             self.work()
+
+    def _renew_leadership(self) -> None:
+        """Let the operator's leader reach the API server, or fail to."""
+        if self.api.fail_next:
+            self.api.fail_next -= 1
+            self._memory.silences.interrupted()
+        else:
+            self._memory.silences.contact()
 
     def _live(self) -> None:
         """Let this second's heartbeats be heard."""
