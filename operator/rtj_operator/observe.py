@@ -58,12 +58,12 @@ async def observe(
     if raw is None:
         return None
     memory.silences.contact()
-    memory.looked(key)
     memory.sightings.job(key, raw)
     if lease:
         memory.sightings.lease(key, lease)
     lag = memory.clock() - asked
     job = parse_job(raw)
+    memory.looked(key, job)
     if lease and not owned_by(lease, job.uid):
         lease = None
     mine = tuple(_seen(memory, key, pod) for pod in pods if owned_by(pod, job.uid))
@@ -73,7 +73,11 @@ async def observe(
     observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
         refusal = memory.refusal(key)
-        needs = Needs((refusal,)) if refusal else await find_needs(cluster, job)
+        if refusal:
+            problem, seconds = refusal
+            needs = Needs((problem,), refused_for=seconds)
+        else:
+            needs = await find_needs(cluster, job)
         observed = _with(observed, **needs.__dict__)
     observed = _with(observed, delay=await delay.find_delay(cluster, key, observed, memory))
     return raw, observed

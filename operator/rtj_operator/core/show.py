@@ -146,4 +146,4 @@ def blocked(plan: Plan) -> None:
     plan.condition(Condition.RUNNING, False, problem.reason, problem.message)
     if plan.status.attempt is None:
         plan.update(phase=_phase_without_attempt(plan))
-    plan.wake(plan.observed.settings.recheck_interval)
+    plan.wake(plan.observed.refused_for or plan.observed.settings.recheck_interval)
