@@ -103,7 +103,7 @@ async def glance(
     observed = _with(observed, silence=silence)
     if delay.is_due(key, observed, memory):
         return None
-    return seen.job, _with(observed, delay=delay.told_delay(observed, memory))
+    return seen.job, _with(observed, delay=delay.told_delay(observed))
 
 
 def _put_together(
