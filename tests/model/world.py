@@ -238,7 +238,8 @@ class World:
         same = bool(self.statuses) and status == self.statuses[-1]
         self.written_at.append(self.written_at[-1] if same else self.now())
         self.statuses.append(status)
-        if status.attempts and status.attempts != self.statuses[-2].attempts:
+        before = self.statuses[-2].attempts if len(self.statuses) > 1 else []
+        if status.attempts and (not before or status.attempts[-1].number > before[-1].number):
             self._judge_the_judge(status.attempts[-1])
 
     def _judge_the_judge(self, ended: EndedAttempt) -> None:
