@@ -200,6 +200,11 @@ class Promises(RuleBasedStateMachine):
         assert self.world.api.writes[writes_before:] == []
 
     @promise
+    def what_was_heard_was_acted_on(self, writes_before: int) -> None:
+        done = self.world.api.writes[writes_before:]
+        assert not done, f"an early look found this to do: {done}, {self.world.statuses[-2:]}"
+
+    @promise
     def every_job_comes_to_its_end(self) -> None:
         status = self.world.status()
         assert status.phase.final or self.world.deleted, f"stuck: {status}"
