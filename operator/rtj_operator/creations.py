@@ -38,8 +38,8 @@ class Creations:
         until = self._clock() + backoff(count - FREE_REPEATS)
         self._made[key] = _Made(job_uid, pod, count, until)
 
-    def problem(self, key: Key, job_uid: str, pod: str) -> Problem | None:
-        """Return why a pod that is gone must not be made again yet; None if it may be."""
+    def refusal(self, key: Key, job_uid: str, pod: str) -> tuple[Problem, float] | None:
+        """Return why a pod that is gone must not be made again yet, and for how many seconds."""
         made = self._made.get(key)
         if made is None or (made.job_uid, made.pod) != (job_uid, pod):
             return None
@@ -50,7 +50,7 @@ class Creations:
             "Find out who deletes it, such as a policy controller or a clean-up script. It is made "
             "again after ever longer pauses."
         )
-        return Problem(Reason.POD_REJECTED, message)
+        return Problem(Reason.POD_REJECTED, message), made.until - self._clock()
 
     def forget(self, key: Key) -> None:
         """Drop what is known of a job that is gone."""

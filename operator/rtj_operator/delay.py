@@ -28,19 +28,20 @@ async def find_delay(
     cluster: Cluster, key: Key, observed: Observed, memory: Memory
 ) -> Problem | None:
     """Tell why the pod does not start on its node, if its Events do. Raises ClusterError."""
-    pod = observed.pod
+    pod, told = observed.pod, told_delay(observed)
     if pod is None or not is_due(key, observed, memory):
-        return told_delay(observed, memory)
+        return told
     waited = _waited(pod, memory)
     memory.asked(key, pod, slow_start.pause_after(waited))
     claim = await _exclusive_claim(cluster, observed.job)
     if claim is None and waited < slow_start.FIRST_LOOK_SECONDS:
-        return None
+        return told
     warnings = pod_events.standing(await _events(cluster, observed.job, pod))
     if claim and (attached := attach.problem_of(observed.job, pod, claim, warnings)):
         return attached
     if waited < slow_start.FIRST_LOOK_SECONDS:
-        return None
+        # It waits for longer than this process knows, if an earlier one told of it.
+        return told if told and told.reason is Reason.CONTAINER_NOT_STARTED else None
     warning = slow_start.newest(warnings)
     if warning is None or not _recent(pod, warning, memory):
         return None
@@ -53,11 +54,14 @@ def is_due(key: Key, observed: Observed, memory: Memory) -> bool:
     return pod is not None and _is_slow(observed, memory) and memory.may_ask(key, pod)
 
 
-def told_delay(observed: Observed, memory: Memory) -> Problem | None:
-    """Return what status says of it already, as long as the pod still waits."""
+def told_delay(observed: Observed) -> Problem | None:
+    """Return what status says of it already, as long as the pod still waits.
+
+    For how long is no matter: a process that has just started does not know.
+    """
     said = find(observed.job.status.conditions, Condition.RUNNING)
     told = said and said.reason in (Reason.VOLUME_STILL_ATTACHED, Reason.CONTAINER_NOT_STARTED)
-    if said is None or not told or not _is_slow(observed, memory):
+    if said is None or not told or not _waits(observed):
         return None
     return Problem(said.reason, said.message)
 
@@ -65,9 +69,13 @@ def told_delay(observed: Observed, memory: Memory) -> Problem | None:
 def _is_slow(observed: Observed, memory: Memory) -> bool:
     """Whether the pod has waited on its node for longer than is usual, for something unsaid."""
     pod = observed.pod
-    if pod is None or observed.beat:
-        return False
-    return attach.is_slow(pod, _waited(pod, memory))
+    long = pod is not None and _waited(pod, memory) >= attach.ORDINARY_ATTACH_SECONDS
+    return long and _waits(observed)
+
+
+def _waits(observed: Observed) -> bool:
+    pod = observed.pod
+    return pod is not None and not observed.beat and attach.waits(pod)
 
 
 def _waited(pod: Pod, memory: Memory) -> float:

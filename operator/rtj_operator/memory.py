@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rtj_operator.cluster import Key
 from rtj_operator.core.budget import backoff
-from rtj_operator.core.observed import Pod, Problem
+from rtj_operator.core.observed import Job, Pod, Problem
 from rtj_operator.creations import Creations
 from rtj_operator.sightings import Sightings
 from rtj_operator.silence import Silences
@@ -29,6 +29,8 @@ class Memory:
     creations: Creations = field(init=False)
     resting: dict[Key, str] = field(default_factory=dict)
     """The resourceVersion at which a job wanted nothing."""
+    _met: dict[Key, tuple[str, int]] = field(default_factory=dict)
+    """Uid and generation of the job that the following is known of."""
     _looked: dict[Key, float] = field(default_factory=dict)
     _mirrored: dict[Key, float] = field(default_factory=dict)
     _refusals: dict[Key, _Refusal] = field(default_factory=dict)
@@ -41,9 +43,18 @@ class Memory:
         self.silences = Silences(self.clock)
         self.creations = Creations(self.clock)
 
-    def looked(self, key: Key) -> None:
-        """Note that all of the job was read just now."""
+    def looked(self, key: Key, job: Job) -> None:
+        """Note that all of the job was read just now.
+
+        What an older job of its name met is no matter of it, nor a refusal of what its spec was.
+        """
         self._looked[key] = self.clock()
+        uid, _ = before = self._met.get(key, ("", 0))
+        self._met[key] = (job.uid, job.generation)
+        if uid != job.uid:
+            self._start_anew(key)
+        elif before != self._met[key]:
+            self._refusals.pop(key, None)
 
     def since_looked(self, key: Key) -> float:
         """Return the seconds since then; infinite for a process that has just started."""
@@ -60,21 +71,22 @@ class Memory:
     def refused(self, key: Key, problem: Problem) -> float:
         """Note that creating something for the job was refused.
 
-        Returns the seconds until the next look: none after the first refusal, since the user must
-        be told; then ever more, which is also how long creating is not tried again.
+        Returns the seconds for which it is not tried again, ever more of them.
         """
         count = self._refusals[key].count + 1 if key in self._refusals else 1
         self._refusals[key] = _Refusal(problem, count, self.clock() + backoff(count))
-        return backoff(count) if count > 1 else 0.0
+        return backoff(count)
 
     def failing(self, key: Key) -> float:
         """Note that the API server failed to create the job's pod; return for how long it has."""
         return self.clock() - self._failing.setdefault(key, self.clock())
 
-    def refusal(self, key: Key) -> Problem | None:
-        """Return why creating must not be tried yet."""
+    def refusal(self, key: Key) -> tuple[Problem, float] | None:
+        """Return why creating must not be tried yet, and for how many seconds."""
         refusal = self._refusals.get(key)
-        return refusal.problem if refusal and self.clock() < refusal.until else None
+        if refusal is None or self.clock() >= refusal.until:
+            return None
+        return refusal.problem, refusal.until - self.clock()
 
     def accepted(self, key: Key) -> None:
         """Note that the pod was created."""
@@ -91,7 +103,11 @@ class Memory:
         self._asked[key] = (pod.uid, self.clock() + pause)
 
     def saw_pod(self, key: Key, pod: Pod) -> None:
-        """Keep a pod that is being taken away: its object may be gone before it is seen to end."""
+        """Note that the pod is there, though its creation may have seemed to fail.
+
+        One that is being taken away is kept: its object may be gone before it is seen to end.
+        """
+        self._failing.pop(key, None)
         if pod.deleting or pod.disruption:
             self._going[key] = pod
         else:
@@ -106,7 +122,11 @@ class Memory:
         self.sightings.forget(key)
         self.creations.forget(key)
         self.resting.pop(key, None)
+        self._met.pop(key, None)
         self._looked.pop(key, None)
+        self._start_anew(key)
+
+    def _start_anew(self, key: Key) -> None:
         self._mirrored.pop(key, None)
         self._going.pop(key, None)
         self._asked.pop(key, None)

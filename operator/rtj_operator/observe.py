@@ -58,10 +58,10 @@ async def observe(
     if raw is None:
         return None
     memory.silences.contact()
-    memory.looked(key)
     memory.sightings.job(key, raw)
     lag = memory.clock() - asked
     job = parse_job(raw)
+    memory.looked(key, job)
     lease = _own(lease, job, key, memory)
     mine = tuple(_seen(memory, key, pod) for pod in pods if owned_by(pod, job.uid))
     observed = _put_together(key, job, mine, lease, memory, settings)
@@ -73,7 +73,11 @@ async def observe(
     observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
         refusal = memory.refusal(key) or _deleted_each_time(observed, key, memory)
-        needs = Needs((refusal,)) if refusal else await find_needs(cluster, job)
+        if refusal:
+            problem, seconds = refusal
+            needs = Needs((problem,), refused_for=seconds)
+        else:
+            needs = await find_needs(cluster, job)
         observed = _with(observed, **needs.__dict__)
     observed = _with(observed, delay=await delay.find_delay(cluster, key, observed, memory))
     return raw, observed
@@ -99,7 +103,7 @@ async def glance(
     observed = _with(observed, silence=silence)
     if delay.is_due(key, observed, memory):
         return None
-    return seen.job, _with(observed, delay=delay.told_delay(observed, memory))
+    return seen.job, _with(observed, delay=delay.told_delay(observed))
 
 
 def _put_together(
@@ -178,12 +182,17 @@ def _may_launch(observed: Observed) -> bool:
     )
 
 
-def _deleted_each_time(observed: Observed, key: Key, memory: Memory) -> Problem | None:
-    """Say so if somebody deletes the attempt's pod again and again before it has a node."""
+def _deleted_each_time(
+    observed: Observed, key: Key, memory: Memory
+) -> tuple[Problem, float] | None:
+    """Say so if somebody deletes the attempt's pod again and again before it has a node.
+
+    Returns also the seconds for which it is not made again.
+    """
     job, attempt = observed.job, observed.job.status.attempt
     if attempt is None or not observed.absent:
         return None
-    return memory.creations.problem(key, job.uid, attempt.pod_name)
+    return memory.creations.refusal(key, job.uid, attempt.pod_name)
 
 
 async def _silence(
@@ -193,7 +202,7 @@ async def _silence(
     pod, silences = observed.pod, memory.silences
     if pod is None or pod.ended:
         return Silence()
-    terminating = silences.seconds(("terminating", pod.uid), pod.deleting)
+    terminating = silences.seconds_in_all(("terminating", pod.uid), pod.deleting)
     if pod.node is None:
         return Silence(terminating=terminating if pod.deleting else 0.0)
     beat = observed.beat
@@ -203,10 +212,10 @@ async def _silence(
     else:
         heartbeat = silences.seconds(("scheduled", pod.uid), pod.node)
     moved = (pod.uid, pod.started, beat.standstill if beat else "")
-    progress = silences.seconds(("progress", observed.job.uid), moved)
+    progress = silences.seconds_in_all(("progress", observed.job.uid), moved)
     stuck = cannot_start(pod)
     # Noted also while nothing is wrong, or time without a problem would count.
-    unstartable = silences.seconds(("unstartable", pod.uid), stuck)
+    unstartable = silences.seconds_in_all(("unstartable", pod.uid), stuck)
     node_lease, node_gone = 0.0, False
     limit = observed.settings.node_silence
     quiet = min(heartbeat, silences.of(("node", pod.node))) >= limit / 2 or heartbeat >= limit

@@ -31,6 +31,8 @@ class Needs:
     """Whether the claim for the commits can be on one node only."""
     fork_uid: str | None = None
     """Uid of the job that a fork starts from, before its first attempt."""
+    refused_for: float = 0.0
+    """Seconds for which creating it is not tried again, if it was refused."""
 
 
 async def find_needs(cluster: Cluster, job: Job) -> Needs:

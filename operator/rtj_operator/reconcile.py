@@ -117,7 +117,7 @@ class Reconciler:
                 await self._perform(key, job, action)
         except RefusedError as error:
             log.warning("refused", extra={"job": str(key), "reason": str(error)})
-            return self._memory.refused(key, error.problem)
+            return _until_next_look(decision, self._memory.refused(key, error.problem))
         finally:
             now = self._now()
             await asyncio.gather(*(self._tell(job, notice, now) for notice in decision.notices))
@@ -193,6 +193,17 @@ class Reconciler:
         body = {**raw, "status": fields}
         written = await self._cluster.replace(JOBS, key.namespace, body, "status")
         self._memory.sightings.job(key, written)
+
+
+def _until_next_look(decision: Decision, pause: float) -> float:
+    """Return the seconds until a look that follows a refusal, which is not tried again so long.
+
+    A job that gets no pod is looked at at once: the user must be told in the words of this refusal,
+    and its other clocks go on. What a job whose pod runs is refused can wait, but they cannot.
+    """
+    if any(isinstance(action, CreatePod) for action in decision.actions):
+        return 0.0
+    return min(pause, decision.requeue_after or pause)
 
 
 def _log_turn(key: Key, old: JobStatus, new: JobStatus) -> None:

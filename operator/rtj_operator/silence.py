@@ -1,10 +1,12 @@
 """How long things have been silent, measured only while the API server was heard.
 
 A change counts from the moment when this process saw it, on its own monotonic clock. While the API
-server cannot be reached everything looks silent, so each clock starts anew after such a gap: an
-outage of the control plane must never be taken for the death of every node. Silence is known only
-up to the last contact: a process that was stopped for an hour has heard nothing in that hour, not
-silence.
+server cannot be reached everything looks silent: an outage of the control plane must never be taken
+for the death of every node. So there are two measures. Seconds on end start anew after each gap,
+which is right for what is judged within seconds. What is judged after many minutes would never be,
+where an answer is lost now and then: of that all seconds count but those of the gaps. Silence is
+known only up to the last contact: a process that was stopped for an hour has heard nothing in that
+hour, not silence.
 """
 
 from collections.abc import Callable, Hashable
@@ -14,6 +16,10 @@ LONGEST_GAP_SECONDS = 6.0
 """Without contact for longer than this, silence proves nothing. The leader's Lease alone is renewed
 every two seconds."""
 
+SETTLE_SECONDS = 10.0
+"""After a gap it may take so long until everybody who is there has spoken again; a trainer beats
+every five seconds. After a shorter gap it takes as long as that was."""
+
 FORGET_AFTER_SECONDS = 3600.0
 
 
@@ -21,6 +27,7 @@ FORGET_AFTER_SECONDS = 3600.0
 class _Entry:
     value: Hashable
     since: float
+    heard: float
     touched: float
 
 
@@ -33,19 +40,30 @@ class Silences:
         self._contact = clock()
         self._reset = clock()
         self._pruned = clock()
+        self._deaf = False
+        """Whether an answer is missing since the last contact."""
+        self._heard = 0.0
+        """Seconds in which everybody could be heard."""
+        self._settled = clock()
+        """When everybody must have spoken again after the last gap."""
 
     def contact(self) -> None:
         """Note that the API server has just answered."""
         now = self._clock()
-        if now - self._contact > LONGEST_GAP_SECONDS:
-            self._reset = now
+        passed = now - self._contact
+        if passed > LONGEST_GAP_SECONDS:
+            self._reset, self._deaf = now, True
+        if self._deaf:
+            self._deaf, self._settled = False, now + min(passed, SETTLE_SECONDS)
+        else:
+            self._heard += max(now - max(self._contact, self._settled), 0.0)
         self._contact = now
         if now - self._pruned > FORGET_AFTER_SECONDS:
             self._prune(now)
 
     def interrupted(self) -> None:
-        """Note that the API server has just failed to answer: all silence counts from here."""
-        self._reset = self._clock()
+        """Note that the API server has just failed to answer: from here seconds on end count."""
+        self._reset, self._deaf = self._clock(), True
 
     def since_contact(self) -> float:
         """Return the seconds since the API server last answered."""
@@ -60,23 +78,31 @@ class Silences:
         return subject in self._entries
 
     def seconds(self, subject: Hashable, value: Hashable) -> float:
-        """Note what the subject says now, and return for how long it has said just that."""
+        """Note what the subject says now; return for how many seconds on end it has said that."""
+        return self._on_end(self._note(subject, value))
+
+    def seconds_in_all(self, subject: Hashable, value: Hashable) -> float:
+        """Note what it says now; return the seconds for which it has said that, less the gaps."""
+        return self._in_all(self._note(subject, value))
+
+    def of(self, subject: Hashable) -> float:
+        """Return for how many seconds on end it has said the same; 0 if it was never heard."""
+        entry = self._entries.get(subject)
+        return self._on_end(entry) if entry else 0.0
+
+    def _note(self, subject: Hashable, value: Hashable) -> _Entry:
         now = self._clock()
         entry = self._entries.get(subject)
         if entry is None or entry.value != value:
-            entry = self._entries[subject] = _Entry(value, now, now)
+            entry = self._entries[subject] = _Entry(value, now, self._heard, now)
         entry.touched = now
-        return self._silent(entry)
+        return entry
 
-    def of(self, subject: Hashable) -> float:
-        """Return for how long the subject has said the same; 0 if it was never heard."""
-        entry = self._entries.get(subject)
-        if entry is None:
-            return 0.0
-        return self._silent(entry)
-
-    def _silent(self, entry: _Entry) -> float:
+    def _on_end(self, entry: _Entry) -> float:
         return max(self._contact - max(entry.since, self._reset), 0.0)
+
+    def _in_all(self, entry: _Entry) -> float:
+        return max(min(self._contact - entry.since, self._heard - entry.heard), 0.0)
 
     def _prune(self, now: float) -> None:
         self._pruned = now

@@ -18,7 +18,7 @@ from rtj_api.restore import RestoreRequest
 from rtj_api.spec import JobSpec
 from rtj_api.status import JobStatus, Restarts
 from rtj_api.time_spent import TimeSpent
-from rtj_operator import observe, reconcile, rest
+from rtj_operator import handlers, observe, reconcile, rest
 from rtj_operator.cluster import PODS, ConflictError
 from rtj_operator.core import (
     budget,
@@ -36,6 +36,7 @@ from rtj_operator.core import (
 from rtj_operator.core.decision import Decision
 from rtj_operator.core.observed import Job, Observed, Pod
 from rtj_operator.memory import Memory
+from rtj_operator.parse import parse_pod
 
 from tests.model.histories import History, happens, history, while_it_runs
 from tests.model.test_operator_model import EXITS, OPERATOR
@@ -443,6 +444,68 @@ def a_job_that_is_being_deleted_is_looked_after(patch: Patch) -> None:
     _decide_on(patch, lambda look: replace(look, job=replace(look.job, deleting=False)))
 
 
+# What the watches tell is acted on, though not every event needs a look.
+
+
+@breaks(
+    "what_was_heard_was_acted_on",
+    history(
+        while_it_runs("time_passes", seconds=5),
+        happens("remove_pod_objects"),
+        happens("the_operator_looks_early"),
+    ),
+)
+def a_pod_that_ran_goes_unnoticed(patch: Patch) -> None:
+    _pass_over(patch, "pod", lambda kind, _: kind == "DELETED")
+
+
+@breaks(
+    "what_was_heard_was_acted_on",
+    history(
+        while_it_runs("time_passes", seconds=5),
+        happens("set_suspend", suspend=True),
+        happens("the_operator_looks_early"),
+    ),
+)
+def a_changed_spec_is_taken_for_our_own_write(patch: Patch) -> None:
+    _pass_over(patch, "job", lambda kind, _: kind == "MODIFIED")
+
+
+@breaks(
+    "what_was_heard_was_acted_on",
+    history(
+        while_it_runs("time_passes", seconds=5),
+        happens("exit", how=PREEMPTED),
+        happens("the_operator_looks_early"),
+    ),
+)
+def an_exit_is_no_news_of_a_pod_that_was_running(patch: Patch) -> None:
+    _pass_over(patch, "pod", lambda _, body: bool(parse_pod(body).exit))
+
+
+@breaks(
+    "what_was_heard_was_acted_on",
+    history(
+        while_it_runs("operator_is_killed", calls=1),
+        happens("exit", how=PREEMPTED),
+        happens("the_operator_looks_early"),
+    ),
+)
+def a_new_leader_asks_for_nothing(patch: Patch) -> None:
+    patch.setattr(handlers.Handlers, "lead", lambda _: None)
+
+
+def _pass_over(patch: Patch, watch: str, drops: Callable[[str | None, Any], bool]) -> None:
+    """Let a handler do nothing about some events."""
+    original = getattr(handlers.Handlers, watch)
+
+    def deaf(self: handlers.Handlers, kind: str | None, body: Any) -> None:
+        if not drops(kind, body):
+            original(self, kind, body)
+
+    patch.setattr(handlers.Handlers, watch, deaf)
+
+
 # It always comes to rest, and the job to its end.
 
 
@@ -490,8 +553,7 @@ def a_pod_that_was_refused_is_never_tried_again(patch: Patch) -> None:
 @breaks(
     "every_job_comes_to_its_end",
     history(
-        happens("time_passes", seconds=40),
-        happens("time_passes", seconds=40),
+        *[happens("time_passes", seconds=40)] * 9,  # All that a wait leads to has been written.
         happens("the_watches_lag", kinds={PODS.kind}),
         happens("remove_pod_objects"),
         happens("the_watches_go_on", how="anew", kinds=[*KINDS]),

@@ -97,11 +97,11 @@ class Promises(RuleBasedStateMachine):
 
     @always
     def who_failed_for_no_progress_made_none(self) -> None:
-        reasons = (
-            {c.reason for c in self.world.statuses[-1].conditions} if self.world.statuses else ()
-        )
-        if Reason.NO_PROGRESS in reasons:
-            check_no_progress(history(self.world.statuses), self.has_rules, self.no_progress)
+        statuses = self.world.statuses
+        end = next((i for i, status in enumerate(statuses) if status.phase.final), None)
+        # What a trainer commits after the end nobody could know of.
+        if end is not None and Reason.NO_PROGRESS in {c.reason for c in statuses[end].conditions}:
+            check_no_progress(history(statuses[: end + 1]), self.has_rules, self.no_progress)
 
     @always
     def every_restart_is_counted_once(self) -> None:
@@ -198,6 +198,11 @@ class Promises(RuleBasedStateMachine):
     @promise
     def a_look_at_nothing_new_writes_nothing(self, writes_before: int) -> None:
         assert self.world.api.writes[writes_before:] == []
+
+    @promise
+    def what_was_heard_was_acted_on(self, writes_before: int) -> None:
+        done = self.world.api.writes[writes_before:]
+        assert not done, f"an early look found this to do: {done}, {self.world.statuses[-2:]}"
 
     @promise
     def every_job_comes_to_its_end(self) -> None:

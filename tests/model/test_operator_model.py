@@ -307,6 +307,15 @@ class OperatorMachine(Promises):
         if healthy:
             self.a_look_at_nothing_new_writes_nothing(before)
 
+    @happens()
+    def the_operator_looks_early(self) -> None:
+        """Whoever has heard everything, and works when it is due, has nothing to do before."""
+        self.world.api.fail_next, self.world.api.conflict_next = 0, False
+        self.world.advance(1)  # What failed is tried again.
+        before = len(self.world.api.writes)
+        self.world.look_early()
+        self.what_was_heard_was_acted_on(before)
+
     @happens(kinds=st.sets(st.sampled_from(KINDS), min_size=1))
     def the_watches_lag(self, kinds: set[str]) -> None:
         """Until they catch up, the operator hears of nothing that happens to these kinds."""

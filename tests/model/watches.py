@@ -30,30 +30,25 @@ class Watches:
     told: dict[str, deque[Event]] = field(default_factory=lambda: defaultdict(_newest))
     """By kind, the newest events that were heard, oldest first."""
 
-    def tell(self, verb: str, kind: str, manifest: Manifest) -> bool:
-        """Tell of a change, now or later; return whether it was heard."""
+    def tell(self, verb: str, kind: str, manifest: Manifest) -> None:
+        """Tell of a change, now or later."""
         event = (verb, kind, copy.deepcopy(manifest))
         if kind in self.lagging:
             self._unheard.append(event)
-            return False
+            return
         self.told[kind].append(event)
         self.hear(*event)
-        return True
 
-    def catch_up(self, kind: str) -> bool:
-        """Tell what was not heard of a kind; return whether there was anything."""
-        waiting = self._take(kind)
-        for event in waiting:
+    def catch_up(self, kind: str) -> None:
+        """Tell what was not heard of a kind."""
+        for event in self._take(kind):
             self.tell(*event)
-        return bool(waiting)
 
-    def list_anew(self, kind: str, there: Iterable[Manifest]) -> bool:
-        """Tell what is there instead of what happened; return whether any of it is news."""
-        missed = {manifest["metadata"]["uid"] for _, _, manifest in self._take(kind)}
-        found = list(there)
-        for manifest in found:
-            self.tell("update", kind, manifest)
-        return any(manifest["metadata"]["uid"] in missed for manifest in found)
+    def list_anew(self, kind: str, there: Iterable[Manifest]) -> None:
+        """Tell what is there instead of what happened."""
+        self._take(kind)
+        for manifest in there:
+            self.tell("list", kind, manifest)
 
     def _take(self, kind: str) -> list[Event]:
         """End the lag of a kind; return what was not heard of it."""

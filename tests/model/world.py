@@ -28,10 +28,12 @@ from rtj_api.names import (
 )
 from rtj_api.status import EndedAttempt, JobStatus
 from rtj_operator.act import announce
-from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key
+from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, ClusterError, Key
 from rtj_operator.core.observed import Settings
+from rtj_operator.handlers import Handlers
+from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
-from rtj_operator.parse import parse_pod
+from rtj_operator.queue import FIRST_RETRY_SECONDS, WorkQueue
 from rtj_operator.reconcile import Reconciler
 from rtj_operator.rest import passed_over
 from rtj_trainer.stopwatch import Stopwatch
@@ -55,8 +57,20 @@ KEY = Key(NAMESPACE, JOB)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NODE_NAMES = ("node-a", "node-b")
 JOB_PLACE = (JOBS.kind, NAMESPACE, JOB)
+EVENT_TYPES = {"create": "ADDED", "update": "MODIFIED", "delete": "DELETED"}
 RESYNC_SECONDS = 300
 """How often the operator looks at every job though nothing was heard."""
+
+
+class Due(WorkQueue):
+    """Tells the world that a turn of its one job is due, instead of keeping a queue."""
+
+    def __init__(self, due: Callable[[], None]) -> None:
+        self._tell = due
+
+    def add(self, key: Key, patience: float = 0.0) -> None:
+        if key == KEY:
+            self._tell()
 
 
 class World:
@@ -131,11 +145,17 @@ class World:
             partial(announce, self.api),
             now=self.now,
         )
+        pulse = Pulse(self._memory.silences, clock=lambda: self.time)
+        self._handlers = Handlers(Due(self._ask), self._memory, pulse)
         self.watches = Watches(self._hear)
-        for (kind, _, _), found in self.api.objects.items():
-            self.watches.tell("create", kind, found)
         self.due = None
+        for (kind, _, _), found in self.api.objects.items():
+            self.watches.tell("list", kind, found)
+        self._handlers.lead()
         self.come_by()
+
+    def _ask(self) -> None:
+        self.due = self.time
 
     def come_by(self) -> None:
         """Ask for a turn unless the job wants nothing, as when the operator lists all jobs."""
@@ -165,12 +185,17 @@ class World:
         except OperatorKilledError:
             self.start_operator()
             return
-        except Exception:
-            delay = 0.05
+        except ClusterError:
+            delay = FIRST_RETRY_SECONDS
         if deleted:
             self.written_after_deletion += self.api.writes[before:]
         if delay is not None:
             self.due = min(self.time + delay, self.due if self.due is not None else float("inf"))
+
+    def look_early(self) -> None:
+        """Take a turn before it is due, and read all in it."""
+        self._memory._looked.clear()
+        self.turn()
 
     # What the operator hears.
 
@@ -186,16 +211,14 @@ class World:
     def catch_up(self, kinds: Iterable[str] = KINDS) -> None:
         """Let the watches tell all that happened while they lagged behind, kind by kind."""
         for kind in kinds:
-            if self.watches.catch_up(kind):
-                self.due = self.time
+            self.watches.catch_up(kind)
         self._hear_renewals()
 
     def list_anew(self) -> None:
         """Let the watches break off: deletions that they have not told of are lost for good."""
         for kind in KINDS:
             there = [found for (k, _, _), found in self.api.objects.items() if k == kind]
-            if self.watches.list_anew(kind, there):
-                self.due = self.time
+            self.watches.list_anew(kind, there)
         self._hear_renewals()
 
     def hear_again(self, kind: str) -> None:
@@ -205,23 +228,11 @@ class World:
             self.turn()
 
     def _hear(self, verb: str, kind: str, manifest: dict[str, Any]) -> None:
-        """Do what `rtj_operator.handlers` does with an event."""
-        seen = self._memory.sightings
-        if kind == PODS.kind:
-            pod = parse_pod(manifest)
-            if verb == "delete":
-                seen.pod_gone(KEY, pod.uid)
-            else:
-                seen.pod(KEY, manifest, pod)
-        elif manifest["metadata"]["name"] != JOB:
-            return
-        elif kind == JOBS.kind:
-            seen.forget(KEY) if verb == "delete" else seen.job(KEY, manifest)
-        elif kind == LEASES.kind:
-            if verb == "delete":
-                seen.lease_gone(KEY, manifest["metadata"]["uid"])
-            else:
-                seen.lease(KEY, manifest)
+        """Let the operator's own handlers take an event; what a list shows has no type."""
+        handlers = self._handlers
+        takes = {JOBS.kind: handlers.job, PODS.kind: handlers.pod, LEASES.kind: handlers.lease}
+        if kind in takes:
+            takes[kind](EVENT_TYPES.get(verb), manifest)
 
     def _on_change(self, verb: str, kind: str, manifest: dict[str, Any]) -> None:
         if kind == JOBS.kind and verb == "update" and "status" in manifest:
@@ -231,14 +242,14 @@ class World:
             attempt = self.status().attempt
             if attempt is None or attempt.pod_name != manifest["metadata"]["name"]:
                 self.undecided_pods.append(manifest["metadata"]["name"])
-        if self.watches.tell(verb, kind, manifest):
-            self.due = self.time
+        self.watches.tell(verb, kind, manifest)
 
     def _note_status(self, status: JobStatus) -> None:
         same = bool(self.statuses) and status == self.statuses[-1]
         self.written_at.append(self.written_at[-1] if same else self.now())
         self.statuses.append(status)
-        if status.attempts and status.attempts != self.statuses[-2].attempts:
+        before = self.statuses[-2].attempts if len(self.statuses) > 1 else []
+        if status.attempts and (not before or status.attempts[-1].number > before[-1].number):
             self._judge_the_judge(status.attempts[-1])
 
     def _judge_the_judge(self, ended: EndedAttempt) -> None:
@@ -288,11 +299,19 @@ class World:
         end = self.time + seconds
         while self.time < end:
             self.time = min(self.time + 1.0, end)
-            self._memory.silences.contact()
+            self._renew_leadership()
             self._live()
             if not int(self.time) % RESYNC_SECONDS:
                 self.come_by()
             self.work()
+
+    def _renew_leadership(self) -> None:
+        """Let the operator's leader reach the API server, or fail to."""
+        if self.api.fail_next:
+            self.api.fail_next -= 1
+            self._memory.silences.interrupted()
+        else:
+            self._memory.silences.contact()
 
     def _live(self) -> None:
         """Let this second's heartbeats be heard."""
@@ -311,11 +330,9 @@ class World:
 
     def _hear_renewals(self, nodes: Iterable[str] = NODE_NAMES) -> None:
         """Let the operator hear when the Leases of nodes were renewed last."""
-        places = [(node, (LEASES.kind, NODE_LEASES, node)) for node in nodes]
-        for node, place in places:
+        for place in [(LEASES.kind, NODE_LEASES, node) for node in nodes]:
             if LEASES.kind not in self.watches.lagging and place in self.api.objects:
-                renewed = self.api.objects[place]["spec"]["renewTime"]
-                self._memory.silences.seconds(("node", node), renewed)
+                self._handlers.lease("MODIFIED", self.api.objects[place])
 
     def status(self) -> JobStatus:
         """Return the job's status, or what it was last once the job is gone."""
@@ -535,9 +552,7 @@ class World:
 
         if old and _news(Heartbeat.model_validate_json(old)) == _news(beat):
             write(lease)
-            if self.watches.tell("update", LEASES.kind, lease):
-                said = (trainer.attempt, spec["renewTime"])
-                self._memory.silences.seconds(("heartbeat", self.uid), said)
+            self.watches.tell("update", LEASES.kind, lease)
         else:
             self.api.update(*place, write)
 

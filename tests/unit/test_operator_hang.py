@@ -208,6 +208,17 @@ class TestInTheLoop:
         assert f"{world.uid}/stacks/{name}.txt" in ended.message
         assert "deletionTimestamp" in world.pods()[0]["metadata"]
 
+    @pytest.mark.parametrize("stuck", [False, True])
+    def test_answers_that_are_lost_now_and_then_save_no_hung_trainer(
+        self, world: World, stuck: bool
+    ) -> None:
+        trainer = trainer_of(world)
+        trainer.hung, trainer.stuck = True, stuck
+        for _ in range((HANG_SECONDS + 40) // 20):
+            world.api.fail_next = 1
+            world.advance(20)
+        assert world.status().attempts[0].cause is Cause.HUNG
+
     def test_one_that_moves_while_it_is_asked_stays(self, world: World) -> None:
         trainer = trainer_of(world)
         trainer.hung = trainer.stuck = True
@@ -291,7 +302,9 @@ class TestTheHealthyAreNotKilled:
         reachable = set(world.live_nodes)
         world.live_nodes.clear()  # No beat gets through either.
         world.api.fail_next = 10_000
-        world.advance(2 * HANG_SECONDS)
+        world.advance(HANG_SECONDS)
+        world.train(trainer_of(world), 1)
+        world.advance(HANG_SECONDS)
         world.api.fail_next = 0
         world.live_nodes |= reachable
         world.advance(HANG_SECONDS - 10)

@@ -197,6 +197,34 @@ class TestSilence:
         silences.contact()
         assert silences.seconds("node", "t0") == 2
 
+    def test_seconds_in_all_lose_no_more_than_each_gap_and_the_time_to_speak_again(self) -> None:
+        clock = Clock()
+        silences = Silences(clock)
+        silences.seconds_in_all("trainer", "step 1")
+        for clock.now in range(0, 2000, 2):
+            silences.contact()
+            if clock.now % 100 == 0:
+                silences.interrupted()
+        assert silences.of("trainer") < 100
+        assert 1900 <= silences.seconds_in_all("trainer", "step 1") <= 1960
+        assert silences.seconds_in_all("trainer", "step 2") == 0
+
+    def test_seconds_in_all_wait_after_an_outage_until_all_can_have_spoken(self) -> None:
+        clock = Clock()
+        silences = Silences(clock)
+        silences.seconds_in_all("trainer", "step 1")
+        clock.now = 5
+        silences.contact()
+        for clock.now in (605, 608, 611, 614):
+            silences.contact()
+        assert silences.of("trainer") == 9
+        silences.seconds_in_all("new", "step 1")
+        assert silences.seconds_in_all("trainer", "step 1") == 5
+        clock.now = 617
+        silences.contact()
+        assert silences.seconds_in_all("trainer", "step 1") == 7
+        assert silences.seconds_in_all("new", "step 1") == 2
+
     def test_nothing_is_known_of_the_time_since_the_last_contact(self) -> None:
         clock = Clock()
         silences = Silences(clock)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rtj_api.names import Condition, Reason
 from rtj_api.status import ConditionStatus
-from rtj_operator.cluster import EVENTS
+from rtj_operator.cluster import CLAIMS, EVENTS
 from rtj_operator.core.conditions import find
 from rtj_operator.core.observed import Silence, Waiting
 from rtj_operator.core.pod_events import standing
@@ -73,6 +73,20 @@ def test_the_kubelets_warning_is_shown_and_it_goes_on_at_no_cost(world: World) -
     world.work()
     assert said(world).reason is Reason.TRAINING
     assert world.status().restarts.total == 0
+
+
+@pytest.mark.parametrize("mode", ["ReadWriteOnce", "ReadWriteMany"])
+def test_a_restart_of_the_operator_does_not_change_what_is_said(world: World, mode: str) -> None:
+    world.api.objects[(CLAIMS.kind, NAMESPACE, "work")]["spec"] = {"accessModes": [mode]}
+    world.advance(40)
+    before = said(world), said(world, Condition.PROGRESSING)
+    assert before[0].reason is Reason.CONTAINER_NOT_STARTED
+    world.start_operator()
+    for _ in range(60):
+        world.advance(1)
+        assert (said(world), said(world, Condition.PROGRESSING)) == before
+    events = [e["reason"] for (kind, _, _), e in world.api.objects.items() if kind == EVENTS.kind]
+    assert events.count("ContainerNotStarted") == 1
 
 
 def test_events_are_read_ever_more_rarely_while_they_tell_nothing(world: World) -> None:

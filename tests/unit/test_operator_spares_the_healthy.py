@@ -39,9 +39,13 @@ def world() -> Iterator[World]:
 def live(world: World, seconds: float) -> None:
     """Let time pass while the trainer takes a step now and then, of which its next beat tells."""
     for _ in range(int(seconds)):
-        for trainer in world.trainers.values():
-            trainer.step += not int(world.time) % 30
+        take_a_step_now_and_then(world)
         world.advance(1)
+
+
+def take_a_step_now_and_then(world: World) -> None:
+    for trainer in world.trainers.values():
+        trainer.step += not int(world.time) % 30
 
 
 def test_stale_reads_kill_no_healthy_job(world: World) -> None:
@@ -91,6 +95,7 @@ def test_an_api_server_that_was_away_kills_no_healthy_job(world: World, seconds:
         world.live_nodes.clear()  # No trainer and no kubelet gets through either.
         world.api.fail_next = 10_000
         for _ in range(seconds):
+            take_a_step_now_and_then(world)
             world.time += 1
             world.work()
         world.api.fail_next = 0

@@ -37,11 +37,11 @@ def claim_names(spec: JobSpec) -> list[str]:
     return list(dict.fromkeys([spec.checkpoint.claim_name, *([builder.name] if builder else [])]))
 
 
-def is_slow(pod: Pod, seconds_on_node: float) -> bool:
-    """Whether a pod has been on its node for longer than an attach mostly takes."""
+def waits(pod: Pod) -> bool:
+    """Whether a pod is on its node and does not run yet, and its status does not say why."""
     reason = pod.waiting.reason if pod.waiting else ""
-    waits = pod.node is not None and not pod.started and not pod.deleting
-    return waits and reason in ORDINARY_WAITING and seconds_on_node >= ORDINARY_ATTACH_SECONDS
+    placed = pod.node is not None and not pod.started and not pod.deleting
+    return placed and reason in ORDINARY_WAITING
 
 
 def problem_of(job: Job, pod: Pod, claim: str, warnings: Iterable[Event]) -> Problem | None:

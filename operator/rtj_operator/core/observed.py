@@ -157,6 +157,8 @@ class Observed:
     """The standstill that the Lease asks the trainer about."""
     silence: Silence = Silence()
     problems: tuple[Problem, ...] = ()
+    refused_for: float = 0.0
+    """Seconds for which creating a pod is not tried again; 0 unless the problem is a refusal."""
     fork_uid: str | None = None
     """Uid of the job that spec.forkFrom names; looked for before the first attempt only."""
     exclusive_claim: bool = False

@@ -146,7 +146,7 @@ def blocked(plan: Plan, problem: Problem) -> None:
     plan.condition(Condition.RUNNING, False, problem.reason, problem.message)
     if plan.status.attempt is None:
         plan.update(phase=_phase_without_attempt(plan))
-    plan.wake(plan.observed.settings.recheck_interval)
+    plan.wake(plan.observed.refused_for or plan.observed.settings.recheck_interval)
 
 
 def invalid(plan: Plan) -> None:
