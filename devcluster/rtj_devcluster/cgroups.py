@@ -13,6 +13,8 @@ from rtj_devcluster.shell import wait_until
 ROOT = Path("/sys/fs/cgroup")
 _NEEDED = ("cpu", "cpuset", "memory", "pids")
 _NEEDED_V1 = (*_NEEDED, "cpuacct", "devices", "freezer")
+_DELEGATED = (*_NEEDED, "hugetlb")
+"""A kubelet on cgroup v2 ends unless its cgroup has each of these that the kernel has."""
 _REMOVE_TIMEOUT_SECONDS = 15.0
 
 
@@ -55,7 +57,8 @@ def create(path: str) -> None:
 
 
 def _delegate(folder: Path) -> None:
-    wanted = " ".join(f"+{name}" for name in _NEEDED)
+    present = (ROOT / "cgroup.controllers").read_text().split()
+    wanted = " ".join(f"+{name}" for name in _DELEGATED if name in present)
     (folder / "cgroup.subtree_control").write_text(wanted)
 
 
