@@ -1,10 +1,11 @@
 """The cgroup that each node's pods live under, in cgroup v1 and v2.
 
 v1 has one hierarchy per controller, v2 one for all. A node's cgroup has the same
-path in each: ``/rtj-<cluster>/<node>``.
+path in each: ``/rtj-<cluster>-<its state folder>/<node>``.
 """
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 
@@ -31,9 +32,14 @@ def missing_controllers() -> list[str]:
     return [name for name in _NEEDED_V1 if not os.access(ROOT / name / "cgroup.procs", os.W_OK)]
 
 
-def path_of(cluster: str, node: str = "") -> str:
-    """Return the path of a node's cgroup, or of all nodes of a cluster, inside a hierarchy."""
-    return f"/rtj-{cluster}/{node}".rstrip("/")
+def path_of(folder: Path) -> str:
+    """Return the path, inside a hierarchy, of the cgroup of all nodes of a cluster.
+
+    Args:
+        folder: The cluster's state folder. One of the same name elsewhere is another cluster.
+    """
+    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
+    return f"/rtj-{folder.name}-{place}"
 
 
 def _hierarchies() -> list[Path]:

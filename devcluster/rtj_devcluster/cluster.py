@@ -138,7 +138,7 @@ class Cluster:
         with slots.locked(self.name):
             addresses = slots.take(self.name).addresses
             asked = options or self.options
-            present = ClusterState.load(self._path) or ClusterState(asked, {})
+            present = ClusterState.load(self._path) or self._new(asked)
             present.asked_for(asked).save(self._path)
             with stage(f"Start the control plane of {self.name!r}"):
                 network.create_bridge(addresses)
@@ -164,7 +164,7 @@ class Cluster:
                     node.kill()
                 if shutil.which("ip"):
                     network.delete_bridge(slot.addresses)
-                cgroups.remove(cgroups.path_of(self.name))
+                cgroups.remove(self._state().cgroup)
                 shutil.rmtree(self.folder, ignore_errors=True)
                 slots.give_back(self.name)
 
@@ -236,8 +236,11 @@ class Cluster:
         if state is not None:
             return state
         if self.exists:  # Cut short before anything was started.
-            return ClusterState(ClusterOptions(), {})
+            return self._new(ClusterOptions())
         raise NoClusterError(self.name)
+
+    def _new(self, options: ClusterOptions) -> ClusterState:
+        return ClusterState(options, {}, cgroups.path_of(self.folder))
 
     def _addresses(self) -> Addresses:
         slot = slots.of_cluster(self.name)
@@ -255,10 +258,10 @@ class Cluster:
             raise DevClusterError(f"{self.name!r} has no node {name!r}; its nodes: {known}")
         return Node(
             NodeFiles(
-                self.name,
                 name,
                 state.nodes[name],
                 self.folder / "nodes" / name,
+                f"{state.cgroup}/{name}",
                 self._addresses(),
                 Pki(self.folder / "pki"),
                 state.options.gpus_per_node,

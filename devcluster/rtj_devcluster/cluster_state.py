@@ -32,6 +32,8 @@ class ClusterState:
     options: ClusterOptions
     nodes: dict[str, int]
     """Name → index, which the node's addresses follow from."""
+    cgroup: str
+    """Path of the cgroup of all nodes, see `cgroups.path_of`."""
 
     @classmethod
     def load(cls, path: Path) -> "ClusterState | None":
@@ -43,7 +45,9 @@ class ClusterState:
         # A cluster of another version of this file can still be taken down.
         known = ClusterOptions.__dataclass_fields__
         options = {name: value for name, value in fields["options"].items() if name in known}
-        return cls(ClusterOptions(**options), fields["nodes"])
+        # That was the path while it was not written down.
+        cgroup = fields.get("cgroup", f"/rtj-{path.parent.name}")
+        return cls(ClusterOptions(**options), fields["nodes"], cgroup)
 
     def save(self, path: Path) -> None:
         """Write the state to a file."""

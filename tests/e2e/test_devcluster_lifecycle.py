@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rtj_devcluster import slots
+from rtj_devcluster import cgroups, slots
 from rtj_devcluster.addresses import Addresses
 from rtj_devcluster.cluster import Cluster, ClusterOptions
 from rtj_devcluster.paths import state_root
@@ -66,7 +66,7 @@ def host_settings() -> dict[str, str]:
 
 def processes_of(cluster: Cluster) -> set[int]:
     """Return every process that has to do with a cluster: by command, mounts, or cgroup."""
-    marks = [str(cluster.folder).encode() + b"/", f"/rtj-{cluster.name}/".encode()]
+    marks = [str(cluster.folder).encode() + b"/", f"{cgroups.path_of(cluster.folder)}/".encode()]
     # /proc/<pid>/mountinfo names a folder relative to its file system, which here is the root.
     return {
         pid
@@ -100,7 +100,7 @@ def traces_of(cluster: Cluster, addresses: Addresses) -> dict[str, object]:
         "cgroups": [
             parent
             for parent, _, _ in os.walk("/sys/fs/cgroup")
-            if parent.endswith(f"/rtj-{cluster.name}")
+            if parent.endswith(cgroups.path_of(cluster.folder))
         ],
         "firewall": [
             line

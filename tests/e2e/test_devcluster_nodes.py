@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from rtj_devcluster import build, kubebox, slots
+from rtj_devcluster import build, cgroups, kubebox, slots
 from rtj_devcluster.cluster import Cluster, ClusterOptions
 from rtj_devcluster.errors import CommandFailedError
 from rtj_devcluster.shell import run, wait_until
@@ -273,7 +273,7 @@ def bridge_address(cluster: Cluster) -> str:
 
 def pids_in_cgroup(cluster: Cluster, node: str = "") -> list[int]:
     """Return the processes of pods, as this machine numbers them."""
-    wanted = f"/rtj-{cluster.name}/{node}"
+    wanted = f"{cgroups.path_of(cluster.folder)}/{node}"
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from kubernetes.client.rest import ApiException
-from rtj_devcluster import build, slots
+from rtj_devcluster import build, cgroups, slots
 from rtj_devcluster.addresses import MAX_NODES, SLOTS, Addresses
 from rtj_devcluster.agent import Agent, volume_for
 from rtj_devcluster.cluster_state import ClusterOptions, ClusterState
@@ -73,19 +73,19 @@ def test_a_cluster_name_that_cannot_be_part_of_a_path_is_refused(name: str) -> N
 
 
 def test_a_state_survives_its_file(tmp_path: Path) -> None:
-    state = ClusterState(ClusterOptions(gpus_per_node=2), {"node-1": 1})
+    state = ClusterState(ClusterOptions(gpus_per_node=2), {"node-1": 1}, "/rtj")
     state.save(tmp_path / "state.json")
     assert ClusterState.load(tmp_path / "state.json") == state
     assert ClusterState.load(tmp_path / "none.json") is None
 
 
 def test_asking_for_nodes_adds_what_is_missing_and_keeps_the_rest() -> None:
-    state = ClusterState(ClusterOptions(nodes=1), {"node-3": 3})
+    state = ClusterState(ClusterOptions(nodes=1), {"node-3": 3}, "/rtj")
     assert state.asked_for(ClusterOptions(nodes=2)).nodes == {"node-1": 1, "node-2": 2, "node-3": 3}
 
 
 def test_options_of_a_cluster_cannot_change_under_it() -> None:
-    state = ClusterState(ClusterOptions(audit=True), {})
+    state = ClusterState(ClusterOptions(audit=True), {}, "/rtj")
     with pytest.raises(DevClusterError) as told:
         state.asked_for(ClusterOptions(gpus_per_node=1))
     assert str(told.value) == (
@@ -96,19 +96,31 @@ def test_options_of_a_cluster_cannot_change_under_it() -> None:
 
 def test_a_cluster_that_another_version_made_is_still_known(tmp_path: Path) -> None:
     made = {"options": {"nodes": 3, "colour": "green"}, "nodes": {"node-1": 1}}
-    (tmp_path / "state.json").write_text(json.dumps(made))
-    state = ClusterState.load(tmp_path / "state.json")
-    assert state == ClusterState(ClusterOptions(nodes=3), {"node-1": 1})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "state.json").write_text(json.dumps(made))
+    state = ClusterState.load(tmp_path / "mine" / "state.json")
+    assert state == ClusterState(ClusterOptions(nodes=3), {"node-1": 1}, "/rtj-mine")
+
+
+def test_clusters_of_one_name_in_two_state_folders_have_cgroups_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = cgroups.path_of(cluster_folder("mine"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "link"))
+    assert cgroups.path_of(cluster_folder("mine")) == here
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "elsewhere"))
+    assert cgroups.path_of(cluster_folder("mine")) != here
 
 
 @pytest.mark.parametrize("nodes", [0, -1, MAX_NODES + 1])
 def test_a_number_of_nodes_that_has_no_addresses_is_refused(nodes: int) -> None:
     with pytest.raises(DevClusterError, match="use 1 to"):
-        ClusterState(ClusterOptions(), {}).asked_for(ClusterOptions(nodes=nodes))
+        ClusterState(ClusterOptions(), {}, "/rtj").asked_for(ClusterOptions(nodes=nodes))
 
 
 def test_a_new_node_takes_the_lowest_free_number() -> None:
-    state = ClusterState(ClusterOptions(), {"node-1": 1, "node-3": 3})
+    state = ClusterState(ClusterOptions(), {"node-1": 1, "node-3": 3}, "/rtj")
     grown, name = state.with_node(None)
     assert name == "node-2"
     assert grown.without_node("node-2") == state
@@ -118,7 +130,7 @@ def test_a_new_node_takes_the_lowest_free_number() -> None:
 @pytest.mark.parametrize("name", ["node-0", "node-01", "node-99", "worker", ""])
 def test_a_node_name_without_an_address_is_refused(name: str) -> None:
     with pytest.raises(DevClusterError, match="use node-1 to"):
-        ClusterState(ClusterOptions(), {}).with_node(name)
+        ClusterState(ClusterOptions(), {}, "/rtj").with_node(name)
 
 
 @pytest.mark.parametrize(
