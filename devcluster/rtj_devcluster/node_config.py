@@ -96,6 +96,9 @@ class NodeFiles:
                 f"--hostname-override={self.name}",
                 f"--cluster-cidr={self.addresses.pods}",
                 "--proxy-mode=iptables",
+                # An answer between two pods of one node crosses their bridge, past the translation
+                # that the request passed, unless the host has the module br_netfilter.
+                "--masquerade-all",
                 # The size of the connection table belongs to the host.
                 "--conntrack-max-per-core=0",
             ],
