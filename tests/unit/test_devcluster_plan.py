@@ -16,6 +16,7 @@ from rtj_devcluster.addresses import MAX_NODES, SLOTS, Addresses
 from rtj_devcluster.agent import Agent, volume_for
 from rtj_devcluster.cluster_state import ClusterOptions, ClusterState
 from rtj_devcluster.errors import DevClusterError
+from rtj_devcluster.manifests import PROVISIONER
 from rtj_devcluster.paths import STATE_VARIABLE, cluster_folder
 from rtj_devcluster.pki import Pki
 from rtj_devcluster.processes import me
@@ -214,6 +215,64 @@ def test_only_pending_claims_of_the_shared_class_get_a_volume(tmp_path: Path) ->
     assert list(api.volumes) == ["pvc-1"]
     folder = Path(api.volumes["pvc-1"]["spec"]["hostPath"]["path"])
     assert folder.stat().st_mode & 0o777 == 0o777
+
+
+class Volumes:
+    """An API server that has volumes, by name."""
+
+    def __init__(self, *volumes: Any) -> None:
+        self.left = {volume.metadata.name: volume for volume in volumes}
+
+    def list_persistent_volume(self) -> Any:
+        return SimpleNamespace(items=list(self.left.values()))
+
+    def delete_persistent_volume(self, name: str) -> None:
+        del self.left[name]
+
+
+def volume(folder: Path, *, phase: str = "Released", policy: str = "Delete", made_by: str) -> Any:
+    folder.mkdir()
+    return SimpleNamespace(
+        metadata=SimpleNamespace(
+            name=folder.name, annotations={"pv.kubernetes.io/provisioned-by": made_by}
+        ),
+        spec=SimpleNamespace(
+            persistent_volume_reclaim_policy=policy, host_path=SimpleNamespace(path=str(folder))
+        ),
+        status=SimpleNamespace(phase=phase),
+    )
+
+
+def test_a_released_volume_is_deleted_unless_it_is_retained(tmp_path: Path) -> None:
+    api = Volumes(
+        volume(tmp_path / "released", made_by=PROVISIONER),
+        volume(tmp_path / "bound", phase="Bound", made_by=PROVISIONER),
+        volume(tmp_path / "retained", policy="Retain", made_by=PROVISIONER),
+        volume(tmp_path / "another's", made_by="somebody else"),
+    )
+
+    Agent(api, tmp_path).reclaim()
+
+    left = {"bound", "retained", "another's"}
+    assert set(api.left) == left
+    assert {folder.name for folder in tmp_path.iterdir()} == left
+
+
+def test_a_turn_of_the_agent_has_gone_well_when_none_of_its_tasks_failed(tmp_path: Path) -> None:
+    def nothing() -> Any:
+        return SimpleNamespace(items=[])
+
+    def refused() -> Any:
+        raise ApiException(status=403)
+
+    api = SimpleNamespace(
+        list_persistent_volume_claim_for_all_namespaces=nothing,
+        list_persistent_volume=nothing,
+        list_node=nothing,
+    )
+    assert Agent(api, tmp_path).turn()
+    api.list_persistent_volume = refused
+    assert not Agent(api, tmp_path).turn()
 
 
 def test_a_volume_belongs_to_the_one_claim_that_it_was_made_for(tmp_path: Path) -> None:
