@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class NodeStatus:
     power: str
     """``on``, ``off`` or ``partitioned``."""
     ready: bool | None
-    """The node's Ready condition; None where the API server knows no such node."""
+    """The node's Ready condition; None where there is none, or nobody to say so."""
 
 
 class Cluster:
@@ -87,9 +87,9 @@ class Cluster:
 
     @property
     def options(self) -> ClusterOptions:
-        """What the cluster was made with; the defaults where there is none."""
+        """What the cluster was made with, and the nodes that it has; the defaults where is none."""
         state = ClusterState.load(self._path)
-        return state.options if state else ClusterOptions()
+        return replace(state.options, nodes=None) if state else ClusterOptions()
 
     def kubectl(self, *arguments: str, text_input: str | None = None) -> str:
         """Run kubectl as an administrator and return what it printed.
@@ -102,6 +102,15 @@ class Cluster:
     def get(self, *arguments: str) -> Any:
         """Return what ``kubectl get … -o json`` says."""
         return kubectl.get(self.kubeconfig, *arguments)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the API server does."""
+        try:
+            self.kubectl("get", "--raw=/readyz", "--request-timeout=5s")
+        except CommandFailedError:
+            return False
+        return True
 
     def status(self) -> list[NodeStatus]:
         """Return the state of every node."""
@@ -123,7 +132,7 @@ class Cluster:
     def up(self, options: ClusterOptions | None = None) -> None:
         """Bring the cluster up, or what of it is not; return when all nodes are Ready.
 
-        Without options, those of an existing cluster, or the defaults.
+        Without options, those of an existing cluster and the nodes that it has, or the defaults.
 
         Raises:
             MissingRequirementError: this machine lacks something; nothing was changed, but that
@@ -143,9 +152,9 @@ class Cluster:
             with stage(f"Start the control plane of {self.name!r}"):
                 network.create_bridge(addresses)
                 services.start(self._control_plane(), addresses)
-            names = self.node_names
-            with stage(f"Start {', '.join(names)}"):
-                self._start_nodes(names)
+            if names := self.node_names:
+                with stage(f"Start {', '.join(names)}"):
+                    self._start_nodes(names)
 
     def down(self) -> None:
         """Remove the cluster and all that it left on this machine, also after a crash.

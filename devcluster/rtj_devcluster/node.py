@@ -53,7 +53,7 @@ class Node:
         if keeper is None:
             machine = self.files.write(server)
             image_store.seed(self.files.containerd_root)
-            cgroups.remove(self.files.cgroup)  # What a node that was killed from outside left.
+            self._clear()  # What a node that was killed from outside left.
             keeper = self._switch_on(machine)
         cgroups.create(self.files.cgroup)
         process_1 = self._process_1(keeper)
@@ -111,6 +111,9 @@ class Node:
         if keeper is not None:
             # Process 1 goes first and last: the kernel ends it when all others in the node have.
             processes.kill([*_children(keeper), keeper])
+        self._clear()
+
+    def _clear(self) -> None:
         network.unplug(self.files.addresses, self.files.index)
         cgroups.remove(self.files.cgroup)
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from rtj_devcluster import build, cgroups, kubebox, slots
+from rtj_devcluster import build, cgroups, kubebox, processes, slots
 from rtj_devcluster.cluster import Cluster, ClusterOptions
 from rtj_devcluster.errors import CommandFailedError
 from rtj_devcluster.shell import run, wait_until
@@ -282,6 +282,18 @@ def test_a_killed_node_is_silent_at_once_and_untouched_in_the_api_and_comes_back
     pods.start("next", TICK, node=node, claim="data")
     pods.await_ready("next")
     wait_until(ticking(folder), what="a pod writes on the node that came back", timeout=20)
+
+
+@pytest.mark.usefixtures("mended")
+def test_a_node_that_was_killed_from_outside_gets_a_cable_of_its_own(cluster: Cluster) -> None:
+    node = cluster.node_names[0]
+    keeper = processes.recorded(cluster.folder / "nodes" / node / "node.json")
+    assert keeper is not None
+    # The kernel takes the old cable away some time after the node; here, not before this ends.
+    with Path(f"/proc/{kubelet_pid(cluster, node)}/ns/net").open():
+        processes.kill([keeper])
+        cluster.add_node(node)
+        assert answers(cluster, node)
 
 
 def bridge_address(cluster: Cluster) -> str:

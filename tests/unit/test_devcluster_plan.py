@@ -14,6 +14,7 @@ from kubernetes.client.rest import ApiException
 from rtj_devcluster import build, cgroups, slots
 from rtj_devcluster.addresses import MAX_NODES, SLOTS, Addresses
 from rtj_devcluster.agent import Agent, volume_for
+from rtj_devcluster.cluster import Cluster
 from rtj_devcluster.cluster_state import ClusterOptions, ClusterState
 from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.manifests import PROVISIONER
@@ -67,6 +68,17 @@ def test_a_slot_whose_owner_is_gone_is_abandoned() -> None:
     assert not slots.take("for-ever").abandoned
 
 
+def test_a_route_that_is_in_the_way_of_every_node_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    everywhere, vpn = IPv4Network("0.0.0.0/0"), IPv4Network("10.0.0.0/8")
+    monkeypatch.setattr(slots, "_routes", lambda: iter([everywhere, vpn]))
+    with pytest.raises(DevClusterError, match=r"0 of 32 have.*the route to 10\.0\.0\.0/8$"):
+        slots.take("with-nodes")
+    assert slots.of_cluster("with-nodes") is None
+    slots.take("without-nodes", owned=True)
+
+
 @pytest.mark.parametrize("name", ["", "Big", "a_b", "-a", "a-", "../x", "a" * 33, ".images"])
 def test_a_cluster_name_that_cannot_be_part_of_a_path_is_refused(name: str) -> None:
     with pytest.raises(DevClusterError, match="lower-case"):
@@ -80,9 +92,28 @@ def test_a_state_survives_its_file(tmp_path: Path) -> None:
     assert ClusterState.load(tmp_path / "none.json") is None
 
 
-def test_asking_for_nodes_adds_what_is_missing_and_keeps_the_rest() -> None:
+def test_asking_for_more_nodes_adds_the_missing_ones_with_the_lowest_numbers() -> None:
     state = ClusterState(ClusterOptions(nodes=1), {"node-3": 3}, "/rtj")
-    assert state.asked_for(ClusterOptions(nodes=2)).nodes == {"node-1": 1, "node-2": 2, "node-3": 3}
+    grown = state.asked_for(ClusterOptions(nodes=3))
+    assert grown.nodes == {"node-1": 1, "node-2": 2, "node-3": 3}
+    assert grown.asked_for(ClusterOptions(nodes=3)) == grown
+
+
+def test_a_deleted_node_does_not_come_back_unasked() -> None:
+    cluster = Cluster("mine")
+    made = ClusterState(ClusterOptions(nodes=2), {"node-1": 1, "node-2": 2}, "/rtj")
+    for left in (made.without_node("node-2"), made.without_node("node-1").without_node("node-2")):
+        left.save(cluster.folder / "cluster.json")
+        assert left.asked_for(cluster.options) == left
+
+
+def test_asking_for_fewer_nodes_is_refused_with_the_way_to_have_them() -> None:
+    state = ClusterState(ClusterOptions(), {"node-1": 1, "node-3": 3}, "/rtj")
+    with pytest.raises(DevClusterError) as told:
+        state.asked_for(ClusterOptions(nodes=1))
+    assert str(told.value) == (
+        "nodes: 1: the cluster has 2, node-1, node-3: take one away with delete-node"
+    )
 
 
 def test_options_of_a_cluster_cannot_change_under_it() -> None:
