@@ -5,7 +5,8 @@ should be. So a restart, of this process or of a kubelet that forgot its GPUs,
 needs no thought.
 
 - A pending claim of the class ``shared`` gets a folder of this machine, which all
-  nodes see, as a volume of its own; a volume that is released is deleted with it.
+  nodes see, as a volume of its own; a volume that is released is deleted with it, unless
+  it is to be retained.
 - A node that is labelled to have GPUs gets them into its status.
 """
 
@@ -83,10 +84,11 @@ class Agent:
                 raise
 
     def reclaim(self) -> None:
-        """Delete every volume whose claim is gone, and its folder."""
+        """Delete every volume whose claim is gone, and its folder, unless it is to be kept."""
         for volume in self._core.list_persistent_volume().items:
             ours = (volume.metadata.annotations or {}).get(_PROVISIONED_BY) == PROVISIONER
-            if ours and volume.status.phase == "Released":
+            kept = volume.spec.persistent_volume_reclaim_policy != "Delete"
+            if ours and not kept and volume.status.phase == "Released":
                 shutil.rmtree(volume.spec.host_path.path, ignore_errors=True)
                 self._core.delete_persistent_volume(volume.metadata.name)
 
@@ -99,16 +101,24 @@ class Agent:
                 patch = {"status": {"capacity": gpus, "allocatable": gpus}}
                 self._core.patch_node_status(node.metadata.name, patch)
 
-    def run(self) -> None:
-        """Look after them for ever."""
+    def turn(self) -> bool:
+        """Look after them once; say whether nothing failed."""
+        well = True
+        for task in (self.provision, self.reclaim, self.provide_gpus):
+            try:
+                task()
+            except (ApiException, HTTPError, OSError) as error:
+                # The next turn looks again.
+                note = {"time": time.time(), "task": task.__name__, "error": str(error)}
+                sys.stderr.write(json.dumps(note) + "\n")
+                well = False
+        return well
+
+    def run(self, ready: Path) -> None:
+        """Look after them for ever, and make the file ``ready`` when it has gone well."""
         while True:
-            for task in (self.provision, self.reclaim, self.provide_gpus):
-                try:
-                    task()
-                except (ApiException, HTTPError, OSError) as error:
-                    # The next turn looks again.
-                    note = {"time": time.time(), "task": task.__name__, "error": str(error)}
-                    sys.stderr.write(json.dumps(note) + "\n")
+            if self.turn():
+                ready.touch()
             time.sleep(_PERIOD_SECONDS)
 
 
@@ -117,9 +127,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Looks after volumes and GPUs.")
     parser.add_argument("--kubeconfig", required=True)
     parser.add_argument("--volumes", required=True, type=Path)
+    parser.add_argument("--ready", required=True, type=Path)
     arguments = parser.parse_args()
     config.load_kube_config(arguments.kubeconfig)
-    Agent(client.CoreV1Api(), arguments.volumes).run()
+    Agent(client.CoreV1Api(), arguments.volumes).run(arguments.ready)
 
 
 if __name__ == "__main__":

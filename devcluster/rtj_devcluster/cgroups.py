@@ -1,10 +1,11 @@
 """The cgroup that each node's pods live under, in cgroup v1 and v2.
 
 v1 has one hierarchy per controller, v2 one for all. A node's cgroup has the same
-path in each: ``/rtj-<cluster>/<node>``.
+path in each: ``/rtj-<cluster>-<its state folder>/<node>``.
 """
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from rtj_devcluster.shell import wait_until
 ROOT = Path("/sys/fs/cgroup")
 _NEEDED = ("cpu", "cpuset", "memory", "pids")
 _NEEDED_V1 = (*_NEEDED, "cpuacct", "devices", "freezer")
+_DELEGATED = (*_NEEDED, "hugetlb")
+"""A kubelet on cgroup v2 ends unless its cgroup has each of these that the kernel has."""
 _REMOVE_TIMEOUT_SECONDS = 15.0
 
 
@@ -29,9 +32,14 @@ def missing_controllers() -> list[str]:
     return [name for name in _NEEDED_V1 if not os.access(ROOT / name / "cgroup.procs", os.W_OK)]
 
 
-def path_of(cluster: str, node: str = "") -> str:
-    """Return the path of a node's cgroup, or of all nodes of a cluster, inside a hierarchy."""
-    return f"/rtj-{cluster}/{node}".rstrip("/")
+def path_of(folder: Path) -> str:
+    """Return the path, inside a hierarchy, of the cgroup of all nodes of a cluster.
+
+    Args:
+        folder: The cluster's state folder. One of the same name elsewhere is another cluster.
+    """
+    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
+    return f"/rtj-{folder.name}-{place}"
 
 
 def _hierarchies() -> list[Path]:
@@ -55,7 +63,8 @@ def create(path: str) -> None:
 
 
 def _delegate(folder: Path) -> None:
-    wanted = " ".join(f"+{name}" for name in _NEEDED)
+    present = (ROOT / "cgroup.controllers").read_text().split()
+    wanted = " ".join(f"+{name}" for name in _DELEGATED if name in present)
     (folder / "cgroup.subtree_control").write_text(wanted)
 
 

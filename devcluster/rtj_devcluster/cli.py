@@ -81,12 +81,15 @@ def down(
 def status(context: typer.Context) -> None:
     """Show the nodes, and what other clusters there are."""
     cluster = _cluster(context)
+    nodes, heard = cluster.status(), cluster.answers
+    unknown = "unknown to Kubernetes" if heard else "unknown"
     table = Table("node", "power", "Ready")
-    for node in cluster.status():
-        ready = "unknown to Kubernetes" if node.ready is None else str(node.ready)
-        table.add_row(node.name, node.power, ready)
+    for node in nodes:
+        table.add_row(node.name, node.power, unknown if node.ready is None else str(node.ready))
     answers = Console()
     answers.print(table)
+    if not heard:
+        answers.print("the API server does not answer: bring it back with up", soft_wrap=True)
     others = sorted({slot.cluster for slot in slots.taken()} - {cluster.name})
     if others:
         answers.print(f"other clusters: {', '.join(others)}")

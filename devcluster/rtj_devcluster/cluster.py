@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class NodeStatus:
     power: str
     """``on``, ``off`` or ``partitioned``."""
     ready: bool | None
-    """The node's Ready condition; None where the API server knows no such node."""
+    """The node's Ready condition; None where there is none, or nobody to say so."""
 
 
 class Cluster:
@@ -87,9 +87,9 @@ class Cluster:
 
     @property
     def options(self) -> ClusterOptions:
-        """What the cluster was made with; the defaults where there is none."""
+        """What the cluster was made with, and the nodes that it has; the defaults where is none."""
         state = ClusterState.load(self._path)
-        return state.options if state else ClusterOptions()
+        return replace(state.options, nodes=None) if state else ClusterOptions()
 
     def kubectl(self, *arguments: str, text_input: str | None = None) -> str:
         """Run kubectl as an administrator and return what it printed.
@@ -102,6 +102,15 @@ class Cluster:
     def get(self, *arguments: str) -> Any:
         """Return what ``kubectl get … -o json`` says."""
         return kubectl.get(self.kubeconfig, *arguments)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the API server does."""
+        try:
+            self.kubectl("get", "--raw=/readyz", "--request-timeout=5s")
+        except CommandFailedError:
+            return False
+        return True
 
     def status(self) -> list[NodeStatus]:
         """Return the state of every node."""
@@ -123,7 +132,7 @@ class Cluster:
     def up(self, options: ClusterOptions | None = None) -> None:
         """Bring the cluster up, or what of it is not; return when all nodes are Ready.
 
-        Without options, those of an existing cluster, or the defaults.
+        Without options, those of an existing cluster and the nodes that it has, or the defaults.
 
         Raises:
             MissingRequirementError: this machine lacks something; nothing was changed, but that
@@ -138,14 +147,14 @@ class Cluster:
         with slots.locked(self.name):
             addresses = slots.take(self.name).addresses
             asked = options or self.options
-            present = ClusterState.load(self._path) or ClusterState(asked, {})
+            present = ClusterState.load(self._path) or self._new(asked)
             present.asked_for(asked).save(self._path)
             with stage(f"Start the control plane of {self.name!r}"):
                 network.create_bridge(addresses)
                 services.start(self._control_plane(), addresses)
-            names = self.node_names
-            with stage(f"Start {', '.join(names)}"):
-                self._start_nodes(names)
+            if names := self.node_names:
+                with stage(f"Start {', '.join(names)}"):
+                    self._start_nodes(names)
 
     def down(self) -> None:
         """Remove the cluster and all that it left on this machine, also after a crash.
@@ -164,7 +173,7 @@ class Cluster:
                     node.kill()
                 if shutil.which("ip"):
                     network.delete_bridge(slot.addresses)
-                cgroups.remove(cgroups.path_of(self.name))
+                cgroups.remove(self._state().cgroup)
                 shutil.rmtree(self.folder, ignore_errors=True)
                 slots.give_back(self.name)
 
@@ -236,8 +245,11 @@ class Cluster:
         if state is not None:
             return state
         if self.exists:  # Cut short before anything was started.
-            return ClusterState(ClusterOptions(), {})
+            return self._new(ClusterOptions())
         raise NoClusterError(self.name)
+
+    def _new(self, options: ClusterOptions) -> ClusterState:
+        return ClusterState(options, {}, cgroups.path_of(self.folder))
 
     def _addresses(self) -> Addresses:
         slot = slots.of_cluster(self.name)
@@ -255,10 +267,10 @@ class Cluster:
             raise DevClusterError(f"{self.name!r} has no node {name!r}; its nodes: {known}")
         return Node(
             NodeFiles(
-                self.name,
                 name,
                 state.nodes[name],
                 self.folder / "nodes" / name,
+                f"{state.cgroup}/{name}",
                 self._addresses(),
                 Pki(self.folder / "pki"),
                 state.options.gpus_per_node,

@@ -14,7 +14,8 @@ from rtj_devcluster.paths import write_atomically
 class ClusterOptions:
     """What ``up`` makes; all but ``nodes`` is fixed for the life of the cluster."""
 
-    nodes: int = 2
+    nodes: int | None = 2
+    """How many there are to be, with those that are there; None: just those."""
     gpus_per_node: int = 0
     audit: bool = False
     """Whether the API server logs each request (metadata only) to ``log/audit.log``."""
@@ -32,6 +33,8 @@ class ClusterState:
     options: ClusterOptions
     nodes: dict[str, int]
     """Name → index, which the node's addresses follow from."""
+    cgroup: str
+    """Path of the cgroup of all nodes, see `cgroups.path_of`."""
 
     @classmethod
     def load(cls, path: Path) -> "ClusterState | None":
@@ -43,27 +46,39 @@ class ClusterState:
         # A cluster of another version of this file can still be taken down.
         known = ClusterOptions.__dataclass_fields__
         options = {name: value for name, value in fields["options"].items() if name in known}
-        return cls(ClusterOptions(**options), fields["nodes"])
+        # That was the path while it was not written down.
+        cgroup = fields.get("cgroup", f"/rtj-{path.parent.name}")
+        return cls(ClusterOptions(**options), fields["nodes"], cgroup)
 
     def save(self, path: Path) -> None:
         """Write the state to a file."""
         write_atomically(path, json.dumps(asdict(self), indent=2))
 
     def asked_for(self, options: ClusterOptions) -> "ClusterState":
-        """Return the state with the nodes that are asked for.
+        """Return the state with as many nodes as are asked for.
 
         Raises:
-            DevClusterError: other options than the number of nodes differ, or that is too high.
+            DevClusterError: other options than the number of nodes differ, or that is too high, or
+                less than there are.
         """
-        if not 1 <= options.nodes <= MAX_NODES:
-            raise DevClusterError(f"nodes: {options.nodes}: use 1 to {MAX_NODES}")
         if replace(options, nodes=0) != replace(self.options, nodes=0):
             raise DevClusterError(
                 f"the cluster was made with {self.options.fixed}, not with {options.fixed}: "
                 "take it down to change that"
             )
-        asked = {name_of(index): index for index in range(1, options.nodes + 1)}
-        return replace(self, nodes={**self.nodes, **asked})
+        if options.nodes is None:
+            return self
+        if not 1 <= options.nodes <= MAX_NODES:
+            raise DevClusterError(f"nodes: {options.nodes}: use 1 to {MAX_NODES}")
+        if options.nodes < len(self.nodes):
+            raise DevClusterError(
+                f"nodes: {options.nodes}: the cluster has {len(self.nodes)}, "
+                f"{', '.join(sorted(self.nodes))}: take one away with delete-node"
+            )
+        grown = self
+        while len(grown.nodes) < options.nodes:
+            grown, _ = grown.with_node(None)
+        return grown
 
     def with_node(self, name: str | None) -> "tuple[ClusterState, str]":
         """Return the state with one node more, and that node's name.

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rtj_devcluster.errors import CommandFailedError
-from rtj_devcluster.shell import run, wait_until
+from rtj_devcluster.shell import run, tail, wait_until
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _DIES_WITH_CALLER = ("setpriv", "--pdeathsig", "KILL")
@@ -115,6 +115,9 @@ def running(root: Path, folder: Path) -> Iterator[Path]:
     """Run a containerd without pods on the folder ``root``; yield its socket.
 
     Its mounts are its own and end with it. ``folder`` takes its socket, state and log.
+
+    Raises:
+        DevClusterError: it ended, or does not answer; the message ends with its log.
     """
     socket, state = folder / "containerd.sock", folder / "state"
     root.mkdir(parents=True, exist_ok=True)
@@ -125,18 +128,21 @@ def running(root: Path, folder: Path) -> Iterator[Path]:
         f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "{socket}"\n'
         f'[plugins."io.containerd.internal.v1.opt"]\n  path = "{folder / "opt"}"\n'
     )
-    with (folder / "containerd.log").open("wb") as log:
+    words = folder / "containerd.log"
+    with words.open("wb") as log:
         containerd = subprocess.Popen(
             [*_DIES_WITH_CALLER, "unshare", "--mount", "containerd", f"--config={config}"],
             stdout=log,
             stderr=log,
         )
+
+    def answers() -> bool:
+        if containerd.poll() is not None:
+            raise CommandFailedError(f"containerd ended while it started\n{tail(words)}")
+        return run(_ctr_command(socket, "version"), check=False).returncode == 0
+
     try:
-        wait_until(
-            lambda: run(_ctr_command(socket, "version"), check=False).returncode == 0,
-            what="containerd answers",
-            timeout=30,
-        )
+        wait_until(answers, what="containerd answers", timeout=30, hint=lambda: tail(words))
         yield socket
     finally:
         containerd.terminate()

@@ -10,6 +10,7 @@ import shutil
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from rtj_devcluster.addresses import (
 from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.paths import cluster_folder, write_atomically
 from rtj_devcluster.pki import Pki
+from rtj_devcluster.processes import Process
 from rtj_devcluster.shell import tail, wait_until
 
 _READY_TIMEOUT_SECONDS = 60.0
@@ -99,7 +101,8 @@ class ControlPlane:
         """Start what does not run yet, and return when the API server is ready.
 
         Raises:
-            DevClusterError: it is not ready within a minute; the message ends with its log.
+            DevClusterError: a component ended, or does not work within a minute; the message ends
+                with its log.
         """
         pki = self.issue_certificates(addresses, bind)
         server = f"https://{bind}:{API_SERVER_PORT}"
@@ -108,9 +111,11 @@ class ControlPlane:
         self.run_component("etcd", self._etcd(addresses), owned=owned)
         api_server = self._api_server(addresses, pki, bind, advertise)
         self.run_component("kube-apiserver", api_server, owned=owned)
-        manager = self._controller_manager(addresses, pki)
-        self.run_component("kube-controller-manager", manager, owned=owned)
         self._await_ready(server, pki)
+        # It waits ten seconds for the API server and then ends.
+        name, manager = "kube-controller-manager", self._controller_manager(addresses, pki)
+        self.run_component(name, manager, owned=owned)
+        self.await_listening(name, addresses.loopback, CONTROLLER_MANAGER_PORT)
 
     def issue_certificates(self, addresses: Addresses, bind: str) -> Pki:
         """Make the certificates of the control plane."""
@@ -132,6 +137,31 @@ class ControlPlane:
             log, record = self.log(name), self.record(name)
             env = {"GOGC": GARBAGE_PERCENT, **os.environ}
             processes.start(record, command, log=log, env=env, dies_with_caller=owned)
+
+    def await_component(self, name: str, works: Callable[[Process], bool]) -> None:
+        """Wait until a component that was started works.
+
+        Raises:
+            DevClusterError: it ended, or does not work within a minute; the message ends with its
+                log.
+        """
+        wait_until(
+            lambda: works(self._must_run(name)),
+            what=f"{name} works",
+            timeout=_READY_TIMEOUT_SECONDS,
+            hint=lambda: tail(self.log(name)),
+        )
+
+    def await_listening(self, name: str, address: str, port: int) -> None:
+        """Wait until a component takes connections; raises as ``await_component`` does."""
+        # A connection would tell less: another program may hold the port, which ends this one.
+        self.await_component(name, lambda process: processes.listens(process, address, port))
+
+    def _must_run(self, name: str) -> Process:
+        process = processes.recorded(self.record(name))
+        if process is None:
+            raise DevClusterError(f"{name} ended while it started\n{tail(self.log(name))}")
+        return process
 
     def stop(self) -> None:
         """SIGKILL every process that this control plane started."""
@@ -211,10 +241,8 @@ class ControlPlane:
         context = ssl.create_default_context(cafile=str(pki.ca))
         context.load_cert_chain(pki.certificate("admin"), pki.key("admin"))
 
-        def ready() -> bool:
-            if processes.recorded(self.record("kube-apiserver")) is None:
-                words = tail(self.log("kube-apiserver"))
-                raise DevClusterError(f"the API server ended while it started\n{words}")
+        def ready(_: Process) -> bool:
+            self._must_run("etcd")
             try:
                 with urllib.request.urlopen(  # noqa: S310 - our own https address
                     f"{server}/readyz", context=context, timeout=5
@@ -223,12 +251,7 @@ class ControlPlane:
             except (OSError, urllib.error.URLError):
                 return False
 
-        wait_until(
-            ready,
-            what="the API server is ready",
-            timeout=_READY_TIMEOUT_SECONDS,
-            hint=lambda: tail(self.log("kube-apiserver")),
-        )
+        self.await_component("kube-apiserver", ready)
 
 
 def clear_abandoned() -> None:

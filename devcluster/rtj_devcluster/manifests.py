@@ -6,7 +6,11 @@ from rtj_devcluster.addresses import Addresses
 
 STORAGE_CLASS = "shared"
 PROVISIONER = "devcluster.resumable.training/shared"
-_DNS_PORTS = (("dns", "UDP"), ("dns-tcp", "TCP"))
+DNS_PORT = 53
+_DNS_PORTS = [
+    {"name": "dns", "protocol": "UDP", "port": DNS_PORT},
+    {"name": "dns-tcp", "protocol": "TCP", "port": DNS_PORT},
+]
 
 
 def system_objects(addresses: Addresses) -> dict[str, Any]:
@@ -31,17 +35,15 @@ def _storage_class() -> dict[str, Any]:
 
 def _dns_service(addresses: Addresses) -> dict[str, Any]:
     """Without a selector: CoreDNS is a process on the host, not a pod."""
-    ports = [{"name": name, "protocol": protocol, "port": 53} for name, protocol in _DNS_PORTS]
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "kube-dns", "namespace": "kube-system"},
-        "spec": {"clusterIP": str(addresses.dns_service), "ports": ports},
+        "spec": {"clusterIP": str(addresses.dns_service), "ports": _DNS_PORTS},
     }
 
 
 def _dns_endpoints(addresses: Addresses) -> dict[str, Any]:
-    ports = [{"name": name, "protocol": protocol, "port": 53} for name, protocol in _DNS_PORTS]
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -52,14 +54,14 @@ def _dns_endpoints(addresses: Addresses) -> dict[str, Any]:
         },
         "addressType": "IPv4",
         "endpoints": [{"addresses": [addresses.gateway], "conditions": {"ready": True}}],
-        "ports": ports,
+        "ports": _DNS_PORTS,
     }
 
 
 def corefile(addresses: Addresses, kubeconfig: str) -> str:
     """Return the configuration of the cluster's DNS, which knows the cluster's names only."""
     return f"""\
-.:53 {{
+.:{DNS_PORT} {{
   bind {addresses.gateway}
   errors
   kubernetes cluster.local in-addr.arpa {{

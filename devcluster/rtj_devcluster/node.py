@@ -53,9 +53,9 @@ class Node:
         if keeper is None:
             machine = self.files.write(server)
             image_store.seed(self.files.containerd_root)
-            cgroups.remove(self._cgroup)  # What a node that was killed from outside left.
+            self._clear()  # What a node that was killed from outside left.
             keeper = self._switch_on(machine)
-        cgroups.create(self._cgroup)
+        cgroups.create(self.files.cgroup)
         process_1 = self._process_1(keeper)
         network.plug_in(self.files.addresses, self.files.index, process_1.pid)
         wait_until(
@@ -75,10 +75,6 @@ class Node:
             [*unshare, sys.executable, "-m", "rtj_devcluster.node_init", str(machine)],
             log=self.files.folder / "log" / "init.log",
         )
-
-    @property
-    def _cgroup(self) -> str:
-        return cgroups.path_of(self.files.cluster, self.name)
 
     def _words(self) -> str:
         folder = self.files.folder / "log"
@@ -115,8 +111,11 @@ class Node:
         if keeper is not None:
             # Process 1 goes first and last: the kernel ends it when all others in the node have.
             processes.kill([*_children(keeper), keeper])
+        self._clear()
+
+    def _clear(self) -> None:
         network.unplug(self.files.addresses, self.files.index)
-        cgroups.remove(self._cgroup)
+        cgroups.remove(self.files.cgroup)
 
     def destroy(self) -> None:
         """Kill the node and throw its disk away."""

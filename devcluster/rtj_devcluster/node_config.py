@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtj_devcluster import cgroups, kubebox, pause_image
+from rtj_devcluster import kubebox, pause_image
 from rtj_devcluster.addresses import MAX_NODES, Addresses
 from rtj_devcluster.node_init import CONTAINERD_SOCKET, Machine
 from rtj_devcluster.packages import cni_folder
@@ -19,10 +19,11 @@ GPU_LABEL = "devcluster.resumable.training/gpus"
 class NodeFiles:
     """Writes and names all files of one node."""
 
-    cluster: str
     name: str
     index: int
     folder: Path
+    cgroup: str
+    """Path of the node's cgroup inside a hierarchy."""
     addresses: Addresses
     pki: Pki
     gpus: int
@@ -95,6 +96,9 @@ class NodeFiles:
                 f"--hostname-override={self.name}",
                 f"--cluster-cidr={self.addresses.pods}",
                 "--proxy-mode=iptables",
+                # An answer between two pods of one node crosses their bridge, past the translation
+                # that the request passed, unless the host has the module br_netfilter.
+                "--masquerade-all",
                 # The size of the connection table belongs to the host.
                 "--conntrack-max-per-core=0",
             ],
@@ -160,7 +164,7 @@ state = "/run/containerd/state"
             "volumePluginDir": str(self.folder / "volume-plugins"),
             "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": cgroups.path_of(self.cluster, self.name),
+            "cgroupRoot": self.cgroup,
             "enforceNodeAllocatable": [],
             "failCgroupV1": False,
             "failSwapOn": False,

@@ -92,10 +92,6 @@ def _arrange_network(machine: Machine) -> None:
     ]
     run(["ip", "-batch", "-"], text_input="\n".join(lines) + "\n")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    # Answers of a service must pass the translation that the request passed.
-    filtering = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-    if filtering.exists():
-        filtering.write_text("1")
 
 
 def _containerd_listens() -> bool:

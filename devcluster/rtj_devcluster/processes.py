@@ -13,6 +13,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -118,6 +119,18 @@ def recorded(record: Path) -> Process | None:
     except (OSError, ValueError, TypeError):
         return None
     return process if process.alive() else None
+
+
+def listens(process: Process, address: str, port: int) -> bool:
+    """Say whether this very process, and not another, takes TCP connections at an IPv4 address."""
+    place = f"{socket.inet_aton(address)[::-1].hex().upper()}:{port:04X}"
+    table = Path("/proc/net/tcp").read_text().splitlines()[1:]  # See proc_pid_net(5).
+    fields = [line.split() for line in table]
+    listeners = {f"socket:[{row[9]}]" for row in fields if row[1] == place and row[3] == "0A"}
+    with contextlib.suppress(OSError):  # It has just ended.
+        files = Path(f"/proc/{process.pid}/fd").iterdir()
+        return process.alive() and any(str(file.readlink()) in listeners for file in files)
+    return False
 
 
 def kill(targets: Iterable[Process]) -> None:

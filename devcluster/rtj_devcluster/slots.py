@@ -76,26 +76,31 @@ def of_cluster(cluster: str) -> Slot | None:
 def take(cluster: str, *, owned: bool = False) -> Slot:
     """Return the slot that this cluster has, taking a free one where it has none.
 
-    ``owned`` ties a new slot to the calling process.
+    ``owned`` ties a new slot to the calling process, whose cluster has no nodes and needs no
+    more than the loopback address.
 
     Raises:
         DevClusterError: every slot is taken, or something else uses its addresses.
     """
+    obstacles: dict[str, None] = {}
     with locked(".slots"):
         present = taken()
         for slot in present:
             if slot.cluster == cluster:
                 return slot
         used = {slot.number for slot in present}
-        for number in SLOTS:
-            if number not in used and _unused(Addresses(number)):
+        for number in [number for number in SLOTS if number not in used]:
+            found = list(_obstacles(Addresses(number), routed=not owned))
+            obstacles.update(dict.fromkeys(found))
+            if not found:
                 slot = Slot(number, cluster, me() if owned else None)
                 record = {"cluster": cluster, "owner": slot.owner and asdict(slot.owner)}
                 write_atomically(_folder() / str(number), json.dumps(record))
                 return slot
+    in_the_way = f"; in the way of the others: {', '.join(obstacles)}" if obstacles else ""
     raise DevClusterError(
-        f"all {len(SLOTS)} address slots are in use: take a cluster down (devcluster status "
-        "lists them), or see whether something else on this machine uses 172.30.0.0/16"
+        f"no address slot is free: {len(used)} of {len(SLOTS)} have clusters (devcluster status "
+        f"lists them, down takes one down){in_the_way}"
     )
 
 
@@ -107,19 +112,20 @@ def give_back(cluster: str) -> None:
             (_folder() / str(slot.number)).unlink()
 
 
-def _unused(addresses: Addresses) -> bool:
-    """Say whether nothing on this machine listens on, or routes to, these addresses."""
+def _obstacles(addresses: Addresses, *, routed: bool) -> Iterator[str]:
+    """Name what else on this machine listens on or, where that matters, routes to addresses."""
     for port in (ETCD_CLIENT_PORT, API_SERVER_PORT):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((addresses.loopback, port))
             except OSError:
-                return False
-    ours = (addresses.node_network, addresses.services, addresses.pods)
-    return not any(
-        route.overlaps(network) for route in _routes() if route.prefixlen for network in ours
-    )
+                yield f"a listener at {addresses.loopback}:{port}"
+    if routed:
+        ours = (addresses.node_network, addresses.services, addresses.pods)
+        for route in _routes():
+            if route.prefixlen and any(route.overlaps(network) for network in ours):
+                yield f"the route to {route}"
 
 
 def _routes() -> Iterator[IPv4Network]:

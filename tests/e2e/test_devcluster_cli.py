@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rtj_devcluster import processes
 from rtj_devcluster.cluster import Cluster
 
 from tests.e2e.test_devcluster_lifecycle import addresses_of, traces_of
@@ -70,7 +71,20 @@ def test_every_command_does_what_its_help_says(own: Cluster) -> None:
     assert power() == {"node-1": "on", "node-2": "off"}
     told("delete-node", "node-2")
     assert power() == {"node-1": "on"}
+    told("up")
+    assert power() == {"node-1": "on"}
     told("add-node")
+    assert power() == {"node-1": "on", "node-2": "on"}
+    refused = call("up", "--nodes", "1")
+    assert refused.returncode == 1
+    assert "delete-node" in refused.stderr
+
+    unheard = "the API server does not answer"
+    assert unheard not in told("status")
+    api_server = processes.recorded(own.folder / "run" / "kube-apiserver.json")
+    assert api_server is not None
+    processes.kill([api_server])
+    assert unheard in told("status")
     assert power() == {"node-1": "on", "node-2": "on"}
 
     addresses = addresses_of(own)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rtj_devcluster import slots
+from rtj_devcluster import cgroups, network, slots
 from rtj_devcluster.addresses import Addresses
 from rtj_devcluster.cluster import Cluster, ClusterOptions
+from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.paths import state_root
 from rtj_devcluster.shell import run, wait_until
 
@@ -66,7 +68,7 @@ def host_settings() -> dict[str, str]:
 
 def processes_of(cluster: Cluster) -> set[int]:
     """Return every process that has to do with a cluster: by command, mounts, or cgroup."""
-    marks = [str(cluster.folder).encode() + b"/", f"/rtj-{cluster.name}/".encode()]
+    marks = [str(cluster.folder).encode() + b"/", f"{cgroups.path_of(cluster.folder)}/".encode()]
     # /proc/<pid>/mountinfo names a folder relative to its file system, which here is the root.
     return {
         pid
@@ -83,7 +85,7 @@ def _texts_of(pid: int) -> Iterator[bytes]:
 
 def traces_of(cluster: Cluster, addresses: Addresses) -> dict[str, object]:
     """Return all that a cluster left on this machine, by kind; empty when there is nothing."""
-    network = str(addresses.node_network.network_address).rpartition(".")[0] + "."
+    nodes = str(addresses.node_network.network_address).rpartition(".")[0] + "."
     pods = f"10.{128 + addresses.slot}."
     links = [line for line in run(["ip", "-brief", "link"]).stdout.splitlines() if line]
     routes = run(["ip", "route", "show", "table", "all"]).stdout.splitlines()
@@ -95,12 +97,12 @@ def traces_of(cluster: Cluster, addresses: Addresses) -> dict[str, object]:
             if str(cluster.folder) in line
         ],
         "links": [line for line in links if line.startswith(addresses.bridge)],
-        "routes": [line for line in routes if network in line or pods in line],
+        "routes": [line for line in routes if nodes in line or pods in line],
         # os.walk, since the groups of another cluster may go away meanwhile.
         "cgroups": [
             parent
             for parent, _, _ in os.walk("/sys/fs/cgroup")
-            if parent.endswith(f"/rtj-{cluster.name}")
+            if parent.endswith(cgroups.path_of(cluster.folder))
         ],
         "firewall": [
             line
@@ -210,6 +212,18 @@ def test_an_up_that_is_killed_leaves_what_up_and_down_can_deal_with(
     own.down()
 
     assert traces_of(own, addresses) == {}
+
+
+def test_a_part_that_ends_while_it_starts_is_named_with_its_log(own: Cluster) -> None:
+    addresses = slots.take(own.name).addresses
+    network.create_bridge(addresses)
+    with socket.create_server((addresses.gateway, 53)), pytest.raises(DevClusterError) as told:
+        own.up(ClusterOptions(nodes=1))
+    assert "coredns ended while it started" in str(told.value)
+    assert "address already in use" in str(told.value)
+
+    own.up()
+    assert [node.ready for node in own.status()] == [True]
 
 
 def test_an_interrupted_demo_takes_down_its_cluster_and_its_build(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rtj_devcluster import processes, slots
 from rtj_devcluster.control_plane import ControlPlane, clear_abandoned
+from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.shell import wait_until
 
 pytestmark = pytest.mark.integration
@@ -83,3 +84,19 @@ def test_two_control_planes_run_side_by_side(kube_apiserver: Path) -> None:
     with ControlPlane("beside") as other:
         assert other.kubeconfig.read_text() != kube_apiserver.read_text()
         assert slots.of_cluster("beside") is not None
+
+
+class Ill(ControlPlane):
+    """A control plane whose etcd dies before its API server starts."""
+
+    def run_component(self, name: str, arguments: list[str], *, owned: bool = False) -> None:
+        super().run_component(name, arguments, owned=owned)
+        if name == "etcd":
+            self.log(name).write_text("no space left\n")
+            processes.kill(filter(None, [processes.recorded(self.record(name))]))
+
+
+def test_an_etcd_that_dies_is_named_with_its_log() -> None:
+    with pytest.raises(DevClusterError, match=r"(?s)etcd ended.*no space left"), Ill("ill"):
+        pass
+    assert slots.of_cluster("ill") is None

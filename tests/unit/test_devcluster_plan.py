@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from kubernetes.client.rest import ApiException
-from rtj_devcluster import build, slots
+from rtj_devcluster import build, cgroups, slots
 from rtj_devcluster.addresses import MAX_NODES, SLOTS, Addresses
 from rtj_devcluster.agent import Agent, volume_for
+from rtj_devcluster.cluster import Cluster
 from rtj_devcluster.cluster_state import ClusterOptions, ClusterState
 from rtj_devcluster.errors import DevClusterError
+from rtj_devcluster.manifests import PROVISIONER
 from rtj_devcluster.paths import STATE_VARIABLE, cluster_folder
 from rtj_devcluster.pki import Pki
 from rtj_devcluster.processes import me
@@ -66,6 +68,17 @@ def test_a_slot_whose_owner_is_gone_is_abandoned() -> None:
     assert not slots.take("for-ever").abandoned
 
 
+def test_a_route_that_is_in_the_way_of_every_node_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    everywhere, vpn = IPv4Network("0.0.0.0/0"), IPv4Network("10.0.0.0/8")
+    monkeypatch.setattr(slots, "_routes", lambda: iter([everywhere, vpn]))
+    with pytest.raises(DevClusterError, match=r"0 of 32 have.*the route to 10\.0\.0\.0/8$"):
+        slots.take("with-nodes")
+    assert slots.of_cluster("with-nodes") is None
+    slots.take("without-nodes", owned=True)
+
+
 @pytest.mark.parametrize("name", ["", "Big", "a_b", "-a", "a-", "../x", "a" * 33, ".images"])
 def test_a_cluster_name_that_cannot_be_part_of_a_path_is_refused(name: str) -> None:
     with pytest.raises(DevClusterError, match="lower-case"):
@@ -73,19 +86,38 @@ def test_a_cluster_name_that_cannot_be_part_of_a_path_is_refused(name: str) -> N
 
 
 def test_a_state_survives_its_file(tmp_path: Path) -> None:
-    state = ClusterState(ClusterOptions(gpus_per_node=2), {"node-1": 1})
+    state = ClusterState(ClusterOptions(gpus_per_node=2), {"node-1": 1}, "/rtj")
     state.save(tmp_path / "state.json")
     assert ClusterState.load(tmp_path / "state.json") == state
     assert ClusterState.load(tmp_path / "none.json") is None
 
 
-def test_asking_for_nodes_adds_what_is_missing_and_keeps_the_rest() -> None:
-    state = ClusterState(ClusterOptions(nodes=1), {"node-3": 3})
-    assert state.asked_for(ClusterOptions(nodes=2)).nodes == {"node-1": 1, "node-2": 2, "node-3": 3}
+def test_asking_for_more_nodes_adds_the_missing_ones_with_the_lowest_numbers() -> None:
+    state = ClusterState(ClusterOptions(nodes=1), {"node-3": 3}, "/rtj")
+    grown = state.asked_for(ClusterOptions(nodes=3))
+    assert grown.nodes == {"node-1": 1, "node-2": 2, "node-3": 3}
+    assert grown.asked_for(ClusterOptions(nodes=3)) == grown
+
+
+def test_a_deleted_node_does_not_come_back_unasked() -> None:
+    cluster = Cluster("mine")
+    made = ClusterState(ClusterOptions(nodes=2), {"node-1": 1, "node-2": 2}, "/rtj")
+    for left in (made.without_node("node-2"), made.without_node("node-1").without_node("node-2")):
+        left.save(cluster.folder / "cluster.json")
+        assert left.asked_for(cluster.options) == left
+
+
+def test_asking_for_fewer_nodes_is_refused_with_the_way_to_have_them() -> None:
+    state = ClusterState(ClusterOptions(), {"node-1": 1, "node-3": 3}, "/rtj")
+    with pytest.raises(DevClusterError) as told:
+        state.asked_for(ClusterOptions(nodes=1))
+    assert str(told.value) == (
+        "nodes: 1: the cluster has 2, node-1, node-3: take one away with delete-node"
+    )
 
 
 def test_options_of_a_cluster_cannot_change_under_it() -> None:
-    state = ClusterState(ClusterOptions(audit=True), {})
+    state = ClusterState(ClusterOptions(audit=True), {}, "/rtj")
     with pytest.raises(DevClusterError) as told:
         state.asked_for(ClusterOptions(gpus_per_node=1))
     assert str(told.value) == (
@@ -96,19 +128,31 @@ def test_options_of_a_cluster_cannot_change_under_it() -> None:
 
 def test_a_cluster_that_another_version_made_is_still_known(tmp_path: Path) -> None:
     made = {"options": {"nodes": 3, "colour": "green"}, "nodes": {"node-1": 1}}
-    (tmp_path / "state.json").write_text(json.dumps(made))
-    state = ClusterState.load(tmp_path / "state.json")
-    assert state == ClusterState(ClusterOptions(nodes=3), {"node-1": 1})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "state.json").write_text(json.dumps(made))
+    state = ClusterState.load(tmp_path / "mine" / "state.json")
+    assert state == ClusterState(ClusterOptions(nodes=3), {"node-1": 1}, "/rtj-mine")
+
+
+def test_clusters_of_one_name_in_two_state_folders_have_cgroups_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = cgroups.path_of(cluster_folder("mine"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "link"))
+    assert cgroups.path_of(cluster_folder("mine")) == here
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "elsewhere"))
+    assert cgroups.path_of(cluster_folder("mine")) != here
 
 
 @pytest.mark.parametrize("nodes", [0, -1, MAX_NODES + 1])
 def test_a_number_of_nodes_that_has_no_addresses_is_refused(nodes: int) -> None:
     with pytest.raises(DevClusterError, match="use 1 to"):
-        ClusterState(ClusterOptions(), {}).asked_for(ClusterOptions(nodes=nodes))
+        ClusterState(ClusterOptions(), {}, "/rtj").asked_for(ClusterOptions(nodes=nodes))
 
 
 def test_a_new_node_takes_the_lowest_free_number() -> None:
-    state = ClusterState(ClusterOptions(), {"node-1": 1, "node-3": 3})
+    state = ClusterState(ClusterOptions(), {"node-1": 1, "node-3": 3}, "/rtj")
     grown, name = state.with_node(None)
     assert name == "node-2"
     assert grown.without_node("node-2") == state
@@ -118,7 +162,7 @@ def test_a_new_node_takes_the_lowest_free_number() -> None:
 @pytest.mark.parametrize("name", ["node-0", "node-01", "node-99", "worker", ""])
 def test_a_node_name_without_an_address_is_refused(name: str) -> None:
     with pytest.raises(DevClusterError, match="use node-1 to"):
-        ClusterState(ClusterOptions(), {}).with_node(name)
+        ClusterState(ClusterOptions(), {}, "/rtj").with_node(name)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +246,64 @@ def test_only_pending_claims_of_the_shared_class_get_a_volume(tmp_path: Path) ->
     assert list(api.volumes) == ["pvc-1"]
     folder = Path(api.volumes["pvc-1"]["spec"]["hostPath"]["path"])
     assert folder.stat().st_mode & 0o777 == 0o777
+
+
+class Volumes:
+    """An API server that has volumes, by name."""
+
+    def __init__(self, *volumes: Any) -> None:
+        self.left = {volume.metadata.name: volume for volume in volumes}
+
+    def list_persistent_volume(self) -> Any:
+        return SimpleNamespace(items=list(self.left.values()))
+
+    def delete_persistent_volume(self, name: str) -> None:
+        del self.left[name]
+
+
+def volume(folder: Path, *, phase: str = "Released", policy: str = "Delete", made_by: str) -> Any:
+    folder.mkdir()
+    return SimpleNamespace(
+        metadata=SimpleNamespace(
+            name=folder.name, annotations={"pv.kubernetes.io/provisioned-by": made_by}
+        ),
+        spec=SimpleNamespace(
+            persistent_volume_reclaim_policy=policy, host_path=SimpleNamespace(path=str(folder))
+        ),
+        status=SimpleNamespace(phase=phase),
+    )
+
+
+def test_a_released_volume_is_deleted_unless_it_is_retained(tmp_path: Path) -> None:
+    api = Volumes(
+        volume(tmp_path / "released", made_by=PROVISIONER),
+        volume(tmp_path / "bound", phase="Bound", made_by=PROVISIONER),
+        volume(tmp_path / "retained", policy="Retain", made_by=PROVISIONER),
+        volume(tmp_path / "another's", made_by="somebody else"),
+    )
+
+    Agent(api, tmp_path).reclaim()
+
+    left = {"bound", "retained", "another's"}
+    assert set(api.left) == left
+    assert {folder.name for folder in tmp_path.iterdir()} == left
+
+
+def test_a_turn_of_the_agent_has_gone_well_when_none_of_its_tasks_failed(tmp_path: Path) -> None:
+    def nothing() -> Any:
+        return SimpleNamespace(items=[])
+
+    def refused() -> Any:
+        raise ApiException(status=403)
+
+    api = SimpleNamespace(
+        list_persistent_volume_claim_for_all_namespaces=nothing,
+        list_persistent_volume=nothing,
+        list_node=nothing,
+    )
+    assert Agent(api, tmp_path).turn()
+    api.list_persistent_volume = refused
+    assert not Agent(api, tmp_path).turn()
 
 
 def test_a_volume_belongs_to_the_one_claim_that_it_was_made_for(tmp_path: Path) -> None:

@@ -132,6 +132,17 @@ def test_without_root_neither_a_cluster_nor_an_image_is_begun(
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize("present", [CONTROLLERS, (*CONTROLLERS, "hugetlb")])
+def test_a_cgroup_in_v2_has_every_controller_that_the_kubelet_looks_for(
+    hierarchies: Path, present: tuple[str, ...]
+) -> None:
+    (hierarchies / "cgroup.controllers").write_text(" ".join(("io", *present, "rdma")))
+    cgroups.create("/rtj-mine/node-1")
+    for folder in ("", "rtj-mine", "rtj-mine/node-1"):
+        enabled = (hierarchies / folder / "cgroup.subtree_control").read_text().split()
+        assert enabled == [f"+{name}" for name in present]
+
+
 def test_a_cgroup_that_does_not_go_is_named(
     hierarchies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,9 @@ from subprocess import PIPE
 
 import pytest
 from rtj_devcluster import processes
+from rtj_devcluster.control_plane import ControlPlane
 from rtj_devcluster.errors import DevClusterError
+from rtj_devcluster.paths import STATE_VARIABLE
 from rtj_devcluster.shell import wait_until
 
 pytestmark = pytest.mark.unit
@@ -104,3 +106,37 @@ def test_an_owned_process_dies_with_its_owner(tmp_path: Path, slow: bool) -> Non
 def test_a_program_that_does_not_exist_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(DevClusterError, match="no-such-program"):
         processes.start(tmp_path / "record", ["no-such-program"], log=tmp_path / "log")
+
+
+LISTEN = """
+import socket, time
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_process_listens_where_it_took_a_port_itself(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    server = processes.start(tmp_path / "server.json", [sys.executable, "-c", LISTEN], log=log)
+    bystander = processes.start(tmp_path / "sleep.json", ["sleep", "600"], log=tmp_path / "other")
+    try:
+        wait_until(lambda: bool(log.read_text()), what="the server listens", timeout=30)
+        port = int(log.read_text())
+        assert processes.listens(server, "127.0.0.1", port)
+        assert not processes.listens(server, "127.0.0.2", port)
+        assert not processes.listens(bystander, "127.0.0.1", port)
+    finally:
+        processes.kill([server, bystander])
+    assert not processes.listens(server, "127.0.0.1", port)
+
+
+def test_a_component_that_ends_while_it_starts_is_named_with_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
+    plane = ControlPlane("mine")
+    script = "echo the address is in use; exit 1"
+    processes.start(plane.record("dns"), ["sh", "-c", script], log=plane.log("dns"))
+    with pytest.raises(DevClusterError, match=r"(?s)dns ended.*address is in use"):
+        plane.await_listening("dns", "127.0.0.1", 1)
