@@ -60,7 +60,8 @@ def _run(cluster: DemoCluster) -> int:
             say("Interrupted.")
             cluster.down()
             return 130
-    except (UnusableClusterError, CommandFailedError, DemoFailedError, TimeoutError) as error:
+    # A TimeoutError is an OSError.
+    except (UnusableClusterError, CommandFailedError, DemoFailedError, OSError) as error:
         say(f"[red]The demo failed: {escape(str(error))}[/red]")
         say(f"The cluster is left as it is, to look at; {cluster.way_down}.")
         return 1

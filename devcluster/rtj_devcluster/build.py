@@ -31,15 +31,33 @@ _STEP = re.compile(r"(?:\[(\d+)/(\d+)\] )?STEP (\d+)/(\d+):")
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 
 
+def name_and_tag(image: str) -> tuple[str, str]:
+    """Return an image's name and its tag, which is `latest` where none is given.
+
+    Raises:
+        DevClusterError: the image is named by its digest.
+    """
+    if "@" in image:
+        raise DevClusterError(f"image {image}: name it by a tag, not by its digest")
+    name, colon, tag = image.rpartition(":")
+    if not colon or "/" in tag:  # What follows the colon is the port of a registry.
+        return image, "latest"
+    return name, tag or "latest"
+
+
 def full_name(image: str) -> str:
-    """Return an image's name with registry and tag, as a container runtime normalises it."""
-    name, _, tag = image.partition(":") if "/" not in image.rpartition(":")[2] else (image, "", "")
+    """Return an image's name with registry and tag, as a container runtime normalises it.
+
+    Raises:
+        DevClusterError: the image is named by its digest.
+    """
+    name, tag = name_and_tag(image)
     first, _, rest = name.partition("/")
     if not rest:
         name = f"docker.io/library/{name}"
     elif "." not in first and ":" not in first and first != "localhost":
         name = f"docker.io/{name}"
-    return f"{name}:{tag or 'latest'}"
+    return f"{name}:{tag}"
 
 
 def _buildah(*arguments: str) -> list[str]:

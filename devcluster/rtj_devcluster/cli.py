@@ -75,6 +75,8 @@ def down(
     clear_abandoned()
     for name in sorted({slot.cluster for slot in slots.taken()}) if every else [context.obj]:
         Cluster(name).down()
+    if every:
+        slots.check()
 
 
 @app.command()
@@ -198,10 +200,10 @@ def helm(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one message, not a traceback."""
+    """Run the command line; an error of ours, or of a disk, is one message, not a traceback."""
     try:
         app()
-    except DevClusterError as error:
+    except (DevClusterError, OSError) as error:
         console.print(f"devcluster: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
 
