@@ -1,12 +1,11 @@
 """`make demo`: run the story on the cluster that was asked for, and clean up if it is cut short."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 
 from rich.markup import escape
+from rtj_devcluster.ending import unwind_when_asked
 
 from rtj_demo.clusters import DemoCluster, UnusableClusterError
 from rtj_demo.current import CurrentCluster
@@ -21,7 +20,6 @@ CLUSTERS: dict[str, Callable[[], DemoCluster]] = {
     "kind": KindCluster,
     "current": CurrentCluster,
 }
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
@@ -32,8 +30,7 @@ def main() -> int:
         "--clean", action="store_true", help="only take down what a demo on kind left"
     )
     asked = parser.parse_args()
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
+    unwind_when_asked()
     try:
         if asked.clean:
             take_down_what_is_left()
@@ -43,13 +40,6 @@ def main() -> int:
         say(f"[red]{escape(str(error))}[/red]")
         return 2
     return _run(cluster)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    for number in SIGNALS:
-        # A second one would cut short the taking down that the first one asks for.
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _run(cluster: DemoCluster) -> int:

@@ -42,13 +42,16 @@ class Slot:
 
 
 @contextmanager
-def locked(name: str, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of this name, alone or with others; the kernel frees it when a holder dies."""
+def locked(name: str, *, shared: bool = False) -> Iterator[int]:
+    """Hold the lock of this name, alone or with others; the kernel frees it when a holder dies.
+
+    Yields its file descriptor; a program that inherits it holds the lock as well.
+    """
     folder = state_root() / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
 
 
 def _folder() -> Path:

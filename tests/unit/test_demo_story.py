@@ -20,6 +20,7 @@ from rtj_demo.dev import DevCluster
 from rtj_demo.install import install_operator
 from rtj_demo.jobs import Job
 from rtj_demo.kube import CommandFailedError
+from rtj_devcluster.ending import SIGNALS
 from rtj_devcluster.paths import STATE_VARIABLE
 
 pytestmark = pytest.mark.unit
@@ -111,7 +112,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     cluster = Cluster()
     monkeypatch.setitem(demo.CLUSTERS, "dev", lambda: cluster)
     monkeypatch.setattr(sys, "argv", ["demo"])
-    handlers = {number: signal.getsignal(number) for number in demo.SIGNALS}
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
     yield cluster
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -212,7 +213,7 @@ def test_a_cluster_that_cannot_be_had_here_ends_with_2(
     assert "KUBECONFIG" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", demo.SIGNALS)
+@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("step", ["up", "mend"])
 def test_a_signal_takes_the_cluster_down_and_ends_with_130(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, step: str, number: signal.Signals
