@@ -5,7 +5,9 @@ import sys
 from collections.abc import Callable
 
 from rich.markup import escape
+from rtj_devcluster import slots
 from rtj_devcluster.ending import unwind_when_asked
+from rtj_devcluster.errors import DevClusterError
 
 from rtj_demo.clusters import DemoCluster, UnusableClusterError
 from rtj_demo.current import CurrentCluster
@@ -36,10 +38,11 @@ def main() -> int:
             take_down_what_is_left()
             return 0
         cluster = CLUSTERS[asked.cluster]()
-    except UnusableClusterError as error:
+        with slots.in_use(cluster.name):
+            return _run(cluster)
+    except (UnusableClusterError, DevClusterError, OSError) as error:
         say(f"[red]{escape(str(error))}[/red]")
         return 2
-    return _run(cluster)
 
 
 def _run(cluster: DemoCluster) -> int:

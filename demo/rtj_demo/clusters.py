@@ -39,6 +39,8 @@ class Images:
 class DemoCluster(Protocol):
     """A cluster of at least two nodes, whose default StorageClass gives ReadWriteMany volumes."""
 
+    name: str
+    """Tells it apart from others of this machine: one demo at a time runs on it."""
     victim: str
     """What `strike` takes from a job, for a person: its node, or only its pod."""
     way_down: str

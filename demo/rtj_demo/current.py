@@ -22,6 +22,7 @@ from rtj_demo.story import NAMESPACE
 class CurrentCluster:
     """The cluster that `KUBECONFIG` names."""
 
+    name = "current"
     victim = "pod"
     way_down = (
         f"`kubectl delete namespace {NAMESPACE}`, then `helm uninstall {install.RELEASE} "

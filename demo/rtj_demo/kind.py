@@ -29,6 +29,7 @@ TRAINER = "docker.io/library/rtj-trainer:dev"
 class KindCluster:
     """A control plane and two workers, as containers."""
 
+    name = f"kind-{NAME}"
     victim = "node"
     way_down = "`make clean` takes it down"
 

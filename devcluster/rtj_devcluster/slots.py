@@ -47,11 +47,38 @@ def locked(name: str, *, shared: bool = False) -> Iterator[int]:
 
     Yields its file descriptor; a program that inherits it holds the lock as well.
     """
-    folder = state_root() / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("w") as file:
+    with _lock_file(name).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield file.fileno()
+
+
+@contextmanager
+def in_use(cluster: str, mend: str = "") -> Iterator[None]:
+    """Keep a cluster to one run, such as one of its tests, from begin to end.
+
+    Commands about the cluster are not kept from it: the run makes them itself.
+
+    Args:
+        cluster: Its name.
+        mend: What else than to wait can be done, for a person.
+
+    Raises:
+        DevClusterError: another run uses it; nothing is waited for.
+    """
+    with _lock_file(f".run.{cluster}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DevClusterError(
+                f"another run uses the cluster {cluster!r}: wait until it has ended{mend}"
+            ) from error
+        yield
+
+
+def _lock_file(name: str) -> Path:
+    folder = state_root() / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
 def _folder() -> Path:

@@ -17,6 +17,8 @@ from rtj_devcluster.cluster import Cluster, ClusterOptions
 from rtj_devcluster.paths import state_root
 from rtj_devcluster.shell import run, wait_until
 
+from tests.e2e.support import own_cluster
+
 pytestmark = pytest.mark.e2e
 
 HOST_SETTINGS = (
@@ -45,7 +47,9 @@ class Building(DevCluster):
         build("localhost/rtj-interrupted:1", folder / "Dockerfile", folder)
 
 folder = Path(sys.argv.pop())
-demo.CLUSTERS["dev"] = lambda: Building("lifecycle")
+cluster = Building("lifecycle")
+cluster.name = "interrupted"  # The test that runs this uses the cluster.
+demo.CLUSTERS["dev"] = lambda: cluster
 sys.exit(demo.main())
 """
 """The demo, with another cluster and another image to build."""
@@ -54,10 +58,8 @@ sys.exit(demo.main())
 @pytest.fixture
 def own() -> Iterator[Cluster]:
     """A cluster of this test's own, gone when it ends."""
-    cluster = Cluster("lifecycle")
-    cluster.down()
-    yield cluster
-    cluster.down()
+    with own_cluster("lifecycle") as cluster:
+        yield cluster
 
 
 def host_settings() -> dict[str, str]:

@@ -20,6 +20,7 @@ from rtj_demo.dev import DevCluster
 from rtj_demo.install import install_operator
 from rtj_demo.jobs import Job
 from rtj_demo.kube import CommandFailedError
+from rtj_devcluster import slots
 from rtj_devcluster.ending import SIGNALS
 from rtj_devcluster.paths import STATE_VARIABLE
 
@@ -73,6 +74,7 @@ class Kubernetes:
 class Cluster:
     """Where the story is told here: it can fail at each of its steps."""
 
+    name = "bowl"
     victim = "goldfish"
     way_down = "nobody takes it down"
 
@@ -108,7 +110,8 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
     cluster = Cluster()
     monkeypatch.setitem(demo.CLUSTERS, "dev", lambda: cluster)
     monkeypatch.setattr(sys, "argv", ["demo"])
@@ -211,6 +214,17 @@ def test_a_cluster_that_cannot_be_had_here_ends_with_2(
     monkeypatch.delenv("KUBECONFIG", raising=False)
     assert demo.main() == 2
     assert "KUBECONFIG" in capsys.readouterr().out
+
+
+def test_a_demo_beside_another_is_refused_and_leaves_its_cluster_alone(
+    cluster: Cluster, capsys: Capture
+) -> None:
+    cluster.there = True
+    cluster.fails["up"] = KeyboardInterrupt()
+    with slots.in_use(cluster.name):
+        assert demo.main() == 2
+    assert cluster.there
+    assert "another run uses the cluster 'bowl'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -106,6 +106,19 @@ def test_a_state_whose_file_is_broken_is_named(tmp_path: Path, text: str) -> Non
         ClusterState.load(path)
 
 
+def test_a_cluster_that_a_run_uses_is_refused_to_another_until_it_has_ended() -> None:
+    with slots.in_use("shared"):
+        with (
+            pytest.raises(DevClusterError, match=r"'shared': wait until it has ended, or not$"),
+            slots.in_use("shared", ", or not"),
+        ):
+            pytest.fail("two use it")
+        with slots.in_use("another"), slots.locked("shared"):
+            pass  # The run itself goes on with it.
+    with slots.in_use("shared"):
+        pass
+
+
 @pytest.mark.parametrize("name", ["", "Big", "a_b", "-a", "a-", "../x", "a" * 33, ".images"])
 def test_a_cluster_name_that_cannot_be_part_of_a_path_is_refused(name: str) -> None:
     with pytest.raises(DevClusterError, match="lower-case"):
