@@ -1,10 +1,11 @@
-# Everything that this project can do, from nothing but Python 3.11, make and root on a Linux machine.
+# Everything that this project can do, from nothing but Python, make and root on a Linux machine.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3.11
+# 3.11 where it is there: that is what everything was run on.
+PYTHON ?= $(or $(firstword $(foreach each,python3.11 python3.12 python3.13,$(shell command -v $(each)))),python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= dev
@@ -22,6 +23,23 @@ help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.installed: requirements/bootstrap.txt requirements/dev.txt pyproject.toml
+	if ! command -v $(PYTHON) >/dev/null; then
+		echo "$(PYTHON) is not installed: install it, or name another Python of 3.11 to 3.13," \
+			"such as by make PYTHON=/opt/python/bin/python3.12" >&2
+		exit 1
+	fi
+	# Debian and Ubuntu keep a part of Python's own library in a package of its own.
+	if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then
+		package="python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+			echo "$(PYTHON) has no ensurepip, so it makes no virtual environment:" \
+				"install the package $$package (Debian, Ubuntu), or run make as root there" >&2
+			exit 1
+		fi
+		echo "Install $$package"
+		apt-get -qq update
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $$package
+	fi
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	export VIRTUAL_ENV=$(VENV)

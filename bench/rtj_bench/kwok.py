@@ -27,11 +27,11 @@ def binary() -> Path:
     return golang.built("kwok", inputs, "kwok", _build) / "kwok"
 
 
-def _build(folder: Path) -> None:
+def _build(folder: Path, lock: int) -> None:
     with stage("Download the sources of KWOK"):
         packages = golang.packages_of(SOURCE, _PACKAGE)
     with stage("Build KWOK (minutes, once)", total=packages) as advance:
-        golang.compile_to(folder / "kwok", SOURCE, _PACKAGE, advance=advance)
+        golang.compile_to(folder / "kwok", SOURCE, _PACKAGE, advance=advance, lock=lock)
 
 
 def write_configuration(path: Path) -> None:

@@ -1,12 +1,13 @@
 """`make demo`: run the story on the cluster that was asked for, and clean up if it is cut short."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 
 from rich.markup import escape
+from rtj_devcluster import slots
+from rtj_devcluster.ending import unwind_when_asked
+from rtj_devcluster.errors import DevClusterError
 
 from rtj_demo.clusters import DemoCluster, UnusableClusterError
 from rtj_demo.current import CurrentCluster
@@ -21,7 +22,6 @@ CLUSTERS: dict[str, Callable[[], DemoCluster]] = {
     "kind": KindCluster,
     "current": CurrentCluster,
 }
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
@@ -32,24 +32,17 @@ def main() -> int:
         "--clean", action="store_true", help="only take down what a demo on kind left"
     )
     asked = parser.parse_args()
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
+    unwind_when_asked()
     try:
         if asked.clean:
             take_down_what_is_left()
             return 0
         cluster = CLUSTERS[asked.cluster]()
-    except UnusableClusterError as error:
+        with slots.in_use(cluster.name):
+            return _run(cluster)
+    except (UnusableClusterError, DevClusterError, OSError) as error:
         say(f"[red]{escape(str(error))}[/red]")
         return 2
-    return _run(cluster)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    for number in SIGNALS:
-        # A second one would cut short the taking down that the first one asks for.
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _run(cluster: DemoCluster) -> int:
@@ -60,7 +53,8 @@ def _run(cluster: DemoCluster) -> int:
             say("Interrupted.")
             cluster.down()
             return 130
-    except (UnusableClusterError, CommandFailedError, DemoFailedError, TimeoutError) as error:
+    # A TimeoutError is an OSError.
+    except (UnusableClusterError, CommandFailedError, DemoFailedError, OSError) as error:
         say(f"[red]The demo failed: {escape(str(error))}[/red]")
         say(f"The cluster is left as it is, to look at; {cluster.way_down}.")
         return 1

@@ -1,5 +1,6 @@
 """Where the demo can run: what it needs of a cluster, whichever it is."""
 
+import shutil
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +10,20 @@ from rtj_demo.kube import Kube
 
 class UnusableClusterError(Exception):
     """The cluster that was asked for cannot be had here; the message says what is needed."""
+
+
+def require(cluster: str, *tools: str) -> None:
+    """Check that this machine has the programs that a demo on this kind of cluster calls.
+
+    Raises:
+        UnusableClusterError: one of them is not there.
+    """
+    for tool in tools:
+        if not shutil.which(tool):
+            raise UnusableClusterError(
+                f"CLUSTER={cluster} needs `{tool}` on the PATH; install it, or leave CLUSTER out "
+                "to use the dev cluster, which needs neither Docker nor a cluster"
+            )
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,8 @@ class Images:
 class DemoCluster(Protocol):
     """A cluster of at least two nodes, whose default StorageClass gives ReadWriteMany volumes."""
 
+    name: str
+    """Tells it apart from others of this machine: one demo at a time runs on it."""
     victim: str
     """What `strike` takes from a job, for a person: its node, or only its pod."""
     way_down: str

@@ -7,10 +7,12 @@ eviction without notice does it.
 import os
 from pathlib import Path
 
+from rtj_devcluster.build import name_and_tag
+from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.progress import stage
 
 from rtj_demo import install
-from rtj_demo.clusters import Images, UnusableClusterError
+from rtj_demo.clusters import Images, UnusableClusterError, require
 from rtj_demo.jobs import Job
 from rtj_demo.kube import Kube
 from rtj_demo.say import say
@@ -20,6 +22,7 @@ from rtj_demo.story import NAMESPACE
 class CurrentCluster:
     """The cluster that `KUBECONFIG` names."""
 
+    name = "current"
     victim = "pod"
     way_down = (
         f"`kubectl delete namespace {NAMESPACE}`, then `helm uninstall {install.RELEASE} "
@@ -38,6 +41,11 @@ class CurrentCluster:
                 "both images in a registry that it pulls from. Its default StorageClass must give "
                 "ReadWriteMany volumes"
             )
+        require("current", "kubectl", "helm")
+        try:
+            name_and_tag(os.environ["OPERATOR_IMAGE"])
+        except DevClusterError as error:
+            raise UnusableClusterError(f"OPERATOR_IMAGE: {error}") from error
         self.kube = Kube(
             ["kubectl"],
             ["helm"],

@@ -51,6 +51,7 @@ class DevCluster:
     way_down = "`make clean` takes it down"
 
     def __init__(self, name: str = NAME) -> None:
+        self.name = name
         self._cluster = Cluster(name)
         self._struck: set[str] = set()
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from rtj_devcluster.build import name_and_tag
+
 from rtj_demo.clusters import Images
 from rtj_demo.kube import Kube
 
@@ -17,7 +19,7 @@ def install_operator(kube: Kube, images: Images) -> None:
         kube: The cluster.
         images: The images that its nodes know.
     """
-    repository, _, tag = images.operator.rpartition(":")
+    repository, tag = name_and_tag(images.operator)
     assignments = {
         "image.repository": repository,
         "image.tag": tag,

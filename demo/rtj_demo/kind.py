@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from rtj_devcluster.progress import stage
 
-from rtj_demo.clusters import Images, UnusableClusterError
+from rtj_demo.clusters import Images, UnusableClusterError, require
 from rtj_demo.jobs import Job
 from rtj_demo.kube import Kube
 
@@ -29,16 +29,12 @@ TRAINER = "docker.io/library/rtj-trainer:dev"
 class KindCluster:
     """A control plane and two workers, as containers."""
 
+    name = f"kind-{NAME}"
     victim = "node"
     way_down = "`make clean` takes it down"
 
     def __init__(self) -> None:
-        for tool in ("docker", "kind", "kubectl", "helm"):
-            if not shutil.which(tool):
-                raise UnusableClusterError(
-                    f"CLUSTER=kind needs `{tool}` on the PATH; install it, or leave CLUSTER out "
-                    "to use the dev cluster, which needs no Docker"
-                )
+        require("kind", "docker", "kind", "kubectl", "helm")
         if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
             raise UnusableClusterError(
                 "CLUSTER=kind needs a running Docker engine; `docker info` does not answer"

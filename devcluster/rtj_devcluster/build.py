@@ -31,15 +31,33 @@ _STEP = re.compile(r"(?:\[(\d+)/(\d+)\] )?STEP (\d+)/(\d+):")
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 
 
+def name_and_tag(image: str) -> tuple[str, str]:
+    """Return an image's name and its tag, which is `latest` where none is given.
+
+    Raises:
+        DevClusterError: the image is named by its digest.
+    """
+    if "@" in image:
+        raise DevClusterError(f"image {image}: name it by a tag, not by its digest")
+    name, colon, tag = image.rpartition(":")
+    if not colon or "/" in tag:  # What follows the colon is the port of a registry.
+        return image, "latest"
+    return name, tag or "latest"
+
+
 def full_name(image: str) -> str:
-    """Return an image's name with registry and tag, as a container runtime normalises it."""
-    name, _, tag = image.partition(":") if "/" not in image.rpartition(":")[2] else (image, "", "")
+    """Return an image's name with registry and tag, as a container runtime normalises it.
+
+    Raises:
+        DevClusterError: the image is named by its digest.
+    """
+    name, tag = name_and_tag(image)
     first, _, rest = name.partition("/")
     if not rest:
         name = f"docker.io/library/{name}"
     elif "." not in first and ":" not in first and first != "localhost":
         name = f"docker.io/{name}"
-    return f"{name}:{tag or 'latest'}"
+    return f"{name}:{tag}"
 
 
 def _buildah(*arguments: str) -> list[str]:
@@ -76,8 +94,8 @@ def build(
     preflight.check_rights()
     packages.ensure(packages.NODES | packages.IMAGES)
     name = full_name(image)
-    with locked(".build"):
-        _ensure_base()
+    with locked(".build") as lock:
+        _ensure_base(lock)
         with (
             stage(f"Build {image}", total=1.0) as advance,
             tempfile.TemporaryDirectory(dir=cache_root()) as folder,
@@ -90,7 +108,7 @@ def build(
                 *_certificates(),
                 str(context),
             )
-            _run_build(command, folder, lambda line: _show(line, verbose, advance))
+            _run_build(command, folder, lambda line: _show(line, verbose, advance), lock)
     load(image)
 
 
@@ -142,10 +160,12 @@ def _pip_settings(target: Path) -> Path:
     return target
 
 
-def _run_build(command: list[str], folder: str, each_line: Callable[[str], None]) -> None:
+def _run_build(
+    command: list[str], folder: str, each_line: Callable[[str], None], lock: int
+) -> None:
     """Run a build; where it is cut short, only whole layers are left of it."""
     try:
-        follow(command, each_line, env={**os.environ, "TMPDIR": folder})
+        follow(command, each_line, lock=lock, env={**os.environ, "TMPDIR": folder})
     except BaseException:
         # No other build is under way: whoever builds has the lock.
         run(_buildah("rm", "--all"), check=False)
@@ -169,7 +189,7 @@ def share_done(line: str) -> float | None:
     return (stage - 1 + (begun - 1) / steps) / stages
 
 
-def _ensure_base() -> None:
+def _ensure_base(lock: int) -> None:
     if _identity(BASE_IMAGE) is not None:
         return
     rootfs = cache_root() / "base.unfinished"
@@ -178,7 +198,8 @@ def _ensure_base() -> None:
     with stage("Make the base image: Debian 12 with Python (a minute, once)"):
         environment = {**os.environ, "DEBOOTSTRAP_DIR": "/usr/share/debootstrap"}
         variant = ["--variant=minbase", f"--include={_BASE_PACKAGES}", "bookworm", str(rootfs)]
-        run(["unshare", "--mount", "debootstrap", *variant], env=environment)
+        debootstrap = ["unshare", "--mount", "debootstrap", *variant]
+        follow(debootstrap, lambda _: None, lock=lock, env=environment)
         for rubbish in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
             shutil.rmtree(rootfs / rubbish, ignore_errors=True)
         dockerfile = 'FROM scratch\nCOPY . /\nCMD ["/bin/sh"]\n'

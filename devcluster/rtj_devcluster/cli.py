@@ -15,6 +15,7 @@ from rtj_devcluster import image_store, kubebox, slots
 from rtj_devcluster import kubectl as kubectl_of
 from rtj_devcluster.cluster import DEFAULT_NAME, Cluster
 from rtj_devcluster.control_plane import clear_abandoned
+from rtj_devcluster.ending import unwind_when_asked
 from rtj_devcluster.errors import DevClusterError, NoClusterError
 from rtj_devcluster.progress import console, stage
 
@@ -75,6 +76,8 @@ def down(
     clear_abandoned()
     for name in sorted({slot.cluster for slot in slots.taken()}) if every else [context.obj]:
         Cluster(name).down()
+    if every:
+        slots.check()
 
 
 @app.command()
@@ -201,10 +204,11 @@ def helm(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one message, not a traceback."""
+    """Run the command line; an error of ours, or of a disk, is one message, not a traceback."""
+    unwind_when_asked()
     try:
         app()
-    except DevClusterError as error:
+    except (DevClusterError, OSError) as error:
         console.print(f"devcluster: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
 

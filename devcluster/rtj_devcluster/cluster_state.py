@@ -38,17 +38,26 @@ class ClusterState:
 
     @classmethod
     def load(cls, path: Path) -> "ClusterState | None":
-        """Return the state in a file; None where there is none."""
-        try:
-            fields = json.loads(path.read_text())
-        except FileNotFoundError:
-            return None
+        """Return the state in a file; None where there is none.
+
+        Raises:
+            DevClusterError: the file is broken.
+        """
         # A cluster of another version of this file can still be taken down.
         known = ClusterOptions.__dataclass_fields__
-        options = {name: value for name, value in fields["options"].items() if name in known}
-        # That was the path while it was not written down.
-        cgroup = fields.get("cgroup", f"/rtj-{path.parent.name}")
-        return cls(ClusterOptions(**options), fields["nodes"], cgroup)
+        try:
+            fields = json.loads(path.read_text())
+            options = {name: value for name, value in fields["options"].items() if name in known}
+            # That was the path while it was not written down.
+            cgroup = fields.get("cgroup", f"/rtj-{path.parent.name}")
+            return cls(ClusterOptions(**options), fields["nodes"], cgroup)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DevClusterError(
+                f"{path}: broken, as by a full disk or a power cut. Remove it; then the cluster "
+                "can be taken down"
+            ) from error
 
     def save(self, path: Path) -> None:
         """Write the state to a file."""

@@ -25,24 +25,27 @@ _TOOLCHAIN = Path(__file__).resolve().parent.parent / "kubebox" / "go-toolchain.
 _LEAST_GO = (1, 26)
 
 
-def built(name: str, inputs: Iterable[bytes], binary: str, build: Callable[[Path], None]) -> Path:
+def built(
+    name: str, inputs: Iterable[bytes], binary: str, build: Callable[[Path, int], None]
+) -> Path:
     """Return the folder of a build, which is made on the first call on a machine.
 
     Args:
         name: Names the builds of one program in the cache.
         inputs: All that the result depends on.
         binary: A file that is in the folder if and only if it is whole.
-        build: Called with the empty folder to fill; raises what it wants.
+        build: Called with the empty folder to fill and the lock that keeps others from it, see
+            ``compile_to``; raises what it wants.
     """
     digest = hashlib.sha256()
     for part in inputs:
         digest.update(part)
     folder = cache_root() / name / digest.hexdigest()[:16]
     if not (folder / binary).exists():
-        with locked(f".{name}"):
+        with locked(f".{name}") as lock:
             # Another process may have built it while this one waited for the lock.
             if not (folder / binary).exists():
-                _fill(folder, build)
+                _fill(folder, lambda unfinished: build(unfinished, lock))
     return folder
 
 
@@ -66,9 +69,15 @@ def packages_of(source: Path, *patterns: str) -> int:
 
 
 def compile_to(
-    target: Path, source: Path, package: str, *, flags: str = "-s -w", advance: Advance
+    target: Path,
+    source: Path,
+    package: str,
+    *,
+    flags: str = "-s -w",
+    advance: Advance,
+    lock: int,
 ) -> None:
-    """Compile one package of the module in `source`.
+    """Compile one package of the module in `source`; the compiler holds the `lock`, too.
 
     Raises:
         CommandFailedError: it does not compile; the message ends with the compiler's words.
@@ -77,7 +86,7 @@ def compile_to(
         *(_go(), "-C", source, "build", "-v", "-ldflags", flags, "-o", target, package)
     ]
     compiled = itertools.count(1)  # -v names each package when it is compiled.
-    follow(command, lambda _: advance(next(compiled)), env=_environment())
+    follow(command, lambda _: advance(next(compiled)), lock=lock, env=_environment())
 
 
 def _environment() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Builds the one binary that is the whole Kubernetes, once per version of its source."""
 
+from functools import partial
 from pathlib import Path
 
 from rtj_devcluster import golang
@@ -38,7 +39,7 @@ def binary(name: str) -> Path:
     return binaries() / name
 
 
-def _build(folder: Path) -> None:
+def _build(folder: Path, lock: int) -> None:
     with stage("Download the sources of Kubernetes"):
         packages = golang.packages_of(SOURCE, "./...")
     version = "k8s.io/component-base/version.git"
@@ -48,7 +49,8 @@ def _build(folder: Path) -> None:
         f" -X {version}Major={major} -X {version}Minor={minor}"
     )
     with stage("Build Kubernetes as one binary (minutes, once)", total=packages) as advance:
-        golang.compile_to(folder / "kubebox", SOURCE, ".", flags=flags, advance=advance)
-        golang.compile_to(folder / "pause", SOURCE, "./pause", flags=flags, advance=lambda _: None)
+        compile_to = partial(golang.compile_to, flags=flags, lock=lock)
+        compile_to(folder / "kubebox", SOURCE, ".", advance=advance)
+        compile_to(folder / "pause", SOURCE, "./pause", advance=lambda _: None)
     for name in COMPONENTS:
         (folder / name).symlink_to("kubebox")

@@ -43,9 +43,17 @@ def cluster_folder(name: str) -> Path:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file so that a reader, or a kill, sees the old text or the new, never a part."""
+    """Write a file so that a reader, a kill or a power cut leaves the old text or the new whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.chmod(mode)
     temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -54,11 +54,13 @@ def follow(
     command: Sequence[str | Path],
     each_line: Callable[[str], None],
     *,
+    lock: int,
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Run a program to its end, and hand on each line that it prints meanwhile.
 
-    An interrupt that cuts this call short ends the program, and what that has started.
+    An interrupt that cuts this call short ends the program, and what that has started. Should
+    the caller be killed, they go on, and hold the ``lock`` (its file descriptor) until they end.
 
     Raises:
         CommandFailedError: it ended with a status other than 0; the message ends with its last
@@ -75,6 +77,7 @@ def follow(
         errors="replace",
         env=env,
         process_group=0,
+        pass_fds=[lock],
     ) as process:
         try:
             for line in process.stdout or ():

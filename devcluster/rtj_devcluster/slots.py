@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rtj_devcluster.addresses import API_SERVER_PORT, ETCD_CLIENT_PORT, SLOTS, Addresses
 from rtj_devcluster.errors import DevClusterError
-from rtj_devcluster.paths import state_root, write_atomically
+from rtj_devcluster.paths import cluster_folder, state_root, write_atomically
 from rtj_devcluster.processes import Process, me
 
 
@@ -42,13 +42,43 @@ class Slot:
 
 
 @contextmanager
-def locked(name: str, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of this name, alone or with others; the kernel frees it when a holder dies."""
+def locked(name: str, *, shared: bool = False) -> Iterator[int]:
+    """Hold the lock of this name, alone or with others; the kernel frees it when a holder dies.
+
+    Yields its file descriptor; a program that inherits it holds the lock as well.
+    """
+    with _lock_file(name).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+@contextmanager
+def in_use(cluster: str, mend: str = "") -> Iterator[None]:
+    """Keep a cluster to one run, such as one of its tests, from begin to end.
+
+    Commands about the cluster are not kept from it: the run makes them itself.
+
+    Args:
+        cluster: Its name.
+        mend: What else than to wait can be done, for a person.
+
+    Raises:
+        DevClusterError: another run uses it; nothing is waited for.
+    """
+    with _lock_file(f".run.{cluster}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DevClusterError(
+                f"another run uses the cluster {cluster!r}: wait until it has ended{mend}"
+            ) from error
+        yield
+
+
+def _lock_file(name: str) -> Path:
     folder = state_root() / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
+    return folder / name
 
 
 def _folder() -> Path:
@@ -56,16 +86,42 @@ def _folder() -> Path:
 
 
 def taken() -> list[Slot]:
-    """Return all slots that are taken."""
-    found = []
+    """Return all slots of which it is known who has them."""
+    return _look()[0]
+
+
+def check() -> None:
+    """Check that of every slot that is taken it is known who has it.
+
+    Raises:
+        DevClusterError: a file is broken; the message says what to remove.
+    """
+    _, broken = _look()
+    if broken:
+        raise _unknown(broken)
+
+
+def _look() -> tuple[list[Slot], list[Path]]:
+    """Return the slots that are taken, and the files of those that do not say by whom."""
+    found, broken = [], []
     for number in SLOTS:
+        path = _folder() / str(number)
         try:
-            record = json.loads((_folder() / str(number)).read_text())
+            record = json.loads(path.read_text())
+            owner = Process(**record["owner"]) if record["owner"] else None
+            found.append(Slot(number, record["cluster"], owner))
         except FileNotFoundError:
             continue
-        owner = Process(**record["owner"]) if record["owner"] else None
-        found.append(Slot(number, record["cluster"], owner))
-    return found
+        except (ValueError, TypeError, KeyError):
+            broken.append(path)
+    return found, broken
+
+
+def _unknown(broken: list[Path]) -> DevClusterError:
+    return DevClusterError(
+        f"{', '.join(map(str, broken))}: broken, as by a full disk or a power cut, so it is not "
+        f"known whose slot it is. Remove it, and in {state_root()} the folder of that cluster"
+    )
 
 
 def of_cluster(cluster: str) -> Slot | None:
@@ -80,15 +136,18 @@ def take(cluster: str, *, owned: bool = False) -> Slot:
     more than the loopback address.
 
     Raises:
-        DevClusterError: every slot is taken, or something else uses its addresses.
+        DevClusterError: every slot is taken, or something else uses its addresses, or a slot
+            whose file is broken may be that of this cluster.
     """
     obstacles: dict[str, None] = {}
     with locked(".slots"):
-        present = taken()
+        present, broken = _look()
         for slot in present:
             if slot.cluster == cluster:
                 return slot
-        used = {slot.number for slot in present}
+        if broken and cluster_folder(cluster).exists():
+            raise _unknown(broken)
+        used = {slot.number for slot in present} | {int(path.name) for path in broken}
         for number in [number for number in SLOTS if number not in used]:
             found = list(_obstacles(Addresses(number), routed=not owned))
             obstacles.update(dict.fromkeys(found))

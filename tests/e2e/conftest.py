@@ -4,7 +4,8 @@
              of the session: ``kubectl``, ``get``, ``kubeconfig``, ``kill_node``, ``partition``,
              ``heal``, ``drain``, ``delete_node``, ``add_node``. A test that breaks a node mends
              it. ``RTJ_CLUSTER=<name>`` uses the dev cluster of that name, and leaves it running;
-             otherwise each worker brings up its own and takes it down.
+             otherwise each worker brings up its own and takes it down. Two runs at once do not
+             share a cluster: the later one fails.
 ``kube``      kubectl and helm on that cluster, as the demo has them.
 ``operator``  both images are built and on the nodes, and the chart is installed, once. After the
              whole layer, the rights of the chart are compared with those that were used.
@@ -20,6 +21,7 @@ import pytest
 from rtj_demo.dev import build_images, kube_of
 from rtj_demo.install import install_operator
 from rtj_demo.kube import Kube
+from rtj_devcluster import slots
 from rtj_devcluster.cluster import Cluster, ClusterOptions
 
 from tests.e2e import rights
@@ -50,14 +52,15 @@ def cluster() -> Iterator[Cluster]:
     kept = os.environ.get("RTJ_CLUSTER")
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     cluster = Cluster(kept or (f"e2e-{worker}" if worker else "e2e"))
-    try:
-        # A cluster that is there already keeps its options.
-        options = ClusterOptions(nodes=2, gpus_per_node=1, audit=True)
-        cluster.up(None if cluster.exists else options)
-        yield cluster
-    finally:
-        if not kept:
-            cluster.down()
+    with slots.in_use(cluster.name, ", or set RTJ_CLUSTER to the name of another cluster"):
+        try:
+            # A cluster that is there already keeps its options.
+            options = ClusterOptions(nodes=2, gpus_per_node=1, audit=True)
+            cluster.up(None if cluster.exists else options)
+            yield cluster
+        finally:
+            if not kept:
+                cluster.down()
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
-"""What the end-to-end tests share: a job's volume as files, its process, a reference run."""
+"""What the end-to-end tests share: own clusters, a job's volume, its process, a reference run."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,22 @@ from rtj_api.names import CONFIG_ENV, POD_UID_ENV
 from rtj_api.spec import JobSpec
 from rtj_demo.jobs import Job, load_example
 from rtj_demo.kube import wait_for
+from rtj_devcluster import slots
+from rtj_devcluster.cluster import Cluster
 
 RESTING = Path(__file__).parent / "builders" / "resting.py"
+
+
+@contextmanager
+def own_cluster(name: str) -> Iterator[Cluster]:
+    """Yield a cluster for one test alone, which is not there before and gone after it."""
+    cluster = Cluster(name)
+    with slots.in_use(name):
+        cluster.down()
+        try:
+            yield cluster
+        finally:
+            cluster.down()
 
 
 def resting_example(

@@ -9,6 +9,7 @@ import pytest
 from rtj_devcluster import processes
 from rtj_devcluster.cluster import Cluster
 
+from tests.e2e.support import own_cluster
 from tests.e2e.test_devcluster_lifecycle import addresses_of, traces_of
 
 pytestmark = pytest.mark.e2e
@@ -18,10 +19,8 @@ NAME = "by-hand"
 
 @pytest.fixture
 def own() -> Iterator[Cluster]:
-    cluster = Cluster(NAME)
-    cluster.down()
-    yield cluster
-    cluster.down()
+    with own_cluster(NAME) as cluster:
+        yield cluster
 
 
 def call(*arguments: str) -> "subprocess.CompletedProcess[str]":

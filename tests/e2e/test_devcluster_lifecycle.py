@@ -19,6 +19,8 @@ from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.paths import state_root
 from rtj_devcluster.shell import run, wait_until
 
+from tests.e2e.support import own_cluster
+
 pytestmark = pytest.mark.e2e
 
 HOST_SETTINGS = (
@@ -47,7 +49,9 @@ class Building(DevCluster):
         build("localhost/rtj-interrupted:1", folder / "Dockerfile", folder)
 
 folder = Path(sys.argv.pop())
-demo.CLUSTERS["dev"] = lambda: Building("lifecycle")
+cluster = Building("lifecycle")
+cluster.name = "interrupted"  # The test that runs this uses the cluster.
+demo.CLUSTERS["dev"] = lambda: cluster
 sys.exit(demo.main())
 """
 """The demo, with another cluster and another image to build."""
@@ -56,10 +60,8 @@ sys.exit(demo.main())
 @pytest.fixture
 def own() -> Iterator[Cluster]:
     """A cluster of this test's own, gone when it ends."""
-    cluster = Cluster("lifecycle")
-    cluster.down()
-    yield cluster
-    cluster.down()
+    with own_cluster("lifecycle") as cluster:
+        yield cluster
 
 
 def host_settings() -> dict[str, str]:

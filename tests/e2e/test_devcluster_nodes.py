@@ -18,6 +18,8 @@ from rtj_devcluster.cluster import Cluster, ClusterOptions
 from rtj_devcluster.errors import CommandFailedError
 from rtj_devcluster.shell import run, wait_until
 
+from tests.e2e.support import own_cluster
+
 pytestmark = pytest.mark.e2e
 
 IMAGE = "docker.io/library/rtj-devcluster-test:1"
@@ -423,8 +425,7 @@ def test_a_node_can_be_added_and_deleted(cluster: Cluster, pods: Pods) -> None:
 def test_two_clusters_side_by_side_do_not_know_each_other_and_gpus_are_scheduled(
     cluster: Cluster, image: str
 ) -> None:
-    other = Cluster("beside")
-    try:
+    with own_cluster("beside") as other:
         other.up(ClusterOptions(nodes=1, gpus_per_node=2))
         mine, theirs = slots.of_cluster(cluster.name), slots.of_cluster(other.name)
         assert mine is not None
@@ -449,6 +450,4 @@ def test_two_clusters_side_by_side_do_not_know_each_other_and_gpus_are_scheduled
             "pod/third",
             "--timeout=30s",
         )
-    finally:
-        other.down()
     assert all(node.ready for node in cluster.status())

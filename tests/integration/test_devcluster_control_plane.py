@@ -100,3 +100,25 @@ def test_an_etcd_that_dies_is_named_with_its_log() -> None:
     with pytest.raises(DevClusterError, match=r"(?s)etcd ended.*no space left"), Ill("ill"):
         pass
     assert slots.of_cluster("ill") is None
+
+
+def test_a_proxy_that_leads_nowhere_is_not_asked_for_a_control_plane() -> None:
+    program = (
+        "from kubernetes import client, config\n"
+        "from rtj_devcluster import kubectl\n"
+        "from rtj_devcluster.control_plane import ControlPlane\n"
+        "with ControlPlane('proxied') as c:\n"
+        "    print(kubectl.call(c.kubeconfig, 'get', 'namespace', 'default', '-o', 'name'))\n"
+        "    config.load_kube_config(str(c.kubeconfig))\n"
+        "    print(client.CoreV1Api().read_namespace('default').metadata.name)\n"
+    )
+    proxy = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "localhost,127.0.0.1"}
+    others = {name: value for name, value in os.environ.items() if not name.endswith("_proxy")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**others, **proxy},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["namespace/default", "default"], done.stderr

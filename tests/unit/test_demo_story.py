@@ -20,8 +20,11 @@ from rtj_demo import story
 from rtj_demo.clusters import Images, UnusableClusterError
 from rtj_demo.current import CurrentCluster
 from rtj_demo.dev import DevCluster
+from rtj_demo.install import install_operator
 from rtj_demo.jobs import Job
 from rtj_demo.kube import CommandFailedError
+from rtj_devcluster import slots
+from rtj_devcluster.ending import SIGNALS
 from rtj_devcluster.paths import STATE_VARIABLE
 
 pytestmark = pytest.mark.unit
@@ -77,6 +80,7 @@ class Kubernetes:
 class Cluster:
     """Where the story is told here: it can fail at each of its steps."""
 
+    name = "bowl"
     victim = "goldfish"
     way_down = "nobody takes it down"
 
@@ -112,11 +116,12 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
     cluster = Cluster()
     monkeypatch.setitem(demo.CLUSTERS, "dev", lambda: cluster)
     monkeypatch.setattr(sys, "argv", ["demo"])
-    handlers = {number: signal.getsignal(number) for number in demo.SIGNALS}
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
     yield cluster
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -195,7 +200,13 @@ def test_the_flights_that_are_expected_are_those_of_the_package() -> None:
 
 @pytest.mark.parametrize("step", ["up", "images", "strike", "mend"])
 @pytest.mark.parametrize(
-    "error", [UnusableClusterError("[/no]"), CommandFailedError("[/no]"), TimeoutError("[/no]")]
+    "error",
+    [
+        UnusableClusterError("[/no]"),
+        CommandFailedError("[/no]"),
+        OSError("[/no]"),
+        TimeoutError("[/no]"),
+    ],
 )
 def test_a_failure_ends_with_1_in_its_own_words_and_leaves_the_cluster(
     cluster: Cluster, capsys: Capture, step: str, error: Exception
@@ -217,7 +228,18 @@ def test_a_cluster_that_cannot_be_had_here_ends_with_2(
     assert "KUBECONFIG" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", demo.SIGNALS)
+def test_a_demo_beside_another_is_refused_and_leaves_its_cluster_alone(
+    cluster: Cluster, capsys: Capture
+) -> None:
+    cluster.there = True
+    cluster.fails["up"] = KeyboardInterrupt()
+    with slots.in_use(cluster.name):
+        assert demo.main() == 2
+    assert cluster.there
+    assert "another run uses the cluster 'bowl'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("step", ["up", "mend"])
 def test_a_signal_takes_the_cluster_down_and_ends_with_130(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, step: str, number: signal.Signals
@@ -247,12 +269,60 @@ def test_what_the_dev_cluster_cannot_do_is_an_error_that_the_demo_knows(
         absent.mend()
 
 
-def test_a_cluster_of_somebody_else_is_not_said_to_be_taken_down(
-    monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a demo on a cluster of somebody else needs."""
     for name in ("KUBECONFIG", "OPERATOR_IMAGE", "TRAINER_IMAGE"):
         monkeypatch.setenv(name, "x")
-    theirs = CurrentCluster()
-    theirs.down()
+    for tool in ("kubectl", "helm"):
+        (tmp_path / tool).write_text("#!/bin/sh\n")
+        (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.mark.parametrize("tool", ["kubectl", "helm"])
+@pytest.mark.usefixtures("theirs")
+def test_on_a_cluster_of_somebody_else_a_program_that_is_missing_is_named(
+    tmp_path: Path, tool: str
+) -> None:
+    (tmp_path / tool).unlink()
+    with pytest.raises(UnusableClusterError, match=f"CLUSTER=current needs `{tool}`"):
+        CurrentCluster()
+
+
+@pytest.mark.usefixtures("theirs")
+def test_an_operator_image_that_the_chart_cannot_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPERATOR_IMAGE", "me/op@sha256:abc")
+    with pytest.raises(UnusableClusterError, match="OPERATOR_IMAGE: image me/op@sha256:abc: name"):
+        CurrentCluster()
+
+
+@pytest.mark.parametrize(
+    ("image", "repository", "tag"),
+    [
+        ("me/op", "me/op", "latest"),
+        ("me/op:1", "me/op", "1"),
+        ("example.org:5000/op", "example.org:5000/op", "latest"),
+        ("example.org:5000/op:1", "example.org:5000/op", "1"),
+    ],
+)
+def test_the_chart_is_given_the_operators_repository_and_tag(
+    image: str, repository: str, tag: str
+) -> None:
+    told: list[str] = []
+    kube: Any = SimpleNamespace(run_helm=lambda *arguments: told.extend(arguments))
+    install_operator(kube, Images(image, "trainer:1"))
+    assert f"--set-string=image.repository={repository}" in told
+    assert f"--set-string=image.tag={tag}" in told
+
+
+@pytest.mark.usefixtures("theirs")
+def test_a_cluster_of_somebody_else_is_not_said_to_be_taken_down(
+    capsys: Capture,
+) -> None:
+    cluster = CurrentCluster()
+    cluster.down()
     assert "stays as it is" in capsys.readouterr().out
-    assert "make clean" not in theirs.way_down
+    assert "make clean" not in cluster.way_down

@@ -18,7 +18,7 @@ from rtj_devcluster.cluster import Cluster
 from rtj_devcluster.cluster_state import ClusterOptions, ClusterState
 from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.manifests import PROVISIONER
-from rtj_devcluster.paths import STATE_VARIABLE, cluster_folder
+from rtj_devcluster.paths import STATE_VARIABLE, cluster_folder, write_atomically
 from rtj_devcluster.pki import Pki
 from rtj_devcluster.processes import me
 
@@ -77,6 +77,59 @@ def test_a_route_that_is_in_the_way_of_every_node_is_named(
         slots.take("with-nodes")
     assert slots.of_cluster("with-nodes") is None
     slots.take("without-nodes", owned=True)
+
+
+def test_a_file_is_on_disk_before_it_has_its_name_and_its_name_before_it_is_counted_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "folder" / "file", []
+
+    def note(handle: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{handle}").readlink().parent, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomically(path, "text")
+    assert synced == [(path.parent, False), (tmp_path, True)]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"cluster": "mine", "owner": {"pid": 1}}'])
+def test_a_slot_whose_file_is_broken_stays_taken_and_is_named(tmp_path: Path, text: str) -> None:
+    slots.take("theirs")
+    first = slots.take("mine")
+    broken = tmp_path / ".slots" / str(first.number)
+    broken.write_text(text)
+
+    assert [slot.cluster for slot in slots.taken()] == ["theirs"]
+    assert slots.take("another").number not in (first.number, slots.take("theirs").number)
+    with pytest.raises(DevClusterError, match=f"{broken}: broken.*Remove it"):
+        slots.check()
+    (tmp_path / "mine").mkdir()  # Its certificates are for the addresses of the slot that it had.
+    with pytest.raises(DevClusterError, match=f"{broken}: broken.*Remove it"):
+        slots.take("mine")
+
+    broken.unlink()
+    slots.check()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"options": []}', '{"options": {}}'])
+def test_a_state_whose_file_is_broken_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "cluster.json"
+    path.write_text(text)
+    with pytest.raises(DevClusterError, match=f"{path}: broken.*Remove it"):
+        ClusterState.load(path)
+
+
+def test_a_cluster_that_a_run_uses_is_refused_to_another_until_it_has_ended() -> None:
+    with slots.in_use("shared"):
+        with (
+            pytest.raises(DevClusterError, match=r"'shared': wait until it has ended, or not$"),
+            slots.in_use("shared", ", or not"),
+        ):
+            pytest.fail("two use it")
+        with slots.in_use("another"), slots.locked("shared"):
+            pass  # The run itself goes on with it.
+    with slots.in_use("shared"):
+        pass
 
 
 @pytest.mark.parametrize("name", ["", "Big", "a_b", "-a", "a-", "../x", "a" * 33, ".images"])
@@ -173,11 +226,18 @@ def test_a_node_name_without_an_address_is_refused(name: str) -> None:
         ("me/x:dev", "docker.io/me/x:dev"),
         ("localhost/x", "localhost/x:latest"),
         ("example.org:5000/x", "example.org:5000/x:latest"),
+        ("example.org:5000/x:1", "example.org:5000/x:1"),
+        ("localhost:5000/me/x:dev", "localhost:5000/me/x:dev"),
         ("docker.io/library/x:dev", "docker.io/library/x:dev"),
     ],
 )
 def test_a_short_image_name_is_filled_in_as_runtimes_do(short: str, full: str) -> None:
     assert build.full_name(short) == full
+
+
+def test_an_image_that_is_named_by_its_digest_is_refused() -> None:
+    with pytest.raises(DevClusterError, match="image x@sha256:abc: name it by a tag"):
+        build.full_name("x@sha256:abc")
 
 
 @pytest.mark.parametrize(
