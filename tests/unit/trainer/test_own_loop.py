@@ -97,9 +97,7 @@ def test_fit_with_callbacks_and_validation_goes_on_as_if_it_had_not_been_killed(
 
 
 @pytest.mark.parametrize(("within", "step"), [(True, 17), (False, 13)])
-def test_a_callback_of_fit_may_stop_the_session(
-    within: bool, step: int, make_job: MakeJob
-) -> None:
+def test_a_callback_of_fit_may_stop_the_session(within: bool, step: int, make_job: MakeJob) -> None:
     job = job_of(make_job, "fitted_and_stopped", trainParams={"within": within})
     job.run_to_end(Kill("step", 9, TERM))
     assert (job.last_manifest.step, job.last_manifest.stopped_early) == (step, True)
