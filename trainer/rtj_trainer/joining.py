@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rtj_api.heartbeat import FinalRecord
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import ExitCode, Reason
+from rtj_api.restore import MAX_COMMITS_SHOWN
 
 from rtj_trainer import fingerprint
 from rtj_trainer.commits import attempts
@@ -179,11 +180,13 @@ class Attempt:
         )
 
     def record_start(self) -> None:
-        """Make durable what the attempt goes on from; only then its commits count."""
+        """Make durable what the attempt goes on from; only then its commits count, and are told."""
         try:
             attempts.write_start_record(self.job, self.start.record)
+            commits = self.job.newest_commits(MAX_COMMITS_SHOWN)
         except OSError as error:
             raise unusable(self.job, error) from error
+        self.heart.report(commits=commits)
 
     def _report_answer(self) -> None:
         start = self.start

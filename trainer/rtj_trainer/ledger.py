@@ -66,12 +66,20 @@ def roll(previous: str, line: bytes) -> str:
 
 
 class LedgerWriter:
-    """Appends to the segment of one attempt; one thread appends, another may flush."""
+    """Appends to the segment of one attempt; one thread appends, another may flush.
+
+    Lines are kept in memory until an fsync has succeeded: what a failed one leaves of them in the
+    file is unknown, and the next fsync does not tell of it any more.
+    """
 
     def __init__(self, path: Path, rolling_hash: str = EMPTY_HASH) -> None:
         self.rolling_hash = rolling_hash
         self._path = path
         self._pending = bytearray()
+        self._write_at = _WRITE_BEHIND
+        """Bytes pending at which `append` does not wait for the next flush."""
+        self._durable: int | None = None
+        """Bytes of the file that an fsync has made durable; None before it was opened."""
         self._descriptor: int | None = None
         self._writing = threading.Lock()
 
@@ -80,11 +88,12 @@ class LedgerWriter:
         line = entry.line()
         self._pending += line
         self.rolling_hash = roll(self.rolling_hash, line)
-        if len(self._pending) > _WRITE_BEHIND and self._writing.acquire(blocking=False):
+        if len(self._pending) > self._write_at and self._writing.acquire(blocking=False):
             try:
                 with contextlib.suppress(OSError):  # the next flush tries again, and reports
-                    self._write()
+                    self._make_durable()
             finally:
+                self._write_at = len(self._pending) + _WRITE_BEHIND
                 self._writing.release()
 
     def flush(self) -> None:
@@ -94,19 +103,38 @@ class LedgerWriter:
             OSError: the volume is full or broken; what could not be written is kept for next time.
         """
         with self._writing:
-            self._write()
-        if self._descriptor is not None:
-            os.fsync(self._descriptor)
+            self._make_durable()
 
-    def _write(self) -> None:
+    def _make_durable(self) -> None:
+        lines = bytes(self._pending)  # A copy: while it is written, the other thread may append.
+        try:
+            descriptor = self._open()
+            written = 0
+            while written < len(lines):
+                written += os.write(descriptor, memoryview(lines)[written:])
+            os.fsync(descriptor)
+        except OSError:
+            self._close()
+            raise
+        self._durable = (self._durable or 0) + len(lines)
+        del self._pending[: len(lines)]
+
+    def _open(self) -> int:
+        """Return the file, with nothing in it but what is durable."""
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self._descriptor = os.open(self._path, flags, 0o644)
+            if self._durable is None:  # What a fork begins with was made durable by who wrote it.
+                self._durable = os.fstat(self._descriptor).st_size
+            os.ftruncate(self._descriptor, self._durable)
             files.fsync_directory(self._path.parent)
-        while self._pending:
-            # A copy: while it is written, the other thread may append.
-            written = os.write(self._descriptor, bytes(self._pending))
-            del self._pending[:written]
+        return self._descriptor
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):  # It failed before, and all is written again.
+                os.close(descriptor)
 
 
 def committed_trajectory(job_dir: Path) -> list[Entry]:

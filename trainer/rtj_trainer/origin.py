@@ -83,7 +83,7 @@ def _go_back(
             held = replace(commit_id, attempt=config.attempt)
             return Start(Choice(held, manifest, starts_from=commit_id), record, answers=True)
     there = job.newest_commits(_SHOWN)
-    if is_new and not there and config.expected_step == 0:
+    if is_new and not job.commit_ids() and config.expected_step == 0:
         raise PermanentError(
             reason,
             f"{field}: {why}, since it is new. To start from a commit of another job, create it "

@@ -15,11 +15,15 @@ def target_of(config: TrainerConfig) -> dict[str, int | None]:
 
 
 def is_complete(config: TrainerConfig, choice: Choice) -> bool:
-    """Return whether a commit is the end of the job."""
+    """Return whether a commit is the end of the job, also if that was told in other words."""
     manifest = choice.manifest
     if manifest is None or not manifest.complete:
         return False
-    return manifest.stopped_early or manifest.target == target_of(config)
+    if manifest.stopped_early or manifest.target == target_of(config):
+        return True
+    if config.total_steps is not None:
+        return manifest.step == config.total_steps
+    return manifest.epoch_ended and manifest.epoch + 1 == config.epochs
 
 
 def total_steps(config: TrainerConfig, lengths: EpochLengths | None) -> int | None:
@@ -37,7 +41,14 @@ def check_extension(config: TrainerConfig, choice: Choice, progress: Progress) -
     Raises:
         PermanentError: `InvalidSpec`.
     """
-    manifest, epochs = choice.manifest, progress.epochs
+    manifest, epochs, total = choice.manifest, progress.epochs, progress.total_steps
+    if manifest and manifest.complete and total is not None and manifest.step >= total:
+        raise PermanentError(
+            Reason.INVALID_SPEC,
+            f"the job was complete at step {manifest.step} with {manifest.target}; "
+            f"{target_of(config)} would end it at step {total}. Go back with spec.restore, or fork "
+            "an earlier commit with spec.forkFrom; a session needs another folder",
+        )
     if manifest and manifest.complete and manifest.altered_at_end:
         raise PermanentError(
             Reason.INVALID_SPEC,
@@ -47,13 +58,13 @@ def check_extension(config: TrainerConfig, choice: Choice, progress: Progress) -
             "earlier commit with spec.forkFrom instead",
         )
     # A saved iterator of a dataset of unknown length has read ahead to its end.
-    if manifest and epochs and progress.total_steps is None and manifest.epoch >= epochs:
+    if manifest and epochs and total is None and manifest.epoch >= epochs:
         raise PermanentError(
             Reason.INVALID_SPEC,
             f"spec.epochs is {epochs}, but the commit at step {manifest.step} is in epoch "
             f"{manifest.epoch + 1} already; go back with spec.restore, or create another job",
         )
-    if manifest and manifest.complete and progress.total_steps is None:
+    if manifest and manifest.complete and total is None:
         raise PermanentError(
             Reason.INVALID_SPEC,
             f"the job was complete at step {manifest.step} with {manifest.target}; it cannot be "

@@ -83,6 +83,12 @@ def test_the_ledger_of_a_job_that_is_right_is_not_called_wrong(
     assert told in text.of(report)
 
 
+def test_a_part_of_the_first_epoch_is_not_called_an_epoch(make_job: MakeJob) -> None:
+    job = make_job(module="named", datasetFunction="dropping")
+    job.run(Kill("step", 11, "SIGTERM"))
+    assert "88 of 96 examples of epoch 0, each exactly once\n" in text.of(ledger_of(job))
+
+
 def test_a_cache_that_drops_the_remainder_is_checked_against_all_of_it(make_job: MakeJob) -> None:
     policy = {"batchSize": 8, "dropRemainder": True}
     job = make_job(module="cached", datasetFunction="saved", cache=policy)

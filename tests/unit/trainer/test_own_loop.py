@@ -96,6 +96,15 @@ def test_fit_with_callbacks_and_validation_goes_on_as_if_it_had_not_been_killed(
     assert job.outcome() == reference("fitted")
 
 
+@pytest.mark.parametrize(("within", "step"), [(True, 17), (False, 13)])
+def test_a_callback_of_fit_may_stop_the_session(within: bool, step: int, make_job: MakeJob) -> None:
+    job = job_of(make_job, "fitted_and_stopped", trainParams={"within": within})
+    job.run_to_end(Kill("step", 9, TERM))
+    assert (job.last_manifest.step, job.last_manifest.stopped_early) == (step, True)
+    assert job.run() == ExitCode.COMPLETED
+    assert not job.directory.ledger_segment(job.attempts).exists()
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
@@ -105,12 +114,14 @@ def test_fit_with_callbacks_and_validation_goes_on_as_if_it_had_not_been_killed(
         ("forgets_later", ["'late", "was changed by the steps up to 5"]),
         ("hands_over_what_is_not_built", ["optimizer has no variables yet", "optimizer.build("]),
         ("hands_over_a_list_of_numbers", ["history[0] is a float", "get_state(self)"]),
+        ("hands_over_what_is_only_read", ["counter is a OnlyRead", "set_state(self, state)"]),
         ("hands_over_too_late", ["before session.steps()"]),
         ("draws_in_a_function", ["RandomStandardNormal", "SeedGenerator"]),
         ("reads_another_dataset", ["iterator of another dataset", "zip the datasets into one"]),
         ("does_nothing", ["without a call of session.steps()"]),
         ("gives_a_dataset", ["takes the function that builds the dataset"]),
         ("gives_a_generator", ["from_generator", "own.py:"]),
+        ("gives_what_json_cannot_hold", ["the parameter fill of shuffled is nan", "JSON"]),
         ("gives_the_same_object", ["same object twice"]),
         ("fits_by_keras", ["read ahead of the steps", "session.fit(model"]),
         ("fits_with_a_csv_log", ["CSVLogger", "leave it out"]),
@@ -147,7 +158,7 @@ import os, sys
 sys.path.insert(0, {builders!r})
 import rtj_trainer
 
-with rtj_trainer.session("run", epochs=3, seed=7, every_steps=5) as session:
+with rtj_trainer.session("run", {end}, seed=7, every_steps=5) as session:
     from own import shuffled, two_optimizers
 
     session.steps = lambda steps=session.steps: steps(shuffled, batch_size=8)
@@ -159,7 +170,7 @@ print("after the session")
 def test_a_script_needs_no_cluster(make_job: MakeJob) -> None:
     whole, killed = make_job(), make_job()
     for job in (whole, killed):
-        (job.folder / "script.py").write_text(SCRIPT.format(builders=str(BUILDERS)))
+        write_script(job)
     assert run_script(killed, Kill("step", 7, TERM)) == ExitCode.PREEMPTED
     assert run_script(killed, Kill("step", 9)) == -9
     assert run_script(killed) == run_script(whole) == ExitCode.COMPLETED
@@ -169,6 +180,31 @@ def test_a_script_needs_no_cluster(make_job: MakeJob) -> None:
     assert run_script(killed) == ExitCode.COMPLETED
     assert killed.log.count("trained: [0, 1, 2] 39") == before + 1
     assert outcome_of(killed) == outcome_of(whole)
+
+
+def test_a_script_may_tell_its_end_in_other_words_but_not_an_earlier_one(
+    make_job: MakeJob,
+) -> None:
+    job = make_job()
+    write_script(job)
+    assert run_script(job) == ExitCode.COMPLETED
+    outcome = outcome_of(job)
+    for end in ("total_steps=39", "epochs=3"):
+        write_script(job, end)
+        trained = job.log.count("trained: [0, 1, 2] 39")
+        assert run_script(job) == ExitCode.COMPLETED, job.log[-3000:]
+        assert job.log.count("trained: [0, 1, 2] 39") == trained + 1
+        assert outcome_of(job) == outcome
+    for end, step in [("epochs=2", 26), ("total_steps=38", 38)]:
+        write_script(job, end)
+        assert run_script(job) == ExitCode.PERMANENT
+        assert "InvalidSpec: the job was complete at step 39 with" in job.log
+        assert f"would end it at step {step}. Go back" in job.log
+
+
+def write_script(job: Job, end: str = "epochs=3") -> None:
+    source = SCRIPT.format(builders=str(BUILDERS), end=end)
+    (job.folder / "script.py").write_text(source)
 
 
 def run_script(job: Job, kill: Kill | None = None) -> int:

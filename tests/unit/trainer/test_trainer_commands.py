@@ -218,6 +218,22 @@ def test_ledger_check_says_what_it_knows_of_an_epoch(
     assert run("inspect", job.root).returncode == (1 if code == 1 else 0)
 
 
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        (places(4), "2 of 4 examples of epoch 0, each exactly once\n"),
+        (places(4, dropped=1), "2 of 3 examples of epoch 0, each exactly once\n"),
+        (own_names(4), "2 of 4 examples of epoch 0, each exactly once\n"),
+        (None, "1 epochs of 2 examples, each exactly once if epoch 0 had them all"),
+    ],
+)
+def test_a_first_epoch_that_is_not_over_is_not_called_an_epoch(
+    size: EpochSize | None, told: str, tmp_path: Path
+) -> None:
+    job = job_with(tmp_path, size, [(0, 1)], complete=False)
+    assert f"1 steps up to 000000000001-000001, {told}" in run("ledger", "check", job.root).stdout
+
+
 @pytest.mark.parametrize("size", [places(4), own_names(4), None])
 def test_an_epoch_that_is_not_over_may_lack_ids_but_not_repeat_them(
     size: EpochSize | None, tmp_path: Path

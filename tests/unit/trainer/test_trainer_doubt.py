@@ -28,17 +28,21 @@ UNPROVEN = """
 from rtj_trainer.preflight import proven
 proven.PROVEN -= {"BatchDatasetV2", "TextLineDataset"}
 """
+FORKED = """
+from tests.unit.trainer.rehearsals import fork_from_here
+fork_from_here()
+"""
 
 
-def unproven(job: Job) -> Job:
+def unproven(job: Job, rehearsed: str = FORKED) -> Job:
     patch = job.folder / "patch.py"
-    patch.write_text(UNPROVEN)
+    patch.write_text(UNPROVEN + rehearsed)
     job.patches.append(patch)
     return job
 
 
 def test_a_job_killed_before_its_first_commit_is_rehearsed_once(make_job: MakeJob) -> None:
-    job = unproven(make_job(datasetFunction="shuffled"))
+    job = unproven(make_job(datasetFunction="shuffled"), rehearsed="")
     assert job.run(Kill("step")) == -9, job.log[-3000:]
     assert "unproven BatchDatasetV2" in job.log
     assert job.run() == ExitCode.COMPLETED, job.log[-3000:]

@@ -1,10 +1,13 @@
 """The ledger tells the committed history of examples, and notices when it cannot."""
 
+import errno
 import os
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rtj_trainer import ledger
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
@@ -127,6 +130,54 @@ def test_lines_that_could_not_be_written_are_written_later(tmp_path: Path) -> No
     writer.flush()
     lines = (folder / "000001.jsonl").read_bytes().splitlines(keepends=True)
     assert [Entry.parse(line) for line in lines] == [entry(1), entry(2)]
+
+
+def test_a_failed_fsync_costs_neither_lines_nor_what_a_fork_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "000001.jsonl"
+    path.write_bytes(entry(1).line())
+    writer = LedgerWriter(path)
+    for step in (2, 3):
+        writer.append(entry(step))
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fsync", lambda file, step=step: dropping(file, path, step))
+            with pytest.raises(OSError, match="No space left"):
+                writer.flush()
+    writer.append(entry(4))
+    writer.flush()
+    writer.append(entry(5))
+    writer.flush()
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert [Entry.parse(line) for line in lines] == [entry(step) for step in range(1, 6)]
+
+
+def dropping(descriptor: int, path: Path, step: int) -> None:
+    """Fail as an fsync of a ledger of so many steps that loses all but the first line."""
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        return
+    size = os.fstat(descriptor).st_size
+    assert size == len(b"".join(entry(found).line() for found in range(1, step + 1)))
+    os.truncate(path, len(entry(1).line()))
+    os.truncate(path, size)
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_lines_are_written_between_commits_as_well_and_again_if_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_WRITE_BEHIND", 100)
+    folder = tmp_path / "not-yet"
+    writer = LedgerWriter(folder / "000001.jsonl")
+    for step in range(1, 9):
+        writer.append(entry(step))
+    folder.mkdir()
+    for step in range(9, 21):
+        writer.append(entry(step))
+    assert len((folder / "000001.jsonl").read_bytes().splitlines()) > 8
+    writer.flush()
+    lines = (folder / "000001.jsonl").read_bytes().splitlines(keepends=True)
+    assert [Entry.parse(line) for line in lines] == [entry(step) for step in range(1, 21)]
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,20 @@ The jobs are those of `test_trainer_exactness`: 3 epochs of 13 batches, a commit
 
 import shutil
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rtj_api.launch import TrainerConfig
 from rtj_api.names import ExitCode
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.manifest import read_manifest
 from rtj_trainer.inspection.survey import inspect_job
 from rtj_trainer.ledger import check_each_id_once_per_epoch, committed_trajectory
+from rtj_trainer.origin import Start, find_start
 
+from tests.unit.trainer import beats
 from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob, fork
 
 pytestmark = pytest.mark.unit
@@ -133,6 +137,39 @@ class TestGoingBack:
         assert job.final_record["reason"] == "CommitNotFound"
         assert "spec.forkFrom" in job.final_record["message"]
 
+    def test_each_commit_that_is_named_can_be_gone_back_to_and_forked(
+        self, make_job: MakeJob, tmp_path: Path
+    ) -> None:
+        job = make_job(datasetFunction="by_index")
+        job.run(Kill("step", 17, TERM))
+        names = job.directory.newest_commits(20)
+        for _ in range(3):
+            assert job.run(Kill("start-record", before=True)) == -9
+            assert job.directory.newest_commits(20) == names
+        assert CommitId(17, 4) in job.directory.commit_ids()
+        for number, name in enumerate(names):
+            volume = shutil.copytree(job.directory.root.parent, tmp_path / str(number))
+            start = start_of(job, volume, "uid", **back(name))
+            assert start.record.answer
+            assert start.record.answer.reason == "Restored"
+            request = {"jobUid": "uid", "commit": name}
+            start = start_of(job, volume, "forked", forkFrom=request)
+            assert start.choice.manifest
+            assert start.choice.manifest.step == int(name[:12])
+        job.run_to_end()
+        assert {found.attempt for found in job.directory.commit_ids()} <= {1, 5}
+
+
+def start_of(job: Job, volume: Path, uid: str, **changes: Any) -> Start:
+    """Return what the next attempt of a job would start from, with a copy of its volume."""
+    number = job.attempts + 1
+    fields = {"volume": volume, "jobUid": uid, "attempt": number, **changes}
+    config = TrainerConfig.model_validate(job.config | fields)
+    directory = JobDirectory(volume / uid)
+    directory.create()
+    attempts.create_fence(directory, number, "pod")
+    return find_start(config, directory)
+
 
 def _keeping(keep: int) -> dict[str, Any]:
     return {"claimName": "claim", "everySteps": 5, "keep": keep}
@@ -189,7 +226,14 @@ class TestForking:
         whole = make_job(datasetFunction="by_index")
         whole.run_to_end()
         job = fork(make_job, whole)
+        told, patch = job.folder / "beats", job.folder / "patch.py"
+        patch.write_text(
+            "from pathlib import Path\nfrom tests.unit.trainer import beats\n"
+            f"beats.keep_in(Path({str(told)!r}))\n"
+        )
+        job.patches.append(patch)
         assert job.run() == ExitCode.COMPLETED
+        assert beats.kept_in(told)[-1].commits == ["000000000039-000001"]
         assert committed_trajectory(job.directory.root) == whole.outcome()[2]
 
     def test_its_first_manifest_says_where_it_comes_from(

@@ -47,6 +47,23 @@ def let(function):
     JobDirectory.commit_ids = function
 ACTIONS = {8: lambda: let(failing), 22: lambda: let(commit_ids)}
 """
+DROPPED_PAGES = """
+# A server that is full says so at the fsync, and its client drops the pages.
+import errno, os
+fsync, durable, failures = os.fsync, {}, []
+def failing(descriptor):
+    path = os.readlink(f"/proc/self/fd/{descriptor}")
+    if path.endswith(".jsonl"):
+        size = os.fstat(descriptor).st_size
+        if durable.get(path) and not failures:
+            failures.append(path)
+            os.truncate(path, durable[path])
+            os.truncate(path, size)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        durable[path] = size
+    fsync(descriptor)
+os.fsync = failing
+"""
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +287,16 @@ def test_a_full_volume_costs_commits_and_nothing_else(make_job: MakeJob, referen
     assert warned.reason == "CommitSkipped"
     assert "was skipped: the volume is full" in warned.message
     assert warnings[-1] is None, "the commits after it are made"
+
+
+def test_lines_that_a_failed_fsync_dropped_are_written_again(
+    make_job: MakeJob, reference: Any
+) -> None:
+    job = make_job(datasetFunction="shuffled")
+    patch(job, DROPPED_PAGES)
+    job.run_to_end(Kill("step", 22))
+    assert job.outcome() == reference()
+    assert "commit at step 10 was skipped: the volume is full" in job.log
 
 
 def test_a_folder_that_cannot_be_listed_after_a_commit_costs_nothing(

@@ -41,7 +41,10 @@ whose manifest verifies, restores it, records that choice, and only then trains.
 Taking (`adoption`). A writer behind a cut network may not see the fence for as long as its NFS
 client trusts its cache, and goes on to delete old commits. So an attempt takes a commit by linking
 its files into one of its own, under its own number, which no other deletes. The commit is verified
-there. If it went away meanwhile, a newer one has come, and it is looked again.
+there. If it went away meanwhile, a newer one has come, and it is looked again. An attempt that ends
+before its start record leaves what it took; that counts for nobody and is told to nobody, and the
+first commit of an attempt that trains deletes it. Not sooner: its writer, if it is alive and blind
+to the fence, may write the record until a newer one has one.
 
 Going back. A request to restore an older commit has a number, and is answered in a start record:
 the attempt starts from the chosen commit, which makes that the lineage, or says why it cannot.

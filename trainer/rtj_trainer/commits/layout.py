@@ -14,6 +14,7 @@ CACHE = "cache"
 """Folder beside those of the jobs, in which `rtj_trainer.cache` keeps what all may use."""
 _COMMIT_ID = re.compile(r"^(\d{12})-(\d{6})(-final|-epoch)?$")
 _FENCE = re.compile(r"^(\d{6})\.json$")
+_START_RECORD = re.compile(r"^(\d{6})\.start\.json$")
 _UNFINISHED = re.compile(r"^\.(\d{6})(\.start)?\.json\.")
 
 
@@ -113,10 +114,21 @@ class JobDirectory:
         return sorted(found for found in ids if found)
 
     def newest_commits(self, count: int) -> list[str]:
-        """Return the names of at most `count` commits, those of the newest attempt first."""
-        ids = sorted(self.commit_ids(), key=lambda found: (found.attempt, found), reverse=True)
+        """Return the names of at most `count` commits, those of the newest attempt first.
+
+        What an attempt took before its start record is left out: it can be neither restored nor
+        forked, since nothing says where its history goes on.
+        """
+        started = self._started_attempts()
+        ids = [found for found in self.commit_ids() if found.attempt in started]
+        ids.sort(key=lambda found: (found.attempt, found), reverse=True)
         return [str(found) for found in ids[:count]]
 
     def temporary_folders(self) -> list[Path]:
         """Return what killed writers and killed deletions left behind."""
         return sorted(self.commits.glob(f"{TEMPORARY_PREFIX}*"))
+
+    def _started_attempts(self) -> set[int]:
+        """Return the numbers of all attempts that have a start record."""
+        matches = (_START_RECORD.match(path.name) for path in self.attempts.iterdir())
+        return {int(match[1]) for match in matches if match}

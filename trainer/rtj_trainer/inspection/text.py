@@ -84,29 +84,31 @@ def _ledger(report: LedgerReport) -> str:
     counts = report.examples_per_epoch
     if counts is None:
         return f"{steps}, none lost or repeated; the pipeline does not name its examples"
-    wanted = _wanted(report, counts)
-    whole = [epoch for epoch in counts if counts[epoch] == wanted[epoch]] or [0]
-    text = f"{steps}, {len(whole)} epochs of {_range(counts[epoch] for epoch in whole)} examples"
-    last = max(counts)
+    wanted, last = _wanted(report, counts), max(counts)
+    whole = [epoch for epoch in counts if counts[epoch] == wanted[epoch]]
     rest = "" if counts[last] == wanted[last] else f", and {counts[last]:,} of epoch {last}"
+    if whole:
+        text = f"{len(whole)} epochs of {_range(counts[epoch] for epoch in whole)} examples"
+    else:
+        text, rest = f"{counts[last]:,} of {wanted[last]:,} examples of epoch {last}", ""
     if report.doubt:
-        return f"{text}{rest}; NOT PROVEN: {report.doubt}, which the builder may intend"
-    return f"{text}, {_verdict(report, whole)}{rest}"
+        return f"{steps}, {text}{rest}; NOT PROVEN: {report.doubt}, which the builder may intend"
+    return f"{steps}, {text}, {_verdict(report, whole)}{rest}"
 
 
 def _wanted(report: LedgerReport, counts: dict[int, int]) -> dict[int, int]:
     """Return how many examples each epoch has once it is over: other batches drop others."""
-    cutting = report.cutting
-    if cutting is None or len(cutting.cuts) == 1:
-        return dict.fromkeys(counts, counts[0])
-    return {epoch: cutting.size - cutting.dropped(epoch) for epoch in counts}
+    size, cutting = report.epoch_size, report.cutting
+    if cutting:
+        return {epoch: cutting.size - cutting.dropped(epoch) for epoch in counts}
+    return dict.fromkeys(counts, size.examples - size.dropped if size else counts[0])
 
 
 def _verdict(report: LedgerReport, whole: list[int]) -> str:
     size, cutting = report.epoch_size, report.cutting
     if size is None:
         return "each exactly once if epoch 0 had them all, which only the data can tell"
-    dropped = [cutting.dropped(epoch) for epoch in whole] if cutting else [size.dropped]
+    dropped = [cutting.dropped(epoch) if cutting else size.dropped for epoch in whole]
     if any(dropped):
         return f"each exactly once but for {_range(dropped)} of {size.examples:,} that it drops"
     return "each exactly once"

@@ -39,14 +39,7 @@ def given(build: Any, params: dict[str, Any]) -> Source:
             f"resumed; {hint or 'see its description'}"
         )
     name = getattr(build, "__qualname__", type(build).__name__)
-    try:
-        plain = json.loads(json.dumps(params))
-    except TypeError as error:
-        raise PermanentError(
-            Reason.PARAMS_INVALID,
-            f"session.steps(): the parameters of {name} must be what JSON can hold, since they "
-            f"are compared at a restart: {error}; leave out what the function can find by itself",
-        ) from error
+    plain = {param: _as_json(name, param, value) for param, value in params.items()}
 
     def checked() -> Any:
         dataset = build(**params)
@@ -55,6 +48,18 @@ def given(build: Any, params: dict[str, Any]) -> Source:
         return dataset
 
     return Source(checked, {"function": name, **plain}, plain, is_of_job=False)
+
+
+def _as_json(function: str, param: str, value: Any) -> Any:
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise PermanentError(
+            Reason.PARAMS_INVALID,
+            f"session.steps(): the parameter {param} of {function} is {str(value)[:80]}, but must "
+            f"be what JSON can hold, since it is compared at a restart: {error}; leave out what "
+            "the function can find by itself",
+        ) from error
 
 
 class Steps:

@@ -13,6 +13,8 @@ from rtj_trainer.kept import Keeper, Kept, rehearse
 from rtj_trainer.plain import Arrays
 from rtj_trainer.state import variables_of
 
+_METHODS = ("get_state", "set_state")
+
 
 class Handed:
     """Objects by name; all of their variables must be built."""
@@ -35,7 +37,7 @@ class Handed:
             found = _variables(path, item)
             if found is not None:
                 self.variables[group].extend(found)
-            elif callable(getattr(item, "get_state", None)):
+            elif all(callable(getattr(item, method, None)) for method in _METHODS):
                 self._keepers.append(Keeper(path, item.get_state, item.set_state))
             else:
                 _refuse(

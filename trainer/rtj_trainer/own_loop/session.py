@@ -69,6 +69,7 @@ class Session:
         self._handed = Handed()
         self._running = contextlib.ExitStack()
         self._progress = Progress()
+        self._model: Any = None
         self._loop: TrainingLoop | None = None
         self._begun = False
         self._done = False
@@ -168,6 +169,7 @@ class Session:
             StopError: the dataset, a callback or the model cannot be resumed exactly.
         """
         check_fit(model)
+        self._model = model
         source = self._begin(build, params)
         pipeline = self._pipeline(source)
 
@@ -197,7 +199,10 @@ class Session:
 
     def stop(self) -> None:
         """End the training with the current step, as if it had been the last."""
-        self._progress.stopped_early = True
+        if self._model is not None:
+            self._model.stop_training = True  # What fit() goes by, and callbacks may change.
+        else:
+            self._progress.stopped_early = True
 
     def _begin(self, build: Callable[..., Any] | None, params: dict[str, Any]) -> Source:
         if self._begun:

@@ -95,6 +95,32 @@ def fitted(session, restore=True):
     session.fit(model, callbacks=callbacks, validation=validation)
 
 
+class Stopping(keras.callbacks.Callback):
+    """Ends the job after step 17, or with the first epoch."""
+
+    def __init__(self, session, within):
+        super().__init__()
+        self._session, self._within = session, within
+
+    def get_state(self):
+        return None
+
+    def set_state(self, state):
+        pass
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._within and self._session.step == 16:
+            self._session.stop()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self._within:
+            self._session.stop()
+
+
+def fitted_and_stopped(session, within):
+    session.fit(build_model(), callbacks=[Stopping(session, within)])
+
+
 def _variable(session):
     total = tf.Variable(0.0)
     session.track(total=total)
@@ -140,6 +166,14 @@ def hands_over_what_is_not_built(session):
 
 def hands_over_a_list_of_numbers(session):
     session.track(history=[1.0])
+
+
+def hands_over_what_is_only_read(session):
+    class OnlyRead:
+        def get_state(self):
+            return 1
+
+    session.track(counter=OnlyRead())
 
 
 def hands_over_too_late(session):
@@ -193,6 +227,10 @@ def gives_a_generator(session):
     _variable(session)
     signature = tf.TensorSpec([], tf.int64)
     session.steps(lambda: tf.data.Dataset.from_generator(range, output_signature=signature))
+
+
+def gives_what_json_cannot_hold(session):
+    list(session.steps(shuffled, fill=float("nan")))
 
 
 def gives_the_same_object(session):
