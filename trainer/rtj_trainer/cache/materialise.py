@@ -93,7 +93,8 @@ class _Materialiser:
         graph = read_graph(self._factory.built)
         identity = self._pipeline.identity
         spec = self._factory.element_spec
-        key = key_of(identity, graph, spec, params, source, job.root)
+        sampled = self._factory.sampled
+        key = key_of(identity, graph, spec, params, source, job.root, sampled=sampled)
         self._root = config.volume / CACHE
         self._folder = CacheFolder(self._root / key, config.job_uid)
         self._writer = Writer(
