@@ -7,8 +7,11 @@ samples: to open each would take long on a network volume, and sizes alone tell 
 examples are of one size. Of even more files the names must do.
 
 A folder counts with all that is below it, and a pattern with the files that it matches; both only
-if they are absolute. What trainers write is left out: this job's folder, those
-of other jobs beside it, and what `rtj_trainer.data` and `rtj_trainer.cache` keep there.
+if they are absolute. Folders that are links are entered too. What trainers write is left out: this
+job's folder, those of other jobs beside it, and what `rtj_trainer.data` and `rtj_trainer.cache`
+keep there. So are "/", which is a separator and not all files that there are, the kernel's files,
+and folders such as `..2026_11_28_17_00_00.1`: a volume of a ConfigMap has its files in one, which
+has another name in each pod, and they are seen through its links.
 """
 
 import glob
@@ -18,6 +21,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,10 @@ _LISTED = 200
 """Files that are listed one by one."""
 _LOOKED_AT = 100_000
 """Names that are looked up, and files that are looked at: more take long on a network volume."""
+_LISTED_BELOW = 10 * _LOOKED_AT
+"""Files that are listed below one folder: even their names take long."""
+_NO_DATA = ("/", "/proc", "/sys", "/dev")
+"""Folders that are not entered."""
 
 log = logging.getLogger(__name__)
 
@@ -130,22 +138,57 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _files(text: str, own: Path) -> Iterator[Path]:
     """Yield what a text names; of a pattern's matches some may be no files."""
-    yield from _below(Path(text), own)
+    yield from _named(Path(text), own)
     if is_pattern(text):
         # Not Path.glob: it fails for some texts, and has "**" for any depth.
-        yield from map(Path, glob.iglob(text, include_hidden=True))  # noqa: PTH207
+        matches = map(Path, glob.iglob(text, include_hidden=True))  # noqa: PTH207
+        written = Path(text).parts
+        for path in matches:
+            if not any(map(_of_one_pod, {*path.parts}.difference(written))):
+                yield path
 
 
-def _below(path: Path, own: Path) -> Iterator[Path]:
+def _named(path: Path, own: Path) -> Iterator[Path]:
     try:
         if path.is_file():
             yield path
         elif path.is_absolute() and path.is_dir():
-            for folder, inside, names in os.walk(path):
-                inside[:] = [name for name in inside if not _trainers(Path(folder, name), own)]
-                yield from (Path(folder, name) for name in names)
+            below = _below(path, own)
+            yield from islice(below, _LISTED_BELOW)
+            if next(below, None):
+                log.warning(
+                    "there are more than %d files below %s, which the job names; whether one of "
+                    "the others was exchanged is not seen after a restart",
+                    _LISTED_BELOW,
+                    path,
+                )
     except OSError:  # Such as a name that is too long: it is no path.
         return
+
+
+def _below(top: Path, own: Path) -> Iterator[Path]:
+    """Yield the files below a folder, the same in the same order in every pod."""
+    entered = {Path(folder) for folder in _NO_DATA}
+
+    def is_data(folder: Path) -> bool:
+        """Return whether to enter a folder: once, since links may lead in circles."""
+        resolved = folder.resolve()
+        if resolved in entered or _trainers(resolved, own):
+            return False
+        entered.add(resolved)
+        return True
+
+    if not is_data(top):
+        return
+    for folder, inside, names in os.walk(top, followlinks=True):
+        found = (name for name in sorted(inside) if not _of_one_pod(name))
+        inside[:] = [name for name in found if is_data(Path(folder, name))]
+        yield from (Path(folder, name) for name in sorted(names))
+
+
+def _of_one_pod(name: str) -> bool:
+    """Whether a name is one that the kubelet gives to folders of a volume, anew in each pod."""
+    return name.startswith("..") and name != ".."
 
 
 def _trainers(folder: Path, own: Path) -> bool:

@@ -276,6 +276,70 @@ def test_a_shared_cache_that_this_machine_cannot_complete_is_written_anew_or_ref
     assert shards == {entry.file for entry in entries}
 
 
+def cache_of_job(
+    volume: Path, uid: str, build: Callable[..., Any], heart: Heart, **changes: Any
+) -> Cached:
+    """Return the cache of a job that starts, or starts again."""
+    config = config_of(volume, jobUid=uid, cache={"batchSize": 8}, **changes)
+    job = JobDirectory(volume / uid)
+    job.create()
+    found = materialise(config, module_of(build), job, heart, fresh=True)
+    assert found
+    found.use.release()
+    return found.source
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_a_list_of_which_items_are_only_sampled_is_cached_for_its_job_alone(
+    mix: bool, tmp_path: Path, heart: Heart
+) -> None:
+    labels = [1] * 20
+
+    def build() -> Any:
+        items = data.objects(labels, tf.TensorSpec([], tf.int64))
+        source = data.mixed([items], [1]) if mix else items
+        return data.batches(source, 4, shuffle=False).map(lambda tagged: tagged.data).unbatch()
+
+    def read_by(uid: str) -> list[int]:
+        cached = cache_of_job(tmp_path, uid, build, heart)
+        found: list[int] = cached.read(np.arange(20))[0].tolist()
+        return found
+
+    assert read_by("first") == labels
+    labels[5] = 0
+    assert read_by("second") == labels
+    assert read_by("second") == labels
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_job_keeps_to_its_cache_when_its_data_is_fetched_anew(
+    tmp_path: Path, heart: Heart, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by an init container: the same bytes, at another time, in each attempt."""
+    file = tmp_path / "data"
+
+    def names(uid: str, time: int, last: bytes = b"0") -> set[str]:
+        """Return the caches that there are after a start."""
+        file.write_bytes(bytes(199_999) + last)  # larger than all samples of it
+        os.utime(file, (time, time))
+
+        def build() -> Any:
+            return tf.data.FixedLengthRecordDataset(str(file), 20_000)
+
+        cache_of_job(tmp_path, uid, build, heart)
+        return {path.name for path in (tmp_path / "cache").iterdir()}
+
+    begun = names("uid", 1000)
+    assert "other times" not in caplog.text
+    assert names("uid", 2000) == begun
+    assert "other times" in caplog.text
+    kept = tmp_path / "uid" / "cache.json"
+    kept.write_bytes(kept.read_bytes()[:-9])
+    assert names("uid", 1000) == begun, "what is damaged is chosen again"
+    assert len(names("another", 3000)) == 2
+    assert len(names("uid", 1000, b"1")) == 3
+
+
 @pytest.mark.parametrize(
     ("build", "told"),
     [
@@ -309,7 +373,8 @@ def test_the_key_is_code_parameters_and_data(tmp_path: Path) -> None:
         graph = read_graph(blocks(dataset))
         identity = {"pipeline": pipeline_sha256(graph.definition)}
         own, params = tmp_path / "volume" / "uid", {"path": str(path)}
-        return key_of(identity, graph, dataset.element_spec, params, {"builder": source}, own)
+        sources, spec = {"builder": source}, dataset.element_spec
+        return key_of(identity, graph, spec, params, sources, own, sampled=False).name
 
     def lengths(path: Path) -> Any:
         return tf.data.TextLineDataset(str(path)).map(tf.strings.length)

@@ -335,6 +335,24 @@ def test_a_filter_keeps_what_the_predicate_is_true_for_and_is_evaluated_once(
         store._memory.clear()
 
 
+@pytest.mark.parametrize("mix", [False, True])
+def test_items_that_are_only_sampled_are_filtered_anew(mix: bool, volume: Path) -> None:
+    labels = [1] * 20
+
+    def kept() -> Any:
+        items = data.objects(labels, tf.TensorSpec([], tf.int64))
+        source = data.mixed([items], [1]) if mix else items
+        return data.filtered(source, lambda label: label > 0)
+
+    before = kept()
+    assert len(before) == 20
+    labels[5] = labels[6] = 0
+    assert everything(kept()).tolist() == [1] * 18
+    assert kept().contents["filtered"] != before.contents["filtered"]
+    assert kept().sampled
+    assert not volume.exists()
+
+
 def test_filters_of_filters_have_contents_of_their_own() -> None:
     numbers = data.arrays(np.arange(12))
     outer = [

@@ -1,6 +1,7 @@
 """A job whose code, data or versions changed is refused, or warned, or goes on."""
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -259,6 +260,72 @@ def test_a_pattern_names_the_files_that_it_matches(tmp_path: Path) -> None:
     assert list(before) == [str(tmp_path / "train-0"), str(tmp_path / "train-1")]
     (tmp_path / "train-1").write_bytes(b"y")
     assert look_at({"files": f"{tmp_path}/train-*"}, tmp_path / "own").contents != before
+
+
+@pytest.mark.parametrize("separator", ["/", "//", "/proc", "/sys/", "/dev"])
+def test_a_separator_does_not_name_all_files(
+    separator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def walk(*_: object, **__: object) -> None:
+        raise AssertionError("walked")
+
+    monkeypatch.setattr(os, "walk", walk)
+    assert not look_at([{"separator": separator}], tmp_path / "own").contents
+
+
+def test_folders_that_are_links_are_entered_once(tmp_path: Path) -> None:
+    JobDirectory(tmp_path / "another").create()
+    (tmp_path / "another" / "attempts" / "000001.json").write_bytes(b"x")
+    file = tmp_path / "v1" / "deep" / "a"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"x")
+    links = {"train": "../v1", "all": "/", "kernel": "/proc", "job": "../another"}
+    (tmp_path / "data").mkdir()
+    for name, target in links.items():
+        (tmp_path / "data" / name).symlink_to(target)
+    (tmp_path / "v1" / "circle").symlink_to("../data")
+    before = look_at(str(tmp_path / "data"), tmp_path / "own").contents
+    assert list(before) == [str(tmp_path / "data" / "train" / "deep" / "a")]
+    file.write_bytes(b"y")
+    assert look_at(str(tmp_path / "data"), tmp_path / "own").contents != before
+
+
+def mount(folder: Path, dated: str) -> None:
+    """Lay a ConfigMap with the paths labels and sub/labels out as the kubelet does for a pod."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in (folder / dated / "labels", folder / dated / "sub" / "labels"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("cat")
+    (folder / "..data").symlink_to(dated)
+    for name in ("labels", "sub"):
+        (folder / name).symlink_to(f"..data/{name}")
+
+
+@pytest.mark.parametrize("named", ["", "/*", "/*/*"])
+def test_a_config_map_is_the_same_in_each_pod(named: str, tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    found = []
+    for dated in ("..2026_11_28_17_00_00.123456789", "..2026_11_28_18_30_11.987654321"):
+        mount(folder, dated)
+        found.append(look_at(f"{folder}{named}", tmp_path / "own").contents)
+    assert found[0] == found[1]
+    paths = [str(folder / "labels"), str(folder / "sub" / "labels")]
+    assert list(found[0]) == {"": paths, "/*": paths[:1], "/*/*": paths[1:]}[named]
+    (folder / "..data" / "sub" / "labels").write_text("dog")
+    (folder / "..data" / "labels").write_text("dog")
+    assert look_at(f"{folder}{named}", tmp_path / "own").contents != found[1]
+
+
+def test_no_more_names_are_listed_below_a_folder_than_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(data_files, "_LISTED_BELOW", 2)
+    for name in ("c", "b", "a"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "file").write_bytes(b"")
+    found = look_at(str(tmp_path), tmp_path / "own").contents
+    assert list(found) == [str(tmp_path / "a" / "file"), str(tmp_path / "b" / "file")]
+    assert "more than 2 files below" in caplog.text
 
 
 def test_a_file_that_trainers_write_is_not_data_although_it_is_named(tmp_path: Path) -> None:

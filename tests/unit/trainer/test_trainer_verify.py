@@ -34,6 +34,16 @@ def missing_file():
 
 def crashing():
     os.abort()
+
+def leaving():
+    raise SystemExit(0)
+
+def leaving_in_the_second_process():
+    path = Path(__file__).with_name("first")
+    if path.exists() and path.read_text() != str(os.getpid()):
+        raise SystemExit(0)
+    path.write_text(str(os.getpid()))
+    return tf.data.Dataset.range(9)
 """
 
 
@@ -79,10 +89,15 @@ def test_what_no_rule_sees_is_found_by_the_fresh_process(tmp_path: Path) -> None
     [
         (["--function", "missing_file"], 1, ["failed: ", "/nowhere/at-all"]),
         (["--function", "crashing"], 1, ["failed: ", "died with signal 6"]),
+        (["--function", "leaving"], 1, ["was to read the dataset ended", "call sys.exit?"]),
+        (
+            ["--function", "leaving_in_the_second_process"],
+            *(1, ["was to read the dataset again ended with exit code 0", "call sys.exit?"]),
+        ),
         (["--function", "build_datset"], 78, ["no function 'build_datset'", "build_dataset"]),
         (["--params", '{"sise": 3}'], 78, ["'sise'", "size: int = 40"]),
     ],
-    ids=["data", "crash", "function", "parameter"],
+    ids=["data", "crash", "exit", "later exit", "function", "parameter"],
 )
 def test_a_dataset_that_gives_nothing_to_compare(
     arguments: list[str], code: int, words: list[str], tmp_path: Path

@@ -26,6 +26,8 @@ class ExamplesFactory(PipelineFactory):
     """Of one example, once a dataset was built."""
     built: Any = None
     """The dataset that was built last."""
+    sampled = False
+    """Whether it reads a source whose contents are known of some examples only."""
 
     def __init__(self, config: TrainerConfig, module: ModuleType, store: Path) -> None:
         super().__init__(dataset_function(config.builder, module), config.seed, 1, None, store)
@@ -39,6 +41,7 @@ class ExamplesFactory(PipelineFactory):
         dataset = super().dataset(context)
         # One epoch is read once, from its beginning: an indexed source is like any other here.
         context.sources.clear()
+        self.sampled = context.sampled
         _check(dataset)
         if isinstance(dataset.element_spec, Tagged):
             dataset = dataset.map(_untagged)

@@ -16,7 +16,7 @@ from rtj_trainer import builder, files, fingerprint
 from rtj_trainer.cache import eviction
 from rtj_trainer.cache.examples import ExamplesFactory
 from rtj_trainer.cache.folder import CacheFolder, Entry
-from rtj_trainer.cache.key import key_of
+from rtj_trainer.cache.key import kept_name, key_of
 from rtj_trainer.cache.sharing import Sharing
 from rtj_trainer.cache.source import Cached
 from rtj_trainer.cache.stores import open_store
@@ -93,9 +93,11 @@ class _Materialiser:
         graph = read_graph(self._factory.built)
         identity = self._pipeline.identity
         spec = self._factory.element_spec
-        key = key_of(identity, graph, spec, params, source, job.root)
+        sampled = self._factory.sampled
+        key = key_of(identity, graph, spec, params, source, job.root, sampled=sampled)
         self._root = config.volume / CACHE
-        self._folder = CacheFolder(self._root / key, config.job_uid)
+        name = kept_name(key, job.root / "cache.json")
+        self._folder = CacheFolder(self._root / name, config.job_uid)
         self._writer = Writer(
             self._folder,
             self._pipeline.strategy.batches_per_epoch,

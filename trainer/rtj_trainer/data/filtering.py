@@ -23,7 +23,8 @@ def filtered(source: Source, predicate: Callable[[Any], Any]) -> Source:
 
     The whole source is read once at the first start; the places that were kept are stored beside
     the indices of files, under a digest of the source's contents and of the predicate as TensorFlow
-    sees it, constants included.
+    sees it, constants included. Those of `objects` are not stored, since nobody can see whether all
+    items are the same: they are read whenever the dataset is built, at each start.
 
     Args:
         source: From a function of `rtj_trainer.data`.
@@ -43,6 +44,8 @@ def filtered(source: Source, predicate: Callable[[Any], Any]) -> Source:
     _check_result(flags.element_spec)
     graph = read_graph(flags)
     _check_operations(graph)
+    if source.sampled:  # Other examples may have changed since, in another job or in this process.
+        return _Filtered(source, _kept(flags))
     depends_on = ["filter", source.contents, pipeline_sha256(graph.definition)]
     return _Filtered(source, find(depends_on, lambda: _kept(flags)))
 
@@ -106,6 +109,10 @@ class _Filtered(Source):
         text = json.dumps([inner, self._found.digest])
         digest = hashlib.sha256(text.encode()).hexdigest()
         return {**inner, "filtered": f"{len(self)} of {len(self._source)}, {digest[:16]}"}
+
+    @property
+    def sampled(self) -> bool:
+        return self._source.sampled
 
     def read(self, places: np.ndarray) -> list[np.ndarray]:
         return self._source.read(self._found.numbers[places])

@@ -86,6 +86,8 @@ class IndexedContext:
     sources: list[IndexedSource] = field(default_factory=list)
     contents: dict[str, str] = field(default_factory=dict)
     """What `rtj_trainer.data` reads: name of a file or array -> what it holds, for people too."""
+    sampled: bool = False
+    """Whether `contents` knows some of the examples of a source only."""
 
 
 _context: ContextVar[IndexedContext | None] = ContextVar("indexed_context", default=None)

@@ -118,6 +118,11 @@ class Mixture(Source):
             found |= {f"{number}: {name}": held for name, held in source.contents.items()}
         return found
 
+    @property
+    def sampled(self) -> bool:
+        """Whether one of the sources is."""
+        return any(source.sampled for source in self._sources)
+
     def find(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the source at each place, and the place in that source."""
         block, within = np.divmod(places, _PERIOD)

@@ -33,6 +33,11 @@ class Source(ABC):
     def contents(self) -> dict[str, str]:
         """What is read, by the name of a file or array, with a digest: for the fingerprint."""
 
+    @property
+    def sampled(self) -> bool:
+        """Whether `contents` knows some of the examples only, so that others may change unseen."""
+        return False
+
     @abstractmethod
     def read(self, places: np.ndarray) -> list[np.ndarray]:
         """Return the examples at some places, stacked, one array for each tensor of `signature`.
@@ -86,6 +91,7 @@ def batches(
     numbered = numbered_batches(len(source), batch_size, shuffle, drop_remainder)
     context = current_context()
     context.contents.update(source.contents)
+    context.sampled |= source.sampled
 
     def batch(number: Any, places: Any) -> Tagged:
         examples = read_tensors(source, places)

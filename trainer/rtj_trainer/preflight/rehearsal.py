@@ -33,6 +33,8 @@ _EPOCHS = 3
 _PASSING = ("died with signal 9", "ended with exit code")
 """Ends of the second process that say nothing of the dataset: no memory, a full disk, a builder
 that raised. A wrong batch is in its results, and TensorFlow crashes with other signals."""
+_LEFT = "ended with exit code 0 before it had done so (does the builder call sys.exit?)"
+"""End of a process that says that it did its work, without the result of it."""
 
 
 class Plan(WireModel):
@@ -72,13 +74,15 @@ def rehearse(plan: Plan, folder: Path) -> Verdict:
     ended = _run("record", folder, plan.seconds)
     recorded = _read(folder / "recorded.json")
     if recorded is None:
-        message = f"the process that read the dataset {ended}"
+        message = f"the process that was to read the dataset {ended or _LEFT}"
         return Verdict(ExitCode.USER_ERROR, message, Reason.BUILDER_FAILED)
     if "refused" in recorded:
         refused = recorded["refused"]
         return Verdict(refused["exitCode"], refused["message"], Reason(refused["reason"]))
     ended = _run("compare", folder, plan.seconds)
     compared = _read(folder / "compared.json") or []
+    if not ended and len(compared) <= len(recorded["steps"]):
+        ended = _LEFT
     wrong = [f"{found['what']}: {found['wrong']}" for found in compared if found["wrong"]]
     if ended.startswith(_PASSING) and not wrong:
         message = f"the process that was to read the dataset again {ended}"
