@@ -63,6 +63,18 @@ def test_the_words_of_the_newest_refusal_are_told_at_once(fresh: World) -> None:
     assert "exceeded quota" in said(fresh).message
 
 
+def test_a_refusal_is_out_of_sight_once_the_pod_is_there_though_no_watch_tells(
+    fresh: World,
+) -> None:
+    fresh.api.refuse_pods = True
+    fresh.work()
+    assert said(fresh).reason is Reason.POD_REJECTED
+    fresh.api.refuse_pods = False
+    fresh.watches.lagging |= {PODS.kind}
+    fresh.pass_time(11)
+    assert said(fresh).reason is Reason.WAITING_FOR_PODS
+
+
 def test_a_deadline_passes_also_while_a_pod_is_refused(fresh: World) -> None:
     Admission(fresh).error = RejectedError("the webhook says no")
     fresh.work()

@@ -106,8 +106,10 @@ def create_pod(plan: Plan, spec: JobSpec, *, proven: bool = False) -> None:
     attempt = attempt.model_copy(update=spec_changes.fields_at_launch(plan, spec))
     plan.update(attempt=attempt)
     running = find(plan.status.conditions, Condition.RUNNING)
-    if running is None or running.reason not in REJECTIONS:
-        # A rejection stays in sight until a pod is really there.
+    if running and running.reason in REJECTIONS:
+        # It stays in sight until a pod is really there, which the next look finds.
+        plan.wake(0.0)
+    else:
         message = starting_message(attempt.pod_name)
         plan.condition(Condition.RUNNING, False, Reason.WAITING_FOR_PODS, message)
     job = replace(observed.job, status=plan.status)
