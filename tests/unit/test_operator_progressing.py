@@ -1,6 +1,7 @@
 """Progressing and CheckpointFresh: when they flip, that they do not flap, and what is said."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -56,6 +57,25 @@ class TestProgressing:
 
     def test_a_new_attempt_is_on_its_way(self) -> None:
         assert progressing(decided(look())) == ("True", Reason.WAITING_FOR_PODS)
+
+    def test_a_pod_that_nobody_schedules_is_told_of_after_a_minute_though_no_event_comes(
+        self,
+    ) -> None:
+        first = decided(look())
+        assert first.requeue_after is not None
+        assert first.requeue_after <= 60
+        unplaced = pod(node=None, phase="Pending", started=False, created_time=NOW)
+        waits = after(look(), first, unplaced)
+        assert progressing(decided(waits, 59))[0] == "True"
+        assert progressing(decided(waits, 60))[0] == "False"
+
+    def test_a_pod_that_was_made_again_has_a_minute_of_its_own(self) -> None:
+        again = pod(
+            node=None, phase="Pending", started=False, created_time=NOW + timedelta(seconds=200)
+        )
+        waits = after(look(), decided(look()), again)
+        assert progressing(decided(waits, 259))[0] == "True"
+        assert progressing(decided(waits, 260))[0] == "False"
 
     def test_a_training_attempt_goes_on(self) -> None:
         assert progressing(decided(standing(5))) == ("True", Reason.TRAINING)

@@ -57,7 +57,11 @@ def _waits(plan: Plan, attempt: CurrentAttempt, pod: Pod | None) -> bool:
     if running.reason is not Reason.WAITING_FOR_PODS:
         plan.condition(Condition.PROGRESSING, False, running.reason, running.message)
         return True
-    if pod is None or pod.started:
+    if pod is None:
+        # No event tells of a pod that nobody schedules.
+        plan.wake(LONGEST_SCHEDULING_SECONDS)
+        return False
+    if pod.started:
         return False
     left, message = _patience(plan, attempt, pod)
     if left > 0:
@@ -76,7 +80,9 @@ def _patience(plan: Plan, attempt: CurrentAttempt, pod: Pod) -> tuple[float, str
             f"{LONGEST_START_SECONDS:.0f} s, and its trainer has not started. "
             f"`kubectl describe pod {pod.name}` may say why."
         )
-    left = LONGEST_SCHEDULING_SECONDS - (plan.now - attempt.decided_time).total_seconds()
+    # A pod that was deleted before it had a node was made again since.
+    since = max(attempt.decided_time, pod.created_time or attempt.decided_time)
+    left = LONGEST_SCHEDULING_SECONDS - (plan.now - since).total_seconds()
     return left, (
         f"Pod {pod.name} has had no node for more than {LONGEST_SCHEDULING_SECONDS:.0f} s. "
         "The condition Running has the scheduler's words."
