@@ -17,7 +17,7 @@ from rtj_api.names import ExitCode, Reason
 from rtj_operator.cluster import PODS
 
 from tests.model.budgets import FAILED, IGNORED, RECREATED, RULES
-from tests.model.promises import BACKOFF_LIMIT, Promises
+from tests.model.promises import BACKOFF_LIMIT, Promises, number
 from tests.model.watches import KINDS
 from tests.model.world import JOB_PLACE, NAMESPACE, NODE_NAMES, Trainer, World
 
@@ -312,9 +312,9 @@ class OperatorMachine(Promises):
         """Whoever has heard everything, and works when it is due, has nothing to do before."""
         self.world.api.fail_next, self.world.api.conflict_next = 0, False
         self.world.advance(1)  # What failed is tried again.
-        before = len(self.world.api.writes)
+        before, attempt = len(self.world.api.writes), number(self.world.status())
         self.world.look_early()
-        self.what_was_heard_was_acted_on(before)
+        self.what_was_heard_was_acted_on(before, attempt)
 
     @happens(kinds=st.sets(st.sampled_from(KINDS), min_size=1))
     def the_watches_lag(self, kinds: set[str]) -> None:
