@@ -16,7 +16,6 @@ from rtj_operator.core.observed import Problem
 
 @dataclass(frozen=True)
 class _Made:
-    job_uid: str
     pod: str
     count: int
     until: float
@@ -30,20 +29,17 @@ class Creations:
         self._clock = clock
         self._made: dict[Key, _Made] = {}
 
-    def note(self, key: Key, job_uid: str, pod: str) -> None:
+    def note(self, key: Key, pod: str) -> None:
         """Note that the pod of this name was made just now."""
         known = self._made.get(key)
-        again = known is not None and (known.job_uid, known.pod) == (job_uid, pod)
-        count = known.count + 1 if known and again else 1
+        count = known.count + 1 if known and known.pod == pod else 1
         until = self._clock() + backoff(count - FREE_REPEATS)
-        self._made[key] = _Made(job_uid, pod, count, until)
+        self._made[key] = _Made(pod, count, until)
 
-    def refusal(self, key: Key, job_uid: str, pod: str) -> tuple[Problem, float] | None:
+    def refusal(self, key: Key, pod: str) -> tuple[Problem, float] | None:
         """Return why a pod that is gone must not be made again yet, and for how many seconds."""
         made = self._made.get(key)
-        if made is None or (made.job_uid, made.pod) != (job_uid, pod):
-            return None
-        if self._clock() >= made.until:
+        if made is None or made.pod != pod or self._clock() >= made.until:
             return None
         message = (
             f"Pod {pod} was made {made.count} times, and each time deleted before it had a node. "
@@ -53,5 +49,5 @@ class Creations:
         return Problem(Reason.POD_REJECTED, message), made.until - self._clock()
 
     def forget(self, key: Key) -> None:
-        """Drop what is known of a job that is gone."""
+        """Drop what is known of a job."""
         self._made.pop(key, None)

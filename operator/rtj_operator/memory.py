@@ -120,13 +120,13 @@ class Memory:
     def forget(self, key: Key) -> None:
         """Drop what is known of a job that is gone."""
         self.sightings.forget(key)
-        self.creations.forget(key)
         self.resting.pop(key, None)
         self._met.pop(key, None)
         self._looked.pop(key, None)
         self._start_anew(key)
 
     def _start_anew(self, key: Key) -> None:
+        self.creations.forget(key)
         self._mirrored.pop(key, None)
         self._going.pop(key, None)
         self._asked.pop(key, None)

@@ -189,10 +189,10 @@ def _deleted_each_time(
 
     Returns also the seconds for which it is not made again.
     """
-    job, attempt = observed.job, observed.job.status.attempt
+    attempt = observed.job.status.attempt
     if attempt is None or not observed.absent:
         return None
-    return memory.creations.refusal(key, job.uid, attempt.pod_name)
+    return memory.creations.refusal(key, attempt.pod_name)
 
 
 async def _silence(

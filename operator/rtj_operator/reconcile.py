@@ -186,7 +186,7 @@ class Reconciler:
             raise
         if isinstance(action, CreatePod):
             self._memory.accepted(key)
-            self._memory.creations.note(key, job.uid, action.manifest["metadata"]["name"])
+            self._memory.creations.note(key, action.manifest["metadata"]["name"])
 
     async def _write(self, key: Key, raw: Manifest, status: JobStatus) -> None:
         fields = status.model_dump(mode="json", by_alias=True, exclude_none=True)
