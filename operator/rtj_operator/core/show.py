@@ -140,9 +140,7 @@ def _phase_without_attempt(plan: Plan) -> Phase:
 
 def blocked(plan: Plan, problem: Problem) -> None:
     """Show what keeps the next pod from being created; it is looked for again."""
-    old = find(plan.status.conditions, Condition.RUNNING)
-    if old is None or (old.reason, old.message) != (problem.reason, problem.message):
-        plan.say(problem.reason, problem.message, "Warning")
+    _warn_once(plan, problem.reason, problem.message)
     plan.condition(Condition.RUNNING, False, problem.reason, problem.message)
     if plan.status.attempt is None:
         plan.update(phase=_phase_without_attempt(plan))
@@ -158,8 +156,13 @@ def invalid(plan: Plan) -> None:
         f"{plan.observed.job.spec_error.rstrip(' .')}. The job is left as it is, and a pod that "
         "ends is not replaced, until the spec is mended; the job then goes on by itself."
     )
-    old = find(plan.status.conditions, Condition.RUNNING)
-    if old is None or (old.reason, old.message) != (Reason.INVALID_SPEC, message):
-        plan.say(Reason.INVALID_SPEC, message, "Warning")
+    _warn_once(plan, Reason.INVALID_SPEC, message)
     runs = plan.attempt_lives and plan.is_true(Condition.RUNNING)
     plan.condition(Condition.RUNNING, runs, Reason.INVALID_SPEC, message)
+
+
+def _warn_once(plan: Plan, reason: Reason, message: str) -> None:
+    """Say it unless the condition Running does already."""
+    old = find(plan.status.conditions, Condition.RUNNING)
+    if old is None or (old.reason, old.message) != (reason, message):
+        plan.say(reason, message, "Warning")
