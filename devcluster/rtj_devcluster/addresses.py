@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 SLOTS = range(32)
 MAX_NODES = 32
+NETWORKS = ("172.30.0.0/16", "10.128.0.0/11")
+"""All nodes, and all services and pods, of all slots."""
 
 API_SERVER_PORT = 21443
 CONTROLLER_MANAGER_PORT = 21257

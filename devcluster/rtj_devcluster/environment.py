@@ -3,12 +3,10 @@
 import os
 from collections.abc import MutableMapping
 
-from rtj_devcluster.addresses import SLOTS, Addresses
+from rtj_devcluster.addresses import NETWORKS, SLOTS, Addresses
 
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _NAMES = (".svc", ".cluster.local")
-_NETWORKS = ("172.30.0.0/16", "10.128.0.0/11")
-"""All nodes, and all services and pods, of all slots."""
 _NO_PROXY = ("NO_PROXY", "no_proxy")
 
 
@@ -37,7 +35,7 @@ def _has_proxy(environment: MutableMapping[str, str]) -> bool:
 def _addresses() -> tuple[str, ...]:
     # Python compares whole addresses; Go reads networks, too.
     hosts = [address for slot in SLOTS for address in _hosts(Addresses(slot))]
-    return (*hosts, *_NETWORKS, *_NAMES)
+    return (*hosts, *NETWORKS, *_NAMES)
 
 
 def _hosts(addresses: Addresses) -> tuple[str, str]:
