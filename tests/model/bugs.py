@@ -38,7 +38,7 @@ from rtj_operator.core.observed import Job, Observed, Pod
 from rtj_operator.memory import Memory
 from rtj_operator.parse import parse_pod
 
-from tests.model.histories import History, happens, history, while_it_runs
+from tests.model.histories import History, Step, happens, history, while_it_runs
 from tests.model.test_operator_model import EXITS, OPERATOR
 from tests.model.volume import Volume
 from tests.model.watches import KINDS
@@ -447,13 +447,16 @@ def a_job_that_is_being_deleted_is_looked_after(patch: Patch) -> None:
 # What the watches tell is acted on, though not every event needs a look.
 
 
+def _heard_of(what: Step) -> History:
+    """Return that it happens to a job that runs, and is looked for before it is due."""
+    return history(
+        while_it_runs("time_passes", seconds=5), what, happens("the_operator_looks_early")
+    )
+
+
 @breaks(
     "what_was_heard_was_acted_on",
-    history(
-        while_it_runs("time_passes", seconds=5),
-        happens("remove_pod_objects"),
-        happens("the_operator_looks_early"),
-    ),
+    _heard_of(happens("remove_pod_objects")),
 )
 def a_pod_that_ran_goes_unnoticed(patch: Patch) -> None:
     _pass_over(patch, "pod", lambda kind, _: kind == "DELETED")
@@ -461,11 +464,7 @@ def a_pod_that_ran_goes_unnoticed(patch: Patch) -> None:
 
 @breaks(
     "what_was_heard_was_acted_on",
-    history(
-        while_it_runs("time_passes", seconds=5),
-        happens("set_suspend", suspend=True),
-        happens("the_operator_looks_early"),
-    ),
+    _heard_of(happens("set_suspend", suspend=True)),
 )
 def a_changed_spec_is_taken_for_our_own_write(patch: Patch) -> None:
     _pass_over(patch, "job", lambda kind, _: kind == "MODIFIED")
@@ -473,11 +472,7 @@ def a_changed_spec_is_taken_for_our_own_write(patch: Patch) -> None:
 
 @breaks(
     "what_was_heard_was_acted_on",
-    history(
-        while_it_runs("time_passes", seconds=5),
-        happens("exit", how=PREEMPTED),
-        happens("the_operator_looks_early"),
-    ),
+    _heard_of(happens("exit", how=PREEMPTED)),
 )
 def an_exit_is_no_news_of_a_pod_that_was_running(patch: Patch) -> None:
     _pass_over(patch, "pod", lambda _, body: bool(parse_pod(body).exit))
