@@ -19,7 +19,7 @@ from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, PAGE_SIZE, PODS, Key
 from rtj_operator.core.observed import Pod
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
-from rtj_operator.parse import parse_heartbeat, parse_pod
+from rtj_operator.parse import owner_of, parse_heartbeat, parse_pod
 from rtj_operator.queue import WorkQueue
 from rtj_operator.rest import passed_over
 
@@ -90,6 +90,8 @@ class Handlers:
         key = Key(meta["namespace"], name)
         if kind == "DELETED":
             known = self._sightings.pod_gone(key, meta["uid"])
+            if known:
+                self._memory.pod_gone(key, owner_of(body), known)
             stale, patience = known is not None and known.ended, 0.0
         else:
             pod = parse_pod(dict(body))

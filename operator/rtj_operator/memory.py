@@ -35,7 +35,7 @@ class Memory:
     _mirrored: dict[Key, float] = field(default_factory=dict)
     _refusals: dict[Key, _Refusal] = field(default_factory=dict)
     _failing: dict[Key, float] = field(default_factory=dict)
-    _going: dict[Key, Pod] = field(default_factory=dict)
+    _last_pods: dict[Key, Pod] = field(default_factory=dict)
     _asked: dict[Key, tuple[str, float]] = field(default_factory=dict)
     """The pod whose Events were read, and when they may be read again."""
 
@@ -103,19 +103,28 @@ class Memory:
         self._asked[key] = (pod.uid, self.clock() + pause)
 
     def saw_pod(self, key: Key, pod: Pod) -> None:
-        """Note that the pod is there, though its creation may have seemed to fail.
-
-        One that is being taken away is kept: its object may be gone before it is seen to end.
-        """
+        """Note that the pod is there, though its creation may have seemed to fail."""
         self._failing.pop(key, None)
-        if pod.deleting or pod.disruption:
-            self._going[key] = pod
-        else:
-            self._going.pop(key, None)
+        self._last_pods[key] = pod
 
-    def going_pod(self, key: Key) -> Pod | None:
-        """Return the job's pod as it was last seen, if it was being taken away."""
-        return self._going.get(key)
+    def pod_gone(self, key: Key, job_uid: str, pod: Pod) -> None:
+        """Keep how a pod was seen last, which may have started and gone between two looks.
+
+        A pod of an older attempt may outlive the newest one's, and one of an older job them all.
+        """
+        known_uid, _ = self._met.get(key, ("", 0))
+        kept = self._last_pods.get(key)
+        if job_uid == known_uid and (kept is None or kept.attempt <= pod.attempt):
+            self._last_pods[key] = pod
+
+    def last_pod(self, key: Key) -> Pod | None:
+        """Return the job's newest pod as it was last seen."""
+        return self._last_pods.get(key)
+
+    def rests(self, key: Key, version: str) -> None:
+        """Note that the job, as of this resourceVersion, wants nothing."""
+        self.resting[key] = version
+        self._last_pods.pop(key, None)
 
     def forget(self, key: Key) -> None:
         """Drop what is known of a job that is gone."""
@@ -128,6 +137,6 @@ class Memory:
     def _start_anew(self, key: Key) -> None:
         self.creations.forget(key)
         self._mirrored.pop(key, None)
-        self._going.pop(key, None)
+        self._last_pods.pop(key, None)
         self._asked.pop(key, None)
         self.accepted(key)

@@ -97,8 +97,7 @@ async def glance(
     observed = _put_together(key, job, seen.pods, seen.lease, memory, settings)
     if observed.pod is None or observed.pod.ended:
         return None
-    if observed.pod.deleting or observed.pod.disruption:
-        memory.saw_pod(key, observed.pod)
+    memory.saw_pod(key, observed.pod)
     silence = await _silence(cluster, observed, seen.lease, memory, lag=0.0)
     observed = _with(observed, silence=silence)
     if delay.is_due(key, observed, memory):
@@ -117,7 +116,7 @@ def _put_together(
     return Observed(
         job=job,
         pods=pods,
-        gone=memory.going_pod(key),
+        gone=memory.last_pod(key),
         heartbeat=parse_heartbeat(lease, job.uid) if lease else None,
         lease_found=lease is not None,
         stacks_asked=parse_stacks_asked(lease) if lease else None,

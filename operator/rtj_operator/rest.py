@@ -35,7 +35,7 @@ def passed_over(raw: Mapping[str, Any], memory: Memory) -> bool:
     if not at_rest(job):
         return False
     metrics.JOBS.saw(key, job.status)
-    memory.resting[key] = version
+    memory.rests(key, version)
     return True
 
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 AGAIN_SECONDS = 0.1
 AGAIN_AFTER_FAILURE_SECONDS = 1.0
 
-_KEPT = ("namespace", "name", "uid", "labels")
+_KEPT = ("namespace", "name", "uid", "labels", "ownerReferences")
 
 Handler = Callable[[str | None, Manifest], None]
 """Takes an event: its type, None for what a list shows, and the object.

@@ -128,6 +128,8 @@ def _stop_by_queue(scene: Scene, name: str) -> None:
 
 def _delete_by_force(scene: Scene, name: str) -> None:
     pod = scene.pod(name)["metadata"]["name"]
+    # A pod that is gone before the operator has written it down is made again in the same attempt.
+    scene.job(name).wait_until("its pod to be known", lambda s: s["attempt"].get("podUid"), 60)
     scene.kube.run("delete", "pod", pod, "-n", scene.namespace, "--force", "--grace-period=0")
 
 

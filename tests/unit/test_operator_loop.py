@@ -191,12 +191,43 @@ def test_a_pod_that_vanishes_while_it_goes_keeps_the_reason_that_it_had(world: W
     assert "EvictionByEvictionAPI" in ended.message
 
 
-def test_of_a_pod_that_was_never_seen_to_go_it_is_known_that_it_is_gone(world: World) -> None:
+def test_of_a_pod_that_was_never_seen_to_go_it_is_told_where_it_was(world: World) -> None:
     (pod,) = world.pods()
     world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
     world.work()
     (ended,) = world.status().attempts
-    assert (ended.reason, ended.message) == (Reason.POD_DELETED, "The pod is gone.")
+    assert (ended.reason, ended.message) == (
+        Reason.POD_DELETED,
+        "The pod on node node-a was deleted.",
+    )
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_pod_that_goes_between_two_looks_is_known_by_what_the_watch_told_of_it(ran: bool) -> None:
+    world = World()
+    world.work()
+    world.schedule()
+    world.advance(30)
+    (pod,) = world.pods()
+    if ran:  # Its trainer has said nothing yet.
+        status = {"containerStatuses": [{"name": "trainer", "state": {"running": {}}}]}
+        name = pod["metadata"]["name"]
+        world.api.update(PODS.kind, NAMESPACE, name, lambda p: p.update(status=status))
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    restarts = world.status().restarts
+    assert (restarts.no_progress, restarts.never_started) == ((1, 0) if ran else (0, 1))
+    world.close()
+
+
+def test_the_end_of_a_pod_that_went_before_it_was_written_down_is_remembered(world: World) -> None:
+    (trainer,) = world.trainers.values()
+    world.end(trainer, ExitCode.USER_ERROR, Reason.TRAINER_FAILED, oom=True)
+    (pod,) = world.pods()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    (ended,) = world.status().attempts
+    assert ended.reason is Reason.OOM_KILLED
 
 
 def test_who_waited_to_lead_knows_how_long_a_pod_without_a_heartbeat_was_silent() -> None:

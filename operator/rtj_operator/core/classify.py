@@ -72,9 +72,9 @@ def classify(
 ) -> Ending:
     """Tell what ended an attempt.
 
-    `pod` is None when its object is gone; `final` is the trainer's last heartbeat record of this
-    very attempt; `heard` says that its trainer ever spoke; `node_lost` says that the node is dead
-    whatever the pod's status still claims.
+    `pod` is as it was last seen, None if it never was; `final` is the trainer's last heartbeat
+    record of this very attempt; `heard` says that its trainer ever spoke; `node_lost` says that the
+    node is dead whatever the pod's status still claims.
     """
     exit_ = pod.exit if pod else None
     final = (exit_.final if exit_ else None) or final
@@ -146,9 +146,9 @@ def _failed_before_trainer(pod: Pod) -> str | None:
 
 def _refused(pod: Pod | None) -> tuple[Reason, str]:
     """Tell of a pod that ended though no container of it is known to have ended."""
+    where = f" on node {pod.node}" if pod and pod.node else ""
     if pod is None or pod.phase != "Failed":
-        return Reason.POD_DELETED, "The pod was deleted."
-    where = f" on node {pod.node}" if pod.node else ""
+        return Reason.POD_DELETED, f"The pod{where} was deleted."
     told = f"{pod.reason}: {pod.message}".strip(": ")
     return Reason.EVICTED, f"The pod{where} was refused. {told}"
 

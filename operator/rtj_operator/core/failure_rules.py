@@ -37,7 +37,7 @@ class Ruling:
 def ruling_on(ending: Ending, pod: Pod | None, spec: JobSpec) -> Ruling | None:
     """Return what the first rule that matches says; None if no rule speaks about this ending.
 
-    `pod` is None when its object is gone: the trainer's own last words are then all there is.
+    `pod` is None if it was never seen: the trainer's own last words are then all there is.
     """
     if ending.cause not in (Cause.PREEMPTED, Cause.USER_ERROR):
         return None

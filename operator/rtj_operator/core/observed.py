@@ -149,7 +149,7 @@ class Observed:
     job: Job
     pods: tuple[Pod, ...] = ()
     gone: Pod | None = None
-    """The current attempt's pod as it was last seen, being taken away, if its object is gone."""
+    """The newest pod as it was last seen; its object may be gone by now."""
     heartbeat: Heartbeat | None = None
     """Of whichever attempt wrote last."""
     lease_found: bool = False
