@@ -125,13 +125,14 @@ class Handlers:
     def _beat(self, key: Key, uid: str, renewed: object, body: Mapping[str, Any]) -> None:
         """Note that the trainer is alive; look at the job only if it says something new.
 
-        A position or a commit that moves on is no news: the timer of the last look fetches it.
+        A position or a commit that moves on is no news, nor is a warning, which may come and go
+        with each commit: the timer of the last look fetches them.
         """
         beat = parse_heartbeat(body, uid)
         if beat is None:
             return
         self._memory.silences.seconds(("heartbeat", uid), (beat.attempt, renewed))
-        news = (beat.attempt, beat.phase, beat.warning, beat.stacks, beat.final)
+        news = (beat.attempt, beat.phase, beat.stacks, beat.final)
         if self._news.get(uid) != news:
             self._news[uid] = news
             self._ask(key, PATIENCE_SECONDS)

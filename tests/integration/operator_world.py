@@ -91,6 +91,7 @@ class PlayedNode:
         total_steps: int = TOTAL_STEPS,
         step_seconds: float = 0.1,
         commits: bool = False,
+        warns_in: int | None = None,
     ) -> None:
         self._cluster = cluster
         self._namespace = namespace
@@ -100,6 +101,8 @@ class PlayedNode:
         self._step_seconds = step_seconds
         self._commits = commits
         """Whether each step is committed; else only the last of an attempt."""
+        self._warns_in = warns_in
+        """The attempt of which each beat warns in other words; None for none."""
         self._renewed = 0.0
         self._preempted_at = preempted_at
         """By attempt, the step at which its trainer is asked to stop."""
@@ -170,11 +173,14 @@ class PlayedNode:
     async def _beat(
         self, pod: Manifest, attempt: int, step: int, final: FinalRecord | None
     ) -> None:
+        skipped = f"commit at step {step} was skipped: No space left on device"
+        warning = FinalRecord(exit_code=0, reason=Reason.COMMIT_SKIPPED, message=skipped)
         beat = Heartbeat(
             attempt=attempt,
             phase=TrainerPhase.FINISHED if final else TrainerPhase.TRAINING,
             position=Position(step=step, total_steps=self._total_steps),
             commit=self._commit,
+            warning=warning if attempt == self._warns_in else None,
             final=final,
         )
         job = pod["metadata"]["labels"][names.LABEL_JOB]

@@ -77,7 +77,10 @@ class CountingProxy(ApiProxy):
 async def test_progress_costs_a_write_in_ten_seconds_and_a_preemption_six(
     kube_apiserver: Path, namespace: str, tmp_path: Path
 ) -> None:
-    """The trainer beats ten times a second, and each beat tells of a step and a commit."""
+    """The trainer beats ten times a second, and each beat tells of a step and a commit.
+
+    In the first attempt each also warns of another commit that was skipped.
+    """
     install_crd(kube_apiserver)
     environment = {
         "KUBECONFIG": str(tmp_path / "kubeconfig"),
@@ -94,7 +97,9 @@ async def test_progress_costs_a_write_in_ten_seconds_and_a_preemption_six(
         await create_inputs(cluster, namespace)
         await cluster.create(JOBS, namespace, job_manifest("job", totalSteps=STEPS))
         preempted_at = {1: STEPS_BEFORE_PREEMPTION}
-        node = PlayedNode(cluster, namespace, preempted_at, total_steps=STEPS, commits=True)
+        node = PlayedNode(
+            cluster, namespace, preempted_at, total_steps=STEPS, commits=True, warns_in=1
+        )
         background = [
             asyncio.create_task(operator.keep_alive()),
             asyncio.create_task(node.live()),
@@ -114,7 +119,8 @@ async def test_progress_costs_a_write_in_ten_seconds_and_a_preemption_six(
     pauses = [after.at - before.at for before, after in itertools.pairwise(progress)]
     assert len(progress) >= 3, proxy.writes[trains:ended]
     assert min(pauses) >= INTERVAL - SLACK, pauses
-    assert len(proxy.writes[trains:ended]) == len(progress) + 1, "one Event, Training"
+    others = len(proxy.writes[trains:ended]) - len(progress)
+    assert others == 2, "two Events, Training and CommitSkipped"
 
     last = proxy.writes[again].at + 1
     preemption = [w.what for w in proxy.writes[ended:] if w.at <= last]

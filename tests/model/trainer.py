@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rtj_api.heartbeat import CommitRef, StackDump
+from rtj_api.heartbeat import CommitRef, FinalRecord, StackDump
 from rtj_api.restore import RestoreAnswer
 from rtj_trainer.stopwatch import Stopwatch
 
@@ -26,6 +26,8 @@ class Trainer:
     stuck: bool = False
     """Hung so badly that no thread of it runs: it neither beats nor answers."""
     stacks: StackDump | None = None
+    warning: FinalRecord | None = None
+    """What it tells the user while it trains on."""
     restored: bool = True
     """Whether it has read its commit; before that it says nothing of any position."""
     moved_at: float = 0.0

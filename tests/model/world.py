@@ -528,6 +528,7 @@ class World:
             started_from=trainer.started_from if restored else None,
             commits=[found.id for found in reversed(self.volume.commits[-10:])] if restored else [],
             restore=trainer.answer if restored else None,
+            warning=trainer.warning,
             stacks=trainer.stacks,
             watchdog_path=f"{self.uid}/stacks/{trainer.attempt:06d}-stuck.txt",
             spent=trainer.watch.read(),

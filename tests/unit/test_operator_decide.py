@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from rtj_api.heartbeat import CacheProgress, FinalRecord, Position, TrainerPhase
+from rtj_api.heartbeat import CacheProgress, FinalRecord, Heartbeat, Position, TrainerPhase
 from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
 from rtj_api.status import EndedAttempt, JobStatus, Restarts
 from rtj_operator.core.budget import backoff
@@ -36,6 +36,12 @@ pytestmark = pytest.mark.unit
 
 FAILED = final(ExitCode.USER_ERROR, Reason.TRAINER_FAILED, "ValueError: NaN")
 DEAD = Silence(heartbeat=12, node_lease=12)
+
+
+def skipped(step: int) -> Heartbeat:
+    """Return the beat of a trainer that could not commit this step."""
+    text = f"commit at step {step} was skipped: No space left on device"
+    return beat(step, warning=final(0, Reason.COMMIT_SKIPPED, text))
 
 
 def ended(number: int, cause: Cause = Cause.PREEMPTED, step: int | None = None) -> EndedAttempt:
@@ -300,6 +306,34 @@ class TestRunning:
         assert shown
         assert "restored step 20" in shown.message
         assert decided(after(observed, decision, pod())).notices == ()
+
+    def test_what_a_warning_says_is_told_as_often_as_a_step_and_by_one_event(self) -> None:
+        """One commit after the other is skipped; now and then one succeeds."""
+        first = look(pod(), status=running(), heartbeat=skipped(20))
+        told = decided(first)
+        assert notices(told) == [Reason.COMMIT_SKIPPED]
+        for soon in (skipped(30), beat(30)):
+            look_soon = after(first, told, pod(), heartbeat=soon, since_mirrored=9.5)
+            assert decided(look_soon).status == told.status
+            assert decided(look_soon).notices == ()
+        later = after(first, told, pod(), heartbeat=skipped(40), since_mirrored=10)
+        again = decided(later)
+        shown = condition(again, Condition.RUNNING)
+        assert shown
+        assert "step 40" in shown.message
+        assert notices(again) == []
+        over = decided(after(later, again, pod(), heartbeat=beat(50)))
+        shown = condition(over, Condition.RUNNING)
+        assert shown
+        assert "CommitSkipped" not in shown.message
+        (once_more,) = decided(after(later, over, pod(), heartbeat=skipped(60))).notices
+        names = {notice.object_name("job", "uid") for notice in (*told.notices, once_more)}
+        assert len(names) == 1
+
+    def test_a_warning_goes_along_with_a_write_that_is_due_anyway(self) -> None:
+        observed = look(pod(), status=running(), heartbeat=skipped(20), since_mirrored=1)
+        changed = replace(observed, job=replace(observed.job, generation=2))
+        assert notices(decided(changed)) == [Reason.COMMIT_SKIPPED]
 
 
 class TestPreemption:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from rtj_api.names import Phase
+from rtj_api.heartbeat import FinalRecord
+from rtj_api.names import Phase, Reason
 from rtj_operator.cluster import LEASES, NODE_LEASES, NODES, Key, Kind, Manifest
 from rtj_operator.parse import parse_pod
 from rtj_operator.reconcile import mirror_interval
@@ -52,6 +53,29 @@ def test_a_job_that_runs_is_shown_without_a_read(world: World, reads: list[str])
     assert position
     assert before.position
     assert position.step >= before.position.step + 20
+
+
+@pytest.mark.parametrize("succeeds_every", [1000, 2])
+def test_commits_that_fail_one_after_the_other_cost_no_more_than_steps_do(
+    world: World, reads: list[str], succeeds_every: int
+) -> None:
+    """Each warning names another step, and a commit that succeeds takes it back."""
+    train_for(world, 15)
+    (trainer,) = world.trainers.values()
+    written, turns = len(world.statuses), world.turns
+    reads.clear()
+    for second in range(1, 61):
+        text = f"commit at step {trainer.step} was skipped: No space left on device"
+        warning = FinalRecord(exit_code=0, reason=Reason.COMMIT_SKIPPED, message=text)
+        trainer.warning = warning if second % succeeds_every else None
+        train_for(world, 1)
+    assert len(world.statuses) - written <= 6
+    assert world.turns - turns <= 7
+    events = [found for (kind, _, _), found in world.api.objects.items() if kind == "Event"]
+    assert len([event for event in events if event["reason"] == Reason.COMMIT_SKIPPED]) == 1
+    assert "was skipped" in events[-1]["message"]
+    if succeeds_every > 2:
+        assert sorted(reads) == ["Lease", "Pod", "ResumableTrainingJob"], "once, for the Event"
 
 
 def test_but_now_and_then_all_of_it_is_read(world: World, reads: list[str]) -> None:

@@ -56,10 +56,13 @@ class Notice:
     message: str
     attempt: int
     severity: Literal["Normal", "Warning"] = "Normal"
+    once: bool = False
+    """Whether one Event of this reason is enough for an attempt, however its words change."""
 
     def object_name(self, job_name: str, job_uid: str) -> str:
         """Return a name that is the same when the same turn is announced twice."""
-        turn = f"{job_uid} {self.attempt} {self.reason} {self.message}"
+        words = "" if self.once else self.message
+        turn = f"{job_uid} {self.attempt} {self.reason} {words}"
         return f"{job_name}.{hashlib.sha256(turn.encode()).hexdigest()[:16]}"
 
 

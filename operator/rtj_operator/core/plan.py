@@ -57,10 +57,15 @@ class Plan:
         self._actions.append(action)
 
     def say(
-        self, reason: Reason, message: str, severity: Literal["Normal", "Warning"] = "Normal"
+        self,
+        reason: Reason,
+        message: str,
+        severity: Literal["Normal", "Warning"] = "Normal",
+        *,
+        once: bool = False,
     ) -> None:
-        """Post an Event after the actions."""
-        self._notices.append(Notice(reason, message[:1024], self.newest_number, severity))
+        """Post an Event after the actions; `once` as in `Notice`."""
+        self._notices.append(Notice(reason, message[:1024], self.newest_number, severity, once))
 
     def wake(self, seconds: float | None) -> None:
         """Look again after this long at the latest."""
@@ -68,6 +73,11 @@ class Plan:
             return
         seconds = min(max(seconds, 0.0), LONGEST_SLEEP_SECONDS)
         self._wake = seconds if self._wake is None else min(self._wake, seconds)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the status, as it is so far, is to be written, or may be."""
+        return self.mirrored or self.status != self.observed.job.status
 
     @property
     def newest_number(self) -> int:

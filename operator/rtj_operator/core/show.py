@@ -37,9 +37,11 @@ def _training(plan: Plan) -> None:
         return
     message = f"Attempt {attempt.number} trains on node {attempt.node_name}."
     message += _change_that_waits(plan)
+    told = _told_of_training(plan)
+    if told.startswith(message) and not plan.writes:
+        return  # Whatever it warns of now: that may change with each commit, and can wait.
     if beat.warning:
         message += f" {beat.warning.reason}: {beat.warning.message}"
-    old = find(plan.status.conditions, Condition.RUNNING)
     plan.condition(Condition.RUNNING, True, Reason.TRAINING, message)
     if plan.status.phase is not Phase.RUNNING:
         plan.update(phase=Phase.RUNNING)
@@ -48,8 +50,14 @@ def _training(plan: Plan) -> None:
         plan.say(Reason.TRAINING, f"Attempt {attempt.number}: {text}")
     if plan.is_true(Condition.RESTARTING):
         plan.condition(Condition.RESTARTING, False, Reason.TRAINING, message)
-    if beat.warning and (old is None or old.message != message):
-        plan.say(beat.warning.reason, beat.warning.message, "Warning")
+    if beat.warning and f" {beat.warning.reason}: " not in told:
+        plan.say(beat.warning.reason, beat.warning.message, "Warning", once=True)
+
+
+def _told_of_training(plan: Plan) -> str:
+    """Return what the condition Running says of an attempt that trains; empty of any other."""
+    old = find(plan.status.conditions, Condition.RUNNING)
+    return old.message if old and old.reason is Reason.TRAINING else ""
 
 
 def _change_that_waits(plan: Plan) -> str:
