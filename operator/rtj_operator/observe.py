@@ -6,6 +6,7 @@ tells only whether a live look is worth it.
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH
 
@@ -99,7 +100,7 @@ async def glance(
         return None
     memory.saw_pod(key, observed.pod)
     silence = await _silence(cluster, observed, seen.lease, memory, lag=0.0)
-    observed = _with(observed, silence=silence)
+    observed = _with(observed, silence=_until_now(silence, memory))
     if delay.is_due(key, observed, memory):
         return None
     return seen.job, _with(observed, delay=delay.told_delay(observed))
@@ -227,6 +228,19 @@ async def _silence(
         unstartable=unstartable if stuck else 0.0,
         progress=max(progress - lag, 0.0),
         terminating=terminating if pod.deleting else 0.0,
+    )
+
+
+def _until_now(silence: Silence, memory: Memory) -> Silence:
+    """Take all since the last contact for silence, so that what may be dead gets a live look.
+
+    Else a dead node would be noticed later by up to the pause between two contacts.
+    """
+    unknown = memory.silences.since_contact()
+    return replace(
+        silence,
+        heartbeat=silence.heartbeat + unknown,
+        node_lease=silence.node_lease + unknown,
     )
 
 

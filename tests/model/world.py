@@ -109,6 +109,8 @@ class World:
         """How often a trainer renews its Lease; the real one's every 5 s."""
         self.node_seconds = 1
         """How often a kubelet renews its node's; a real one every 10 s."""
+        self.leader_seconds = 1
+        """How often the operator renews its own; the real one every 2 s."""
         self.undecided_pods: list[str] = []
         """Pods that were created though status did not name them as wanted."""
         self.deleted = False
@@ -307,6 +309,8 @@ class World:
 
     def _renew_leadership(self) -> None:
         """Let the operator's leader reach the API server, or fail to."""
+        if int(self.time) % self.leader_seconds:
+            return
         if self.api.fail_next:
             self.api.fail_next -= 1
             self._memory.silences.interrupted()
