@@ -37,7 +37,7 @@ from tests.e2e.support import (
 pytestmark = pytest.mark.e2e
 
 NOTICED_SECONDS = 40
-"""The rule is 12 to 13 s, also if the operator's leader dies with the node. It begins anew with the
+"""The rule is 12 to 15 s, also if the operator's leader dies with the node. It begins anew with the
 next operator process, should the last one die while another node's is still on its way back. The
 cluster itself takes 50 s to say that a node is not ready."""
 

@@ -368,10 +368,11 @@ class TestPreemption:
 
     def test_and_not_on_a_dead_node(self) -> None:
         stopping = pod(deleting=True, grace_seconds=60)
-        assert created(decided(look(stopping, status=running(), silence=DEAD))) == ["job-2-0"]
+        dead = look(stopping, status=running(), heartbeat=beat(), silence=DEAD)
+        assert created(decided(dead)) == ["job-2-0"]
 
     def test_a_dead_node_is_replaced_its_pod_deleted_and_the_node_avoided(self) -> None:
-        decision = decided(look(pod(), status=running(), silence=DEAD))
+        decision = decided(look(pod(), status=running(), heartbeat=beat(), silence=DEAD))
         assert created(decision) == ["job-2-0"]
         assert deleted(decision) == ["pod-1"]
         assert decision.status.attempts[0].reason is Reason.NODE_LOST
@@ -403,6 +404,17 @@ class TestPreemption:
     ) -> None:
         decision = decided(look(pod(), status=running(), silence=silence, since_mirrored=0))
         assert decision.requeue_after == 9
+
+    def test_a_node_must_be_silent_for_longer_before_its_trainer_was_heard(self) -> None:
+        """Nothing but its Lease vouches for it, and a kubelet may renew that late."""
+        late = Silence(heartbeat=40, node_lease=13.5)
+        fresh = pod(phase="Pending", started=False)
+        decision = decided(look(fresh, status=starting(), silence=late))
+        assert created(decision) == []
+        assert decision.requeue_after == 0.5
+        dead = replace(late, node_lease=14.0)
+        assert created(decided(look(fresh, status=starting(), silence=dead))) == ["job-2-0"]
+        assert created(decided(look(pod(), status=running(), heartbeat=beat(), silence=late)))
 
     def test_a_pod_that_a_stranger_put_in_its_place_is_not_the_attempt(self) -> None:
         decision = decided(look(pod(uid="another"), status=running()))

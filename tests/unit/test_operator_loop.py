@@ -240,7 +240,7 @@ def test_who_waited_to_lead_knows_how_long_a_pod_without_a_heartbeat_was_silent(
     waiting = Handlers(WorkQueue(), memory, Pulse(memory.silences))
     waiting.pod("MODIFIED", pod)
     waiting.lease(None, world.api.read(LEASES.kind, NODE_LEASES, pod["spec"]["nodeName"]))
-    for _ in range(13):  # The leader and the node have died: it hears nothing but the API server.
+    for _ in range(14):  # The leader and the node have died: it hears nothing but the API server.
         world.time += 1
         memory.silences.contact()
     asyncio.run(Reconciler(world.api, memory, Settings(), partial(announce, world.api))(KEY))

@@ -51,3 +51,11 @@ def test_a_dead_node_is_answered_in_time_whenever_it_dies(
     world.advance(REPLACED_WITHIN_SECONDS)
     assert attempts(world) == ["1", "2"]
     assert [ended.reason for ended in world.status().attempts] == ["NodeLost"]
+
+
+def test_a_pod_that_starts_slowly_is_not_taken_from_a_node_that_speaks_late(world: World) -> None:
+    """Unpacking a large image keeps the disk, and with it the kubelet, busy."""
+    world.node_seconds = 13
+    for _ in range(600):
+        world.advance(1)
+        assert attempts(world) == ["1"]

@@ -12,20 +12,31 @@ GRACE_MARGIN_SECONDS = 5.0
 
 SHORTEST_RECHECK_SECONDS = 0.5
 
+UNHEARD_MARGIN_SECONDS = 2.0
+"""How much longer a node must be silent before a trainer on it was ever heard. Then its Lease alone
+decides, and a kubelet may renew that some seconds late: it unpacks an image, or the API server is
+slow. More would be too much for a replacement within 15 s of the node's death."""
+
 
 def node_is_dead(observed: Observed, pod: Pod) -> bool:
     """Whether both the trainer and its node have fallen silent."""
-    limit, silence = observed.settings.node_silence, observed.silence
-    if pod.node is None or silence.heartbeat < limit:
+    silence = observed.silence
+    if pod.node is None or silence.heartbeat < observed.settings.node_silence:
         return False
-    return silence.node_gone or silence.node_lease >= limit
+    return silence.node_gone or silence.node_lease >= _longest_of_node(observed)
 
 
 def until_node_is_dead(observed: Observed) -> float:
     """Seconds until `node_is_dead` can become true, if nothing is heard until then."""
-    limit, silence = observed.settings.node_silence, observed.silence
-    of_node = limit if silence.node_gone else silence.node_lease
-    return max(limit - silence.heartbeat, limit - of_node, SHORTEST_RECHECK_SECONDS)
+    silence = observed.silence
+    of_trainer = observed.settings.node_silence - silence.heartbeat
+    of_node = 0.0 if silence.node_gone else _longest_of_node(observed) - silence.node_lease
+    return max(of_trainer, of_node, SHORTEST_RECHECK_SECONDS)
+
+
+def _longest_of_node(observed: Observed) -> float:
+    """Seconds for which the Lease of a live node may stay as it is."""
+    return observed.settings.node_silence + (0.0 if observed.beat else UNHEARD_MARGIN_SECONDS)
 
 
 def until_grace_is_over(observed: Observed, pod: Pod) -> float:
