@@ -1,9 +1,10 @@
 """What people see of a decision: phase, conditions and Events."""
 
+from rtj_api.heartbeat import FinalRecord, Heartbeat
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.status import CurrentAttempt
 
-from rtj_operator.core import restore, spec_changes
+from rtj_operator.core import regression, restore, spec_changes
 from rtj_operator.core.classify import Ending
 from rtj_operator.core.conditions import find
 from rtj_operator.core.judge import Stand, Verdict
@@ -37,8 +38,9 @@ def _training(plan: Plan) -> None:
         return
     message = f"Attempt {attempt.number} trains on node {attempt.node_name}."
     message += _change_that_waits(plan)
-    if beat.warning:
-        message += f" {beat.warning.reason}: {beat.warning.message}"
+    warning = _warning(plan, beat)
+    if warning:
+        message += f" {warning.reason}: {warning.message}"
     old = find(plan.status.conditions, Condition.RUNNING)
     plan.condition(Condition.RUNNING, True, Reason.TRAINING, message)
     if plan.status.phase is not Phase.RUNNING:
@@ -48,8 +50,16 @@ def _training(plan: Plan) -> None:
         plan.say(Reason.TRAINING, f"Attempt {attempt.number}: {text}")
     if plan.is_true(Condition.RESTARTING):
         plan.condition(Condition.RESTARTING, False, Reason.TRAINING, message)
-    if beat.warning and (old is None or old.message != message):
-        plan.say(beat.warning.reason, beat.warning.message, "Warning")
+    if warning and (old is None or old.message != message):
+        plan.say(warning.reason, warning.message, "Warning")
+
+
+def _warning(plan: Plan, beat: Heartbeat) -> FinalRecord | None:
+    """Return what the trainer warns of, unless a condition of its own says it."""
+    warning = beat.warning
+    if warning and warning.reason is Reason.POSITION_REGRESSED:
+        return warning if regression.lost_step(plan.status, beat) is None else None
+    return warning
 
 
 def _change_that_waits(plan: Plan) -> str:
