@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.status import JobStatus
-from rtj_operator.cluster import JOBS
+from rtj_operator.cluster import EVENTS, JOBS
 from rtj_operator.core.conditions import find
 
 from tests.model.accounts import check_kinds, check_past, check_total
@@ -218,8 +218,9 @@ class Promises(RuleBasedStateMachine):
 
     @promise
     def what_was_heard_was_acted_on(self, writes_before: int, attempt: int | None) -> None:
-        # How a job stands may be told later.
-        done = [write for write in self.world.api.writes[writes_before:] if write[1] != JOBS.kind]
+        # How a job stands may be told later, in status and by an Event.
+        told = (JOBS.kind, EVENTS.kind)
+        done = [write for write in self.world.api.writes[writes_before:] if write[1] not in told]
         status = self.world.status()
         assert not done, f"an early look found this to do: {done}, {status}"
         assert number(status) == attempt, f"an early look ended attempt {attempt}: {status}"
