@@ -263,11 +263,15 @@ def lost_step(before: JobStatus, after: JobStatus) -> int | None:
 
 
 def says_it_lost(status: JobStatus, step: int) -> bool:
-    """Whether the newest attempt is said to have gone on from before a commit of this step."""
+    """Whether an attempt is said to have gone on from before a commit of this step.
+
+    It is the one under way, or the one that ended as it was seen.
+    """
     said = find(status.conditions, Condition.POSITION_REGRESSED)
+    numbers = [number(status), *(ended.number for ended in status.attempts[-1:])]
     return (
         said is not None
-        and said.message.startswith(f"Attempt {newest_number(status)} goes on from step ")
+        and said.message.startswith(tuple(f"Attempt {n} goes on from step " for n in numbers))
         and f"although step {step} was committed" in said.message
     )
 
