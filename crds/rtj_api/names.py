@@ -83,6 +83,7 @@ class Condition(OpenEnum):
     COMPLETE = "Complete"
     FAILED = "Failed"
     RESTORED = "Restored"
+    POSITION_REGRESSED = "PositionRegressed"
 
 
 class Cause(OpenEnum):

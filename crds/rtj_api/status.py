@@ -26,7 +26,7 @@ class ConditionStatus(WireModel):
     type: Condition = Field(
         description=(
             "What it says: Running, Restarting, Suspended, Progressing, CheckpointFresh, Complete, "
-            "Failed or Restored."
+            "Failed, Restored or PositionRegressed."
         )
     )
     status: Literal["True", "False", "Unknown"] = Field(
@@ -182,7 +182,7 @@ class JobStatus(WireModel):
     )
     conditions: list[ConditionStatus] = Field(
         default_factory=list,
-        max_length=8,
+        max_length=9,
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from rtj_api.failure import RuleAction
+from rtj_api.heartbeat import Heartbeat
 from rtj_api.names import Cause, Phase
 from rtj_api.restore import RestoreRequest
 from rtj_api.spec import JobSpec
@@ -30,6 +31,7 @@ from rtj_operator.core import (
     plan,
     podspec,
     progress,
+    regression,
     trainer_config,
     unstartable,
 )
@@ -118,12 +120,34 @@ def each_change_of_the_spec_asks_to_go_back_again(patch: Patch) -> None:
     patch.setattr(trainer_config, "_request", request)
 
 
-@breaks("training_goes_backwards_only_if_somebody_asked")
+BACKWARDS = "training_goes_backwards_only_if_somebody_asked_or_a_commit_is_damaged"
+
+
+@breaks(BACKWARDS)
 def a_trainer_that_finds_no_commit_starts_anew_without_a_word(patch: Patch) -> None:
     class Empty(Volume):
         newest = property(lambda _: None, lambda *_: None)  # type: ignore[assignment]
 
     patch.setattr("tests.model.world.Volume", Empty)
+
+
+@breaks(
+    BACKWARDS,
+    history(
+        while_it_runs("exit", how=PREEMPTED),
+        while_it_runs("go_back", which=2, calls=0, through=True),
+        while_it_runs("exit", how=PREEMPTED),
+        while_it_runs("exit", how=PREEMPTED),
+    ),
+)
+def each_attempt_is_asked_to_go_back_again(patch: Patch) -> None:
+    def request(job: Job) -> RestoreRequest | None:
+        noted, ended = job.status.restore, len(job.status.attempts)
+        if noted is None:
+            return None
+        return RestoreRequest(request=noted.request + ended, commit=noted.from_commit)
+
+    patch.setattr(trainer_config, "_request", request)
 
 
 # Never a restart past a budget.
@@ -312,6 +336,51 @@ def each_attempt_starts_the_job_anew(patch: Patch) -> None:
             draft.update(start_time=draft.status.attempt.decided_time)
 
     patch.setattr(decide, "launch", started_anew)
+
+
+WITH_A_WORD = "the_newest_commit_goes_back_only_with_a_word"
+
+
+@breaks(
+    WITH_A_WORD,
+    history(
+        while_it_runs("exit", how=PREEMPTED),
+        while_it_runs("the_newest_commit_is_damaged"),
+        happens("exit", how=PREEMPTED),
+        while_it_runs("time_passes", seconds=14),
+    ),
+)
+def it_is_left_to_the_trainer_to_tell_of_a_damaged_commit(patch: Patch) -> None:
+    patch.setattr(regression, "show", lambda *_: None)
+
+
+@breaks(
+    WITH_A_WORD,
+    history(while_it_runs("train", steps=5, commits=True), happens("time_passes", seconds=14)),
+)
+def a_commit_of_its_own_is_taken_for_one_that_was_lost(patch: Patch) -> None:
+    def lost_step(status: JobStatus, beat: Heartbeat) -> int | None:
+        first = beat.started_from.step if beat.started_from else 0
+        newest = status.last_commit.step if status.last_commit else 0
+        return newest if first < newest else None
+
+    patch.setattr(regression, "lost_step", lost_step)
+
+
+@breaks(
+    WITH_A_WORD,
+    history(
+        while_it_runs("exit", how=PREEMPTED),
+        while_it_runs("go_back", which=2, calls=0, through=True),
+    ),
+)
+def to_go_back_on_purpose_is_called_a_loss(patch: Patch) -> None:
+    lost_step = regression.lost_step
+
+    def unasked(status: JobStatus, beat: Heartbeat) -> int | None:
+        return lost_step(status, beat.model_copy(update={"restore": None}))
+
+    patch.setattr(regression, "lost_step", unasked)
 
 
 @breaks("the_position_is_never_before_the_newest_commit")

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.status import JobStatus
-from rtj_operator.cluster import JOBS
+from rtj_operator.cluster import EVENTS, JOBS
 from rtj_operator.core.conditions import find
 
 from tests.model.accounts import check_kinds, check_past, check_total
@@ -78,10 +78,11 @@ class Promises(RuleBasedStateMachine):
         assert len(honoured) == len(set(honoured))
 
     @always
-    def training_goes_backwards_only_if_somebody_asked(self) -> None:
+    def training_goes_backwards_only_if_somebody_asked_or_a_commit_is_damaged(self) -> None:
         steps = [commit.step for commit in self.world.volume.commits]
         falls = sum(later <= earlier for earlier, later in itertools.pairwise(steps))
-        assert falls <= len(self.world.volume.went_back)
+        asked = sum(commit is not None for commit in self.requests.values())
+        assert falls <= asked + len(self.world.volume.damaged)
 
     @always
     def no_restart_goes_past_a_budget(self) -> None:
@@ -143,6 +144,21 @@ class Promises(RuleBasedStateMachine):
                 assert before.position.step <= after.position.step
 
     @always
+    def the_newest_commit_goes_back_only_with_a_word(self) -> None:
+        """Or for a request. The word is said once of an attempt, and of no request that counts."""
+        silent = set()
+        for before, after in itertools.pairwise([JobStatus(), *self.world.statuses]):
+            lost = lost_step(before, after)
+            if lost is not None and not says_it_lost(after, lost):
+                silent.add(newest_number(after))
+        assert len(silent) <= len(self.world.volume.went_back), silent
+        words = [word.split(",")[0] for word in self.world.events(Reason.POSITION_REGRESSED)]
+        assert len(words) == len(set(words))
+        # An attempt may go back for a request that is taken out before it can say so.
+        withdrawn = max(len(self.requests) - 1, 0)
+        assert len(words) <= len(self.world.volume.damaged) + withdrawn, words
+
+    @always
     def the_position_is_never_before_the_newest_commit(self) -> None:
         for status in self.world.statuses[-1:]:
             if status.position and status.last_commit:
@@ -202,8 +218,9 @@ class Promises(RuleBasedStateMachine):
 
     @promise
     def what_was_heard_was_acted_on(self, writes_before: int, attempt: int | None) -> None:
-        # How a job stands may be told later.
-        done = [write for write in self.world.api.writes[writes_before:] if write[1] != JOBS.kind]
+        # How a job stands may be told later, in status and by an Event.
+        told = (JOBS.kind, EVENTS.kind)
+        done = [write for write in self.world.api.writes[writes_before:] if write[1] not in told]
         status = self.world.status()
         assert not done, f"an early look found this to do: {done}, {status}"
         assert number(status) == attempt, f"an early look ended attempt {attempt}: {status}"
@@ -223,6 +240,40 @@ class Promises(RuleBasedStateMachine):
 def number(status: JobStatus) -> int | None:
     """Return that of the attempt under way."""
     return status.attempt.number if status.attempt else None
+
+
+def newest_number(status: JobStatus) -> int:
+    """Return that of the attempt under way, or of the last one; 0 before the first."""
+    return number(status) or (status.attempts[-1].number if status.attempts else 0)
+
+
+def lost_step(before: JobStatus, after: JobStatus) -> int | None:
+    """Return the step of the newest commit of `before`, if `after` shows that it is given up.
+
+    It does by an older one in its place, or by an attempt that began before it.
+    """
+    if before.last_commit is None or after.last_commit is None:
+        return None
+    if after.last_commit.step < before.last_commit.step:
+        return before.last_commit.step
+    first = after.attempt.first_step if after.attempt else None
+    committed = after.attempts[-1].committed_step if after.attempts else None
+    fell = first is not None and committed is not None and first < committed
+    return committed if fell else None
+
+
+def says_it_lost(status: JobStatus, step: int) -> bool:
+    """Whether an attempt is said to have gone on from before a commit of this step.
+
+    It is the one under way, or the one that ended as it was seen.
+    """
+    said = find(status.conditions, Condition.POSITION_REGRESSED)
+    numbers = [number(status), *(ended.number for ended in status.attempts[-1:])]
+    return (
+        said is not None
+        and said.message.startswith(tuple(f"Attempt {n} goes on from step " for n in numbers))
+        and f"although step {step} was committed" in said.message
+    )
 
 
 def newest(world: World) -> int:

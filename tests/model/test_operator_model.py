@@ -258,6 +258,11 @@ class OperatorMachine(Promises):
             self.world.finish_deletions()
             self.run_well(6)
 
+    @happens()
+    def the_newest_commit_is_damaged(self) -> None:
+        """Whoever trains goes on; the next attempt falls back to the commit before."""
+        self.world.volume.damage()
+
     @happens(refuse=st.sampled_from([True, False, False]))
     def set_quota(self, refuse: bool) -> None:
         self.world.api.refuse_pods = refuse

@@ -28,7 +28,7 @@ from rtj_api.names import (
 )
 from rtj_api.status import EndedAttempt, JobStatus
 from rtj_operator.act import announce
-from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, ClusterError, Key
+from rtj_operator.cluster import EVENTS, JOBS, LEASES, NODE_LEASES, NODES, PODS, ClusterError, Key
 from rtj_operator.core.observed import Settings
 from rtj_operator.handlers import Handlers
 from rtj_operator.health import Pulse
@@ -345,6 +345,11 @@ class World:
         raw = self.api.read(*JOB_PLACE).get("status", {})
         return JobStatus.model_validate(raw)
 
+    def events(self, reason: Reason) -> list[str]:
+        """Return the messages of the Events with this reason."""
+        posted = [found for (kind, _, _), found in self.api.objects.items() if kind == EVENTS.kind]
+        return [event["message"] for event in posted if event["reason"] == reason]
+
     # Scheduler and kubelets.
 
     def pods(self) -> list[dict[str, Any]]:
@@ -483,12 +488,12 @@ class World:
             return
         if trainer.commit is None or trainer.step > trainer.commit.step:
             name = f"{trainer.step:012d}-{trainer.attempt:06d}"
-            trainer.commit = CommitRef(id=name, step=trainer.step, time=START)
-            self.volume.commits.append(trainer.commit)
+            commit = CommitRef(id=name, step=trainer.step, time=START)
+            self.volume.add(commit, trainer.commit)
+            trainer.commit = commit
             trainer.watch.taken()
             trainer.watch.committed()
             self.volume.trained[trainer.attempt] = trainer.watch.read().committed
-            self.volume.newest = trainer.commit
             self.beat(trainer)
 
     def complete(self, trainer: Trainer) -> None:

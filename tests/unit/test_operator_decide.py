@@ -298,13 +298,13 @@ class TestRunning:
         assert decided(observed).status == observed.job.status
 
     def test_a_warning_of_the_trainer_becomes_a_condition_and_one_event(self) -> None:
-        warning = final(0, Reason.POSITION_REGRESSED, "restored step 20, not 40")
+        warning = final(0, Reason.COMMIT_SKIPPED, "commit at step 20 was skipped: the disk is full")
         observed = look(pod(), status=running(), heartbeat=beat(20, warning=warning))
         decision = decided(observed)
-        assert notices(decision) == [Reason.POSITION_REGRESSED]
+        assert notices(decision) == [Reason.COMMIT_SKIPPED]
         shown = condition(decision, Condition.RUNNING)
         assert shown
-        assert "restored step 20" in shown.message
+        assert "the disk is full" in shown.message
         assert decided(after(observed, decision, pod())).notices == ()
 
     def test_what_a_warning_says_is_told_as_often_as_a_step_and_by_one_event(self) -> None:

@@ -250,5 +250,5 @@ class TestCheckpointFresh:
 def test_all_conditions_fit_into_status() -> None:
     many = decided(standing(5)).status.conditions
     assert {c.type for c in many} <= set(Condition)
-    assert len(Condition) <= 8
+    assert len(Condition) <= 9
     assert all(c.last_transition_time <= NOW for c in many)

@@ -131,8 +131,11 @@ def _report_choice(config: TrainerConfig, start: Start, heart: Heart) -> None:
         commit=commit,
     )
     if choice.manifest.step < config.expected_step and not start.went_back:
-        message = (
-            f"going on from step {choice.manifest.step}, although step {config.expected_step} was "
-            "committed: " + "; ".join(f"{item.commit_id}: {item.why}" for item in choice.rejected)
+        log.warning(
+            "going on from step %d, although step %d was committed",
+            choice.manifest.step,
+            config.expected_step,
         )
-        warn(heart, Reason.POSITION_REGRESSED, message)
+        # The operator says from which step to which; why, only this trainer knows.
+        passed = [f"commit {item.commit_id}: {item.why}" for item in choice.rejected]
+        warn(heart, Reason.POSITION_REGRESSED, "; ".join(passed) or "no newer commit is there")

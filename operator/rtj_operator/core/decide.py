@@ -11,7 +11,7 @@ from rtj_api.failure import RuleAction
 from rtj_api.names import Cause, Phase, Reason
 from rtj_api.spec import JobSpec
 
-from rtj_operator.core import restore, show, spec_changes
+from rtj_operator.core import regression, restore, show, spec_changes
 from rtj_operator.core.budget import Charge, charge
 from rtj_operator.core.classify import Ending
 from rtj_operator.core.decision import AskForStacks, Decision, DeleteJob, DeletePod, EnsureObjects
@@ -116,6 +116,7 @@ def _mirror(plan: Plan, spec: JobSpec, *, last_chance: bool) -> None:
         plan.wake(until_identified(observed))
     if beat is None:
         return
+    regression.show(plan, beat)
     if last_chance or mirror_due(observed):
         plan.update(**mirrored_fields(beat, plan.status, spec.total_steps, plan.now))
         show_freshness(plan, spec.checkpoint)
@@ -208,9 +209,11 @@ def _stopped(plan: Plan, verdict: Verdict | None, reason: Reason, why: str = "")
 
 
 def _hear_last_words(plan: Plan) -> None:
-    spec = plan.observed.job.spec
+    spec, beat = plan.observed.job.spec, plan.observed.heartbeat
     total = spec.total_steps if spec else None
-    plan.update(**late_fields(plan.observed.heartbeat, plan.status, total))
+    if beat and beat.attempt == plan.newest_number:
+        regression.show(plan, beat)
+    plan.update(**late_fields(beat, plan.status, total))
 
 
 def _expire(plan: Plan) -> None:

@@ -99,6 +99,16 @@ def is_training(beat: Heartbeat) -> bool:
     return beat.phase in (TrainerPhase.TRAINING, TrainerPhase.SAVING)
 
 
+def has_recorded_start(beat: Heartbeat) -> bool:
+    """Whether this beat's trainer has written to the volume what it goes on from.
+
+    Until then it tells of a commit, but not whether that is the answer to a request to go back.
+    """
+    if beat.phase is TrainerPhase.FINISHED and beat.restore is None:
+        return beat.position.step > (beat.started_from.step if beat.started_from else 0)
+    return beat.restore is not None or is_training(beat)
+
+
 def starting_message(pod: str) -> str:
     """Say that nothing is wrong; alike before and after the pod is there, to save a write."""
     return f"Pod {pod} is starting."

@@ -7,7 +7,7 @@ from rtj_api.heartbeat import Heartbeat, Position
 from rtj_api.names import Phase
 from rtj_api.status import MAX_BEST_SHOWN, CurrentAttempt, JobStatus
 
-from rtj_operator.core.judge import is_training
+from rtj_operator.core.judge import has_recorded_start, is_training
 from rtj_operator.core.observed import Observed, Pod
 
 
@@ -77,16 +77,22 @@ def late_fields(
 
 
 def _of_the_job(beat: Heartbeat, status: JobStatus, total_steps: int | None) -> dict[str, Any]:
-    """Return what a beat says of the job as a whole."""
+    """Return what a beat says of the job as a whole.
+
+    A commit before the newest one is taken only once it is sure that the attempt goes on from it.
+    """
     fields: dict[str, Any] = {}
     if beat.strategy:
         fields["strategy"] = beat.strategy
         fields["strategy_message"] = beat.strategy_message
-    if beat.commit:
+    newest = status.last_commit
+    falls = beat.commit is not None and newest is not None and beat.commit.step < newest.step
+    unsure = falls and not has_recorded_start(beat)
+    if beat.commit and not unsure:
         fields["last_commit"] = beat.commit
     if beat.commits:
         fields["commits"] = beat.commits
-    if not is_training(beat):
+    if unsure or not is_training(beat):
         return fields
     fields["best_commits"] = beat.best_commits[:MAX_BEST_SHOWN]
     fields["commit_interval"] = beat.commit_interval

@@ -124,9 +124,11 @@ def _all_commits(plan: Plan) -> list[str]:
 def _answer(plan: Plan) -> None:
     request, beat = pending(plan), plan.observed.beat
     answer = beat.restore if beat else None
-    if request is None or answer is None or answer.request != request.request:
+    if not (request and beat and answer) or answer.request != request.request:
         return
     if answer.reason is Reason.RESTORED:
+        # With the answer, lest the next attempt be taken for one that lost what was given up here.
+        plan.update(last_commit=beat.commit or plan.status.last_commit)
         message = f"Attempt {plan.newest_number} went back to commit {request.from_commit}."
         _close(plan, RestoreOutcome.RESTORED, answer.reason, message)
     else:

@@ -1,9 +1,10 @@
 """What people see of a decision: phase, conditions and Events."""
 
+from rtj_api.heartbeat import FinalRecord, Heartbeat
 from rtj_api.names import Cause, Condition, Phase, Reason
 from rtj_api.status import CurrentAttempt
 
-from rtj_operator.core import restore, spec_changes
+from rtj_operator.core import regression, restore, spec_changes
 from rtj_operator.core.classify import Ending
 from rtj_operator.core.conditions import find
 from rtj_operator.core.judge import Stand, Verdict
@@ -40,8 +41,9 @@ def _training(plan: Plan) -> None:
     told = _told_of_training(plan)
     if told.startswith(message) and not plan.writes:
         return  # Whatever it warns of now: that may change with each commit, and can wait.
-    if beat.warning:
-        message += f" {beat.warning.reason}: {beat.warning.message}"
+    warning = _warning(plan, beat)
+    if warning:
+        message += f" {warning.reason}: {warning.message}"
     plan.condition(Condition.RUNNING, True, Reason.TRAINING, message)
     if plan.status.phase is not Phase.RUNNING:
         plan.update(phase=Phase.RUNNING)
@@ -50,8 +52,16 @@ def _training(plan: Plan) -> None:
         plan.say(Reason.TRAINING, f"Attempt {attempt.number}: {text}")
     if plan.is_true(Condition.RESTARTING):
         plan.condition(Condition.RESTARTING, False, Reason.TRAINING, message)
-    if beat.warning and f" {beat.warning.reason}: " not in told:
-        plan.say(beat.warning.reason, beat.warning.message, "Warning", once=True)
+    if warning and f" {warning.reason}: " not in told:
+        plan.say(warning.reason, warning.message, "Warning", once=True)
+
+
+def _warning(plan: Plan, beat: Heartbeat) -> FinalRecord | None:
+    """Return what the trainer warns of, unless a condition of its own says it."""
+    warning = beat.warning
+    if warning and warning.reason is Reason.POSITION_REGRESSED:
+        return warning if regression.lost_step(plan.status, beat) is None else None
+    return warning
 
 
 def _told_of_training(plan: Plan) -> str:

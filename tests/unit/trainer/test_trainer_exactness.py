@@ -272,6 +272,7 @@ def test_a_damaged_commit_is_passed_over_and_the_loss_is_reported(
     assert job.run(expectedStep=15) == ExitCode.COMPLETED
     assert "commit 000000000015-000001 was rejected: state.safetensors" in job.log
     assert "going on from step 10, although step 15 was committed" in job.log
+    assert "commit 000000000015-000001: state.safetensors" in job.log, "what the operator is told"
     assert job.outcome() == reference("shuffled")
 
 
