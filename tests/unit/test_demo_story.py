@@ -16,12 +16,12 @@ import yaml
 from rtj_api.names import KIND
 from rtj_api.spec import JobSpec
 from rtj_demo import __main__ as demo
-from rtj_demo import story
+from rtj_demo import jobs, story
 from rtj_demo.clusters import Images, UnusableClusterError
 from rtj_demo.current import CurrentCluster
 from rtj_demo.dev import DevCluster
 from rtj_demo.install import install_operator
-from rtj_demo.jobs import INSPECTOR, Job
+from rtj_demo.jobs import Job, start_inspector
 from rtj_demo.kube import CommandFailedError
 from rtj_devcluster import slots
 from rtj_devcluster.ending import SIGNALS
@@ -150,12 +150,15 @@ def test_the_jobs_of_the_demo_start_at_once_although_the_example_waits(cluster: 
     assert [spec.run_policy.suspend for spec in specs] == [False, False]
 
 
-def test_the_demo_looks_at_its_volume_with_the_pod_of_the_examples(cluster: Cluster) -> None:
-    demo.main()
-    (pod,) = cluster.kube.applied
-    assert pod["metadata"] == {"name": INSPECTOR, "namespace": story.NAMESPACE}
-    assert pod["spec"]["containers"][0]["image"] == "trainer:1"
-    assert pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] == story.CLAIM
+def test_a_volume_is_looked_at_with_the_pod_of_the_examples() -> None:
+    kube = Kubernetes()
+    start_inspector(kube, "space", "claim", "trainer:2")  # type: ignore[arg-type]
+    (pod,) = kube.applied
+    example = yaml.safe_load((jobs.EXAMPLES / "inspector.yaml").read_text())
+    example["metadata"] = {"name": jobs.INSPECTOR, "namespace": "space"}
+    example["spec"]["containers"][0]["image"] = "trainer:2"
+    example["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = "claim"
+    assert pod == example
 
 
 @pytest.mark.parametrize("job", ["flights", "flights-uninterrupted"])
