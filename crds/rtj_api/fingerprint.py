@@ -16,7 +16,7 @@ class OnChange(StrEnum):
 
 
 _WORDS = (
-    "Refuse fails the job with FingerprintMismatch, Warn tells of it in an Event and goes on, "
+    "Refuse fails the job with FingerprintMismatch, Warn reports it in an Event and goes on, "
     "Ignore goes on."
 )
 

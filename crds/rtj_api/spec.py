@@ -177,8 +177,9 @@ class AutoCommits(WireModel):
         ge=1,
         le=50,
         description=(
-            "Most time that commits may add, in percent of the training time between them: pauses "
-            "of the training and what writing beside it slows down, both measured as it trains. "
+            "Upper bound on the time that commits add, in percent of the training time between "
+            "them: pauses of the training and what writing beside it slows down, both measured as "
+            "it trains. "
             "Default: 3."
         ),
     )
@@ -239,10 +240,9 @@ class CheckpointPolicy(WireModel):
     auto: AutoCommits | None = Field(
         None,
         description=(
-            "Instead of everySteps and everySeconds: commit as often as the cost allows, so that "
-            "an interruption loses as little as that cost is worth, but not within 10 seconds. "
-            "status.commitInterval tells the interval. {} means at most 3 percent. Default: by "
-            "everySteps and everySeconds."
+            "Instead of everySteps and everySeconds: commit as often as possible within "
+            "maxOverheadPercent, but at least 10 seconds apart. status.commitInterval reports the "
+            "interval. {} means at most 3 percent. Default: by everySteps and everySeconds."
         ),
     )
     keep: int = Field(

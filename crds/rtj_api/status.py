@@ -51,8 +51,8 @@ class CurrentAttempt(WireModel):
     generation: int = Field(
         0,
         description=(
-            "Generation of the spec that it was launched with. Of later changes it knows nothing "
-            "but those that take effect at once."
+            "Generation of the spec that it was launched with. Later changes of the spec do not "
+            "reach it, except those that take effect at once."
         ),
     )
     target: str | None = Field(

@@ -139,35 +139,10 @@ def start_inspector(kube: Kube, namespace: str, claim: str, image: str) -> None:
         claim: Name of the claim.
         image: Trainer image; its own tools read the volume.
     """
-    spec: dict[str, Any] = {
-        "containers": [
-            {
-                "name": "tools",
-                "image": image,
-                "imagePullPolicy": "IfNotPresent",
-                "command": ["sleep", "infinity"],
-                "volumeMounts": [{"name": "volume", "mountPath": "/var/lib/rtj"}],
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-            }
-        ],
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "fsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "terminationGracePeriodSeconds": 0,
-        "volumes": [{"name": "volume", "persistentVolumeClaim": {"claimName": claim}}],
-    }
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": INSPECTOR, "namespace": namespace},
-        "spec": spec,
-    }
+    pod = yaml.safe_load((EXAMPLES / "inspector.yaml").read_text())
+    pod["metadata"]["namespace"] = namespace
+    pod["spec"]["containers"][0]["image"] = image
+    pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = claim
     kube.apply(pod)
     kube.run("wait", "-n", namespace, f"pod/{INSPECTOR}", "--for=condition=Ready", "--timeout=90s")
 

@@ -42,9 +42,9 @@ class Creations:
         if made is None or made.pod != pod or self._clock() >= made.until:
             return None
         message = (
-            f"Pod {pod} was made {made.count} times, and each time deleted before it had a node. "
-            "Find out who deletes it, such as a policy controller or a clean-up script. It is made "
-            "again after ever longer pauses."
+            f"Something deleted pod {pod} {made.count} times before it was scheduled. Find out "
+            "what did, such as a policy controller or a clean-up script. It is retried with "
+            "increasing back-off."
         )
         return Problem(Reason.POD_REJECTED, message), made.until - self._clock()
 

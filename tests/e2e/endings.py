@@ -155,7 +155,7 @@ OF_ITSELF: dict[str, Ending] = {
         _trainer(image="Trainer:1"),
         "Permanent",
         "ImageNotPullable",
-        ("'Trainer:1'", "InvalidImageName", "Mend spec.trainer.image"),
+        ("'Trainer:1'", "InvalidImageName", "Fix spec.trainer.image"),
         condition="ImageNotPullable",
     ),
     "has-no-secret": Ending(

@@ -500,3 +500,6 @@ def test_the_notes_tell_the_next_command(tools: Tools) -> None:
     assert "kubectl --namespace rtj-system rollout status deployment/train-rtj-operator" in notes
     assert "kubectl get rtj --all-namespaces --watch" in notes
     assert "kubectl get crd resumabletrainingjobs.resumable.training" in notes
+    assert "--set image.repository=REGISTRY/rtj-operator" in notes
+    own = tools.helm("install", "train", str(CHART), *flags, "--set=image.repository=mine")
+    assert "image.repository" not in own.partition("NOTES:")[2]

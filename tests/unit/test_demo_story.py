@@ -16,12 +16,12 @@ import yaml
 from rtj_api.names import KIND
 from rtj_api.spec import JobSpec
 from rtj_demo import __main__ as demo
-from rtj_demo import story
+from rtj_demo import jobs, story
 from rtj_demo.clusters import Images, UnusableClusterError
 from rtj_demo.current import CurrentCluster
 from rtj_demo.dev import DevCluster
 from rtj_demo.install import install_operator
-from rtj_demo.jobs import Job
+from rtj_demo.jobs import Job, start_inspector
 from rtj_demo.kube import CommandFailedError
 from rtj_devcluster import slots
 from rtj_devcluster.ending import SIGNALS
@@ -48,6 +48,7 @@ class Kubernetes:
         self.phase = "Completed"
         self.reports = {"flights": GOOD, "flights-uninterrupted": GOOD}
         self.jobs: list[dict[str, Any]] = []
+        self.applied: list[dict[str, Any]] = []
         self._step = 0
 
     def run(self, *arguments: str, stdin: str | bytes | None = None) -> str:
@@ -61,8 +62,8 @@ class Kubernetes:
     def run_helm(self, *_: str) -> str:
         return ""
 
-    def apply(self, *_: dict[str, Any]) -> None:
-        pass
+    def apply(self, *objects: dict[str, Any]) -> None:
+        self.applied += objects
 
     def get(self, kind: str, name: str, _namespace: str) -> dict[str, Any]:
         if kind == "pods":
@@ -147,6 +148,17 @@ def test_the_jobs_of_the_demo_start_at_once_although_the_example_waits(cluster: 
     demo.main()
     specs = [JobSpec.model_validate(job["spec"]) for job in cluster.kube.jobs]
     assert [spec.run_policy.suspend for spec in specs] == [False, False]
+
+
+def test_a_volume_is_looked_at_with_the_pod_of_the_examples() -> None:
+    kube = Kubernetes()
+    start_inspector(kube, "space", "claim", "trainer:2")  # type: ignore[arg-type]
+    (pod,) = kube.applied
+    example = yaml.safe_load((jobs.EXAMPLES / "inspector.yaml").read_text())
+    example["metadata"] = {"name": jobs.INSPECTOR, "namespace": "space"}
+    example["spec"]["containers"][0]["image"] = "trainer:2"
+    example["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = "claim"
+    assert pod == example
 
 
 @pytest.mark.parametrize("job", ["flights", "flights-uninterrupted"])

@@ -103,7 +103,7 @@ def test_a_pod_that_somebody_deletes_each_time_is_made_ever_more_slowly() -> Non
     assert [after - before for before, after in itertools.pairwise(made)] == [0, 0, 10, 20, 40, 80]
     said = running(world)
     assert said.reason is Reason.POD_REJECTED
-    assert "made 7 times, and each time deleted before it had a node" in said.message
+    assert "deleted pod job-1-0 7 times before it was scheduled" in said.message
     assert world.status().restarts.total == 0
     world.advance(200)
     start_next(world)

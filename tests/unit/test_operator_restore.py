@@ -360,9 +360,7 @@ class TestAChangeOfTheSpec:
         assert deleted(decision) == []
         said = condition(decision, Condition.RUNNING)
         assert said
-        assert "takes effect with the next attempt; to have that now, delete pod job-1-0" in (
-            said.message
-        )
+        assert "from the next attempt. To apply it now, delete pod job-1-0" in said.message
         assert Reason.SPEC_CHANGED in notices(decision)
         assert decision.status.attempt
         assert decision.status.attempt.generation == 1

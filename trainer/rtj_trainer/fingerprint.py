@@ -138,14 +138,14 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
     if refused := told[OnChange.REFUSE]:
         raise PermanentError(
             Reason.FINGERPRINT_MISMATCH,
-            f"since the last commit these changed: {'; '.join(refused)}. Going on would train "
-            "otherwise than the position speaks of. Undo the change, or create the job under a new "
+            f"since the last commit these changed: {'; '.join(refused)}. Resuming would "
+            "not continue the same training run. Undo the change, or create the job under a new "
             f"name; spec.fingerprintPolicy says which changes may be accepted.{hint}",
         )
     warned = "; ".join(told[OnChange.WARN])
     if not warned:
         return None
-    return f"since the last commit these changed: {warned}; the weights may come out otherwise"
+    return f"since the last commit these changed: {warned}; the final weights may differ"
 
 
 def _excused(saved: Fingerprint, current: Fingerprint, changed: list[str]) -> set[str]:

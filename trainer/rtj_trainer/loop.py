@@ -244,7 +244,8 @@ class TrainingLoop:
                 Reason.TRAINER_FAILED,
                 f"epoch {self.progress.epoch} had {found} batches, although the dataset said that "
                 f"each has {length}; give it the length that it has, by assert_cardinality(), or "
-                "filter(lambda *x: True) if that differs",
+                "add .filter(lambda *x: True), which makes the length unknown, if it differs from "
+                "epoch to epoch",
             )
 
     def _finish(self) -> None:

@@ -54,8 +54,8 @@ def problem_of(job: Job, pod: Pod, claim: str, warnings: Iterable[Event]) -> Pro
     node = last if last != pod.node else None
     where = f"node {node}" if node else "another node"
     message = (
-        f"Pod {pod.name} on node {pod.node} waits for claim {claim}, which one node at a time can "
-        f"have, and which is still attached to {where}. If that node is dead, the cluster detaches "
+        f"Pod {pod.name} on node {pod.node} waits for claim {claim}, which is not ReadWriteMany "
+        f"and is still attached to {where}. If that node is dead, the cluster detaches "
         "it after about 6 minutes. If you know that it is off, have it detached at once with "
         f"kubectl taint node {node or '<node>'} {OUT_OF_SERVICE}. It counts against no budget. "
         f"({said.rstrip(' .')}.)"

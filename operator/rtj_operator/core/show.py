@@ -76,9 +76,8 @@ def _change_that_waits(plan: Plan) -> str:
     if spec is None or attempt is None or not spec_changes.waits(attempt, spec):
         return ""
     text = (
-        f"The spec has changed since (generation {attempt.generation}) in something that takes "
-        f"effect with the next attempt; to have that now, delete pod {attempt.pod_name}, whose "
-        "trainer commits first."
+        f"The spec changed after generation {attempt.generation}; the change applies from the next "
+        f"attempt. To apply it now, delete pod {attempt.pod_name} (the trainer commits first)."
     )
     old = find(plan.status.conditions, Condition.RUNNING)
     if old is None or text not in old.message:
@@ -168,11 +167,11 @@ def blocked(plan: Plan, problem: Problem) -> None:
 def invalid(plan: Plan) -> None:
     """Show that the spec of a job with attempts cannot be read, and leave all else as it is.
 
-    To fail would be final, and a mended spec is all that the job needs to go on.
+    To fail would be final, and a fixed spec is all that the job needs to go on.
     """
     message = (
         f"{plan.observed.job.spec_error.rstrip(' .')}. The job is left as it is, and a pod that "
-        "ends is not replaced, until the spec is mended; the job then goes on by itself."
+        "ends is not replaced, until the spec is fixed; the job then goes on by itself."
     )
     _warn_once(plan, Reason.INVALID_SPEC, message)
     runs = plan.attempt_lives and plan.is_true(Condition.RUNNING)

@@ -42,7 +42,7 @@ def problem_of(pod: Pod, warning: Event) -> Problem:
     """Return what the warning says about a pod that has a node, and whose containers wait."""
     said = f"{warning.get('reason')}: {message_of(warning)[:LONGEST_WORDS]}".rstrip(" .:")
     message = (
-        f"Pod {pod.name} is on node {pod.node} and cannot start ({said}). Mend that; the job then "
+        f"Pod {pod.name} is on node {pod.node} and cannot start ({said}). Fix that; the job then "
         "goes on by itself. It counts against no budget."
     )
     return Problem(Reason.CONTAINER_NOT_STARTED, message)

@@ -30,13 +30,13 @@ LONGEST_WORDS = 1000
 """Of the kubelet, that leave room for the mend."""
 
 MENDS = {
-    "InvalidImageName": "Mend spec.trainer.image",
+    "InvalidImageName": "Fix spec.trainer.image",
     "ErrImageNeverPull": (
         "Put the image on the node, or set spec.trainer.imagePullPolicy to IfNotPresent"
     ),
 }
 MEND_IMAGE = "Push the image, or give the node access to it"
-MEND_CONTAINER = "Create what is named, or mend spec.trainer"
+MEND_CONTAINER = "Create what is named, or fix spec.trainer"
 
 
 def cannot_start(pod: Pod) -> bool:

@@ -89,9 +89,9 @@ def flipped(content: bytes, place: int) -> bytes:
     [
         (lambda content: content[:-1], "ends within the record at byte 17"),
         (lambda content: content[:20], "ends within the record at byte 17"),
-        (lambda content: flipped(content, 17), "length of the record at byte 17 has not its check"),
-        (lambda content: flipped(content, 23), "length of the record at byte 17 has not its check"),
-        (lambda content: b"no TFRecord file at all, but text", "or no TFRecord file"),
+        (lambda content: flipped(content, 17), "wrong checksum for the record length at byte 17"),
+        (lambda content: flipped(content, 23), "wrong checksum for the record length at byte 17"),
+        (lambda content: b"no TFRecord file at all, but text", "or not a TFRecord file"),
     ],
     ids=["cut", "cut-in-a-header", "length-a-little-off", "length-far-off", "text"],
 )
@@ -311,7 +311,7 @@ def test_an_object_whose_items_change_is_refused() -> None:
     ("items", "signature", "error", "words"),
     [
         (iter([1]), SQUARE, TypeError, "list_iterator has not both __len__ and __getitem__"),
-        (Squares(1.5), SQUARE, TypeError, "item 0 of Squares is of float64, which is no int64"),
+        (Squares(1.5), SQUARE, TypeError, "dtype float64, the signature says int64"),
         (Squares([1]), SQUARE, (TypeError, ValueError), "structure"),
         (Squares(np.ones(2, int)), SQUARE, ValueError, r"shape \(2,\), the signature says \(\)"),
         ([1], tf.TensorSpec([None], tf.int64), ValueError, "give every dimension"),

@@ -44,3 +44,4 @@ def test_an_epoch_of_another_length_than_was_said_ends_the_job(make_job: MakeJob
     job.patches.append(patch)
     assert job.run() == ExitCode.USER_ERROR
     assert "epoch 0 had 3 batches, although the dataset said" in job.final_record["message"]
+    assert "which makes the length unknown" in job.final_record["message"]

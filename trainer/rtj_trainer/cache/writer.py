@@ -136,9 +136,8 @@ def make_again(
                 Reason.POSITION_LOST,
                 f"shard {number} of the dataset's cache, {expected.file}, is damaged or gone, and "
                 "making it again gave other examples: the data has changed, or this machine "
-                "computes their last bits otherwise than the one that made it. Put the data back "
-                "as it was, let the job run on a machine of the same kind, or create it under a "
-                "new name",
+                "rounds differently from the one that wrote it. Put the data back as it was, let "
+                "the job run on a machine of the same kind, or create it under a new name",
             )
 
 

@@ -40,7 +40,7 @@ def sets(outer: CodeType) -> str | None:
     """Return the name of what the code sets, if that outlives the call."""
     names = {str(step.argval) for step in _steps(outer) if step.opname in (*_GLOBALS, *_ATTRIBUTES)}
     if setter := names & _SETTERS:
-        return f"what cannot be seen, by {min(setter)}"
+        return f"an object that the check cannot trace, by {min(setter)}"
     for step in _steps(outer):
         name = str(step.argval)
         if step.opname in ("STORE_ATTR", "DELETE_ATTR"):
@@ -81,7 +81,7 @@ def _sets_item(outer: CodeType) -> str | None:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(outer)))
     except (OSError, SyntaxError):
-        return "an item of what cannot be seen"
+        return "an item of an object that the check cannot trace"
     local = {name for code in codes(outer) for name in (*code.co_varnames, *code.co_cellvars)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):

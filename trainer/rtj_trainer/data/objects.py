@@ -97,7 +97,7 @@ def _leaf(value: Any, spec: Any, name: str) -> np.ndarray:
     else:
         found = np.asarray(value)
         if not np.can_cast(found.dtype, spec.dtype.as_numpy_dtype, "same_kind"):
-            raise TypeError(f"{name} is of {found.dtype}, which is no {spec.dtype.name}")
+            raise TypeError(f"{name} has dtype {found.dtype}, the signature says {spec.dtype.name}")
         found = found.astype(spec.dtype.as_numpy_dtype)
     if found.shape != tuple(spec.shape):
         raise ValueError(f"{name} has shape {found.shape}, the signature says {spec.shape}")

@@ -71,7 +71,7 @@ def _located(path: Path, heads: bytearray) -> np.ndarray:
         heads: The 16 bytes of each record that are not its data.
 
     Raises:
-        ValueError: a length does not have its checksum.
+        ValueError: a length has a wrong checksum.
     """
     blocks = np.frombuffer(bytes(heads), np.uint8).reshape(-1, _HEADER + _FOOTER)
     lengths = blocks[:, :8].copy().view("<u8")[:, 0].astype(np.int64)
@@ -81,8 +81,8 @@ def _located(path: Path, heads: bytearray) -> np.ndarray:
     if len(wrong):
         at = int(offsets[wrong[0]]) - _HEADER
         raise ValueError(
-            f"{path}: the length of the record at byte {at} has not its checksum; the file is "
-            "damaged, or no TFRecord file; write it again"
+            f"{path}: wrong checksum for the record length at byte {at}; the file is damaged, or "
+            "not a TFRecord file; write it again"
         )
     return np.stack([offsets, lengths])
 

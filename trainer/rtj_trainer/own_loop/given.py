@@ -76,8 +76,8 @@ class Steps:
         if threading.get_ident() != self._thread or _is_read_by_keras():
             misused(
                 "the batches of session.steps() are read ahead of the steps, as model.fit and "
-                "other threads do, so a step would be counted that was not taken: use "
-                "session.fit(model, …), or take each step in the loop"
+                "other threads do, so steps would be counted before they are taken: "
+                "use session.fit(model, …), or take each step in the loop"
             )
         return next(self._elements)
 
