@@ -89,10 +89,14 @@ class Leader:
                 await self._release()
 
     async def _release(self) -> None:
-        lease = await self._cluster.get(LEASES, self._namespace, self._lease)
-        if lease["spec"].get("holderIdentity") == self._identity:
+        while True:
+            lease = await self._cluster.get(LEASES, self._namespace, self._lease)
+            if lease["spec"].get("holderIdentity") != self._identity:
+                return
             lease["spec"]["holderIdentity"] = ""
-            await self._cluster.replace(LEASES, self._namespace, lease)
+            with contextlib.suppress(ConflictError):  # With a renewal of ours that was under way.
+                await self._cluster.replace(LEASES, self._namespace, lease)
+                return
 
     async def _try(self) -> bool:
         """Take or renew the Lease, and note after which pause to do so again."""

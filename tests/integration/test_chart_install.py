@@ -134,7 +134,13 @@ def install(tools: Tools, namespace: str) -> Iterator[Any]:
         # The CRD belongs to all tests of this API server, so not to a release.
         values["crds"] = {"enabled": False, "keep": True}
         tools.helm("install", "train", str(CHART), f"--namespace={namespace}", values=values)
-        return f"{namespace}:train-rtj-operator"
+        account = f"{namespace}:train-rtj-operator"
+        wait_until(
+            lambda: tools.can("get", "nodes", "default", account),
+            what="the API server knows the new rights",
+            timeout=60,
+        )
+        return account
 
     yield run
     tools.helm("uninstall", "train", f"--namespace={namespace}")
@@ -477,10 +483,14 @@ def test_people_use_jobs_through_the_roles_of_the_cluster(tools: Tools, install:
         timeout=30,
     )
     bound_to("view")
-    assert tools.can("list", jobs, "default", account)
+    wait_until(
+        lambda: tools.can("list", jobs, "default", account), what="view is bound", timeout=60
+    )
     assert not tools.can("create", jobs, "default", account)
     bound_to("edit")
-    assert tools.can("create", jobs, "default", account)
+    wait_until(
+        lambda: tools.can("create", jobs, "default", account), what="edit is bound", timeout=60
+    )
     assert tools.can("patch", jobs, "default", account)
     assert not tools.can("update", f"{jobs}/status", "default", account)
     tools.kubectl("delete", "rolebinding", "people")

@@ -80,7 +80,7 @@ class Operator:
         try:
             with urllib.request.urlopen(self._health, timeout=2) as answer:  # noqa: S310 - http
                 return bool(answer.status == 200)
-        except urllib.error.URLError:
+        except OSError:  # Of a connection that was not made, or not answered in time.
             return False
 
     def log(self) -> str:

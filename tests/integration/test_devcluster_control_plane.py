@@ -40,7 +40,7 @@ def test_a_dependent_is_garbage_collected_with_its_owner(
 
     kubectl("delete", "configmap", "owner", "-n", namespace)
 
-    kubectl("wait", "--for=delete", "pod/idle", "-n", namespace, "--timeout=30s")
+    kubectl("wait", "--for=delete", "pod/idle", "-n", namespace, "--timeout=120s")
 
 
 def test_a_namespace_that_enforces_the_restricted_standard_refuses_an_unsafe_pod(

@@ -31,13 +31,13 @@ pytestmark = pytest.mark.integration
 
 IMPATIENT = """
 from rtj_operator import __main__, health
-health.LONGEST_TURN_SECONDS = 2.0
 health.LONGEST_UNREACHED_SECONDS = 6.0
 health.LONGEST_WATCH_SILENCE_SECONDS = 10.0
 """
 RENEWED = {"leaseTransitions": 1}
 STUCK = """
 import asyncio
+health.LONGEST_TURN_SECONDS = 2.0
 async def never(self, key):
     await asyncio.Event().wait()
 __main__.Reconciler.__call__ = never

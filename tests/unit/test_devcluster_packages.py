@@ -10,6 +10,7 @@ import pytest
 from rtj_devcluster import packages
 from rtj_devcluster.errors import CommandFailedError, MissingRequirementError
 from rtj_devcluster.paths import STATE_VARIABLE
+from rtj_devcluster.shell import wait_until
 
 pytestmark = pytest.mark.unit
 
@@ -22,7 +23,7 @@ case "$*" in
       echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1" >&2
       exit 100
     fi
-    sleep 0.3
+    [ ! -e "$here/hold" ] || while [ ! -e "$here/let-go" ]; do sleep 0.05; done
     rmdir "$here/lock" ;;
   *install*) [ ! -e "$here/thing.package" ] || mv "$here/thing.package" "$here/thing" ;;
 esac
@@ -58,10 +59,14 @@ def test_of_two_that_lack_a_program_at_once_one_installs_it_for_both(programs: P
 
 
 def test_a_lock_that_somebody_else_holds_is_waited_for(programs: Path) -> None:
+    (programs / "hold").touch()
     other = subprocess.Popen([programs / "apt-get", "update"])
-    while not (programs / "lock").exists():
-        pass
-    packages.ensure(THING)
+    with ThreadPoolExecutor() as pool:
+        wait_until((programs / "lock").exists, what="the lock is held", timeout=60)
+        ours = pool.submit(packages.ensure, THING)
+        wait_until(lambda: len(calls(programs)) > 1, what="a call in vain", timeout=60)
+        (programs / "let-go").touch()
+        ours.result()
     assert other.wait() == 0
     assert len(calls(programs)) > 3
 
