@@ -6,8 +6,10 @@ import pty
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen
+from typing import Any
 
 import pytest
 from rtj_devcluster.errors import CommandFailedError
@@ -39,6 +41,8 @@ sys.argv = ["devcluster", "build", "x"]
 cli.main()
 """
 """The command line, with a builder that never comes to an end."""
+COMMAND = ["env", "--default-signal=INT,TERM,HUP", sys.executable, "-c", BUILDING]
+"""A command that is started with ignored signals, as by nohup, leaves them ignored."""
 
 
 @pytest.fixture
@@ -69,6 +73,20 @@ def test_an_interrupt_ends_the_program_and_what_it_started(lock: int) -> None:
     await_end(pids)
 
 
+@contextmanager
+def killed_on_failure(command: "Popen[Any]") -> Iterator[list[int]]:
+    """Yield a list for the processes of its build, of which the first leads their group."""
+    pids: list[int] = []
+    try:
+        yield pids
+    except BaseException:
+        command.kill()
+        for pid in pids[:1]:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        raise
+
+
 def await_end(pids: list[int]) -> None:
     wait_until(lambda: not any(map(Process.of_pid, pids)), what="all have ended", timeout=10)
 
@@ -76,9 +94,12 @@ def await_end(pids: list[int]) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.usefixtures("lock")
 def test_a_command_that_is_asked_to_end_ends_its_build(number: signal.Signals) -> None:
-    with Popen([sys.executable, "-c", BUILDING], stdout=PIPE, stderr=PIPE, text=True) as command:
+    with (
+        Popen(COMMAND, stdout=PIPE, stderr=PIPE, text=True) as command,
+        killed_on_failure(command) as pids,
+    ):
         assert command.stdout is not None
-        pids = [int(pid) for pid in command.stdout.readline().split()]
+        pids += [int(pid) for pid in command.stdout.readline().split()]
         command.send_signal(number)
         _, told = command.communicate(timeout=30)
     await_end(pids)
@@ -90,14 +111,14 @@ def test_a_command_that_is_asked_to_end_ends_its_build(number: signal.Signals) -
 def test_a_command_whose_terminal_is_closed_ends_its_build_and_cleans_up(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     # The leader of a session that has this terminal is told when it is closed.
-    with Popen(
-        ["setsid", "--ctty", sys.executable, "-c", BUILDING],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    ) as command:
+    with (
+        Popen(
+            ["setsid", "--ctty", *COMMAND], stdin=theirs, stdout=theirs, stderr=theirs
+        ) as command,
+        killed_on_failure(command) as pids,
+    ):
         os.close(theirs)
-        pids = [int(pid) for pid in os.read(ours, 100).split()]
+        pids += [int(pid) for pid in os.read(ours, 100).split()]
         os.close(ours)
         command.wait(timeout=30)
     await_end(pids)

@@ -17,6 +17,7 @@ from rtj_api.names import ExitCode, Reason
 
 from rtj_trainer import batches, startup
 from rtj_trainer.committer import CommitFailedError, Committer
+from rtj_trainer.draws import repeatable
 from rtj_trainer.epochs import EpochCount
 from rtj_trainer.errors import PreemptedError, SupersededError, UserError
 from rtj_trainer.heartbeat import Heart
@@ -58,9 +59,13 @@ class TrainingLoop:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Let the loop decide when to stop; settle what is being written if training fails."""
+        """Let the loop decide when to stop; settle what is being written if training fails.
+
+        Raises:
+            PermanentError: see `rtj_trainer.draws.repeatable`.
+        """
         startup.TIMES.ended("restore")
-        with self.stop.deferred():
+        with self.stop.deferred(), repeatable():
             if not self.position.replays:
                 self.heart.report(phase=TrainerPhase.TRAINING)
             try:

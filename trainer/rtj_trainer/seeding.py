@@ -8,6 +8,7 @@ process.
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,30 +52,53 @@ def set_host_generators(states: dict[str, Any]) -> None:
     _tensorflow_seeds().setstate(_from_json(states["tensorflow"]))
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What a program may choose for all later draws, and no commit holds."""
+
+    seed: Any
+    """Of TensorFlow."""
+    generator: Any
+    """The global one of TensorFlow."""
+    of_keras: tuple[Any, ...]
+    """Its seed, and its global generator."""
+
+    @classmethod
+    def now(cls) -> "Chosen":
+        """Return what is chosen now."""
+        import tensorflow as tf
+        from keras.src.backend.common import global_state
+
+        keras_generator()
+        of_keras = tuple(global_state.get_global_attribute(name) for name in _OF_KERAS)
+        return cls(_context()._seed, tf.random.get_global_generator(), of_keras)
+
+    def put_back(self) -> None:
+        """Choose it again."""
+        import tensorflow as tf
+        from keras.src.backend.common import global_state
+
+        _context()._seed = self.seed
+        tf.random.set_global_generator(self.generator)
+        for name, value in zip(_OF_KERAS, self.of_keras, strict=True):
+            global_state.set_global_attribute(name, value)
+
+
+_OF_KERAS = ("global_random_seed", "global_seed_generator")
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Give every generator outside of variables its state back at the end.
 
     A builder may be called meanwhile; it seeds everything, and makes new global generators.
     """
-    import tensorflow as tf
-    from keras.src.backend.common import global_state
-
-    keras_generator()
-    context = _context()
-    states, seed, generator = host_generators(), context._seed, tf.random.get_global_generator()
-    of_keras = {name: global_state.get_global_attribute(name) for name in _OF_KERAS}
+    states, chosen = host_generators(), Chosen.now()
     try:
         yield
     finally:
-        context._seed = seed
+        chosen.put_back()
         set_host_generators(states)
-        tf.random.set_global_generator(generator)
-        for name, value in of_keras.items():
-            global_state.set_global_attribute(name, value)
-
-
-_OF_KERAS = ("global_random_seed", "global_seed_generator")
 
 
 def _context() -> Any:

@@ -26,6 +26,7 @@ from rtj_api.names import Reason
 
 from rtj_trainer import seeding, tensor_file
 from rtj_trainer.commits.manifest import FileRecord, Written
+from rtj_trainer.draws import Choice, apart
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.plain import Arrays
 from rtj_trainer.tensor_file import bytes_of
@@ -72,6 +73,7 @@ class TrainingState:
         self, variables: dict[str, list[tf.Variable]], functions: list[Any], objects: Objects
     ) -> None:
         self._objects = objects
+        self._choice = Choice()
         generators = [tf.random.get_global_generator().state, seeding.keras_generator().state.value]
         found = {
             name: [handle_of(variable.handle) for variable in group]
@@ -98,8 +100,21 @@ class TrainingState:
             for variable in variables
         ]
 
+    def check(self) -> None:
+        """Return if a snapshot would hold all that the next step depends on.
+
+        Raises:
+            PermanentError: `PipelineNotResumable`, naming what is not in it.
+        """
+        self._choice.check()
+
     def capture(self) -> "Snapshot":
-        """Return the values as they are now; of variables on an accelerator, copies on the host."""
+        """Return the values as they are now; of variables on an accelerator, copies on the host.
+
+        Raises:
+            PermanentError: see `check`.
+        """
+        self.check()
         with tf.device("CPU:0"):
             values = {name: tf.identity(handle.read()) for name, handle in self._named().items()}
         arrays: Arrays = {}
@@ -110,7 +125,7 @@ class TrainingState:
     def undisturbed(self) -> Iterator[None]:
         """Give all variables and generators their values back at the end."""
         values = {handle: handle.read() for handle in self._named().values()}
-        with seeding.undisturbed():
+        with seeding.undisturbed(), apart():
             try:
                 yield
             finally:

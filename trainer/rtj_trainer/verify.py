@@ -1,5 +1,8 @@
 """`python -m rtj_trainer verify builder.py`: will this dataset resume? Asked without a cluster.
 
+With the name of a model's, callbacks' or validation's function, these are looked at first, as a job
+does before its first step: the training step is traced, and on_train_begin of callbacks is called.
+
 The verdict is on the last line, and in the exit code:
 
 0   exact
@@ -18,12 +21,18 @@ from typing import Any
 
 from rtj_api.launch import BuilderConfig
 from rtj_api.names import ExitCode
+from rtj_api.spec import Builder
 
+from rtj_trainer.preflight.building import build
 from rtj_trainer.preflight.rehearsal import Plan, Verdict, rehearse
 
 NOT_PROVEN = 3
-_FUNCTION = "build_dataset"
+_OF_JOB = Builder()
+"""What a job has that names no function."""
+_OTHERS = ("model", "callbacks", "validation")
+"""Functions that are looked at if one of them is named."""
 _SEED = 0
+_LARGEST_SEED = 2**31 - 1
 _SECONDS = 60.0
 
 
@@ -43,7 +52,18 @@ def add_parser(commands: Any) -> None:
         metavar="JSON",
         help='datasetParams, such as \'{"path": "data.csv"}\'',
     )
-    parser.add_argument("--function", default=_FUNCTION, help=f"default: {_FUNCTION}")
+    default = _OF_JOB.dataset_function
+    parser.add_argument(
+        "--function", default=default, metavar="NAME", help=f"datasetFunction; default: {default}"
+    )
+    for kind in _OTHERS:
+        parser.add_argument(f"--{kind}-function", metavar="NAME", help=f"{kind}Function")
+        parser.add_argument(
+            f"--{kind}-params", type=_object, default={}, metavar="JSON", help=f"{kind}Params"
+        )
+    parser.add_argument(
+        "--seed", type=_seed, default=_SEED, metavar="NUMBER", help=f"default: {_SEED}"
+    )
     parser.add_argument(
         "--time-budget-seconds",
         type=_positive,
@@ -62,17 +82,30 @@ def run(arguments: argparse.Namespace) -> int:
             module=arguments.builder.stem,
             dataset_function=arguments.function,
             dataset_params=arguments.params,
-            model_function="",
-            model_params={},
+            model_function=arguments.model_function or _OF_JOB.model_function,
+            model_params=arguments.model_params,
+            callbacks_function=arguments.callbacks_function,
+            callbacks_params=arguments.callbacks_params,
+            validation_function=arguments.validation_function,
+            validation_params=arguments.validation_params,
         ),
-        seed=_SEED,
+        seed=arguments.seed,
         seconds=arguments.time_budget_seconds,
     )
-    with tempfile.TemporaryDirectory(prefix="rtj-verify-") as folder:
-        verdict = rehearse(plan, Path(folder))
-    code, text = _judge(verdict)
+    others = any(getattr(arguments, f"{kind}_function") for kind in _OTHERS)
+    code, text = _judge(_verdict(plan, others))
     sys.stdout.write(" ".join(text.split()) + "\n")
     return code
+
+
+def _verdict(plan: Plan, others: bool) -> Verdict:
+    """Return that of the dataset, or that of the other functions if it is not good."""
+    for ask in (build, rehearse) if others else (rehearse,):
+        with tempfile.TemporaryDirectory(prefix="rtj-verify-") as folder:
+            verdict = ask(plan, Path(folder))
+        if verdict.exit_code:
+            break
+    return verdict
 
 
 def _judge(verdict: Verdict) -> tuple[int, str]:
@@ -103,6 +136,12 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f'{text!r} is not a JSON object, as {{"size": 10}} is')
     return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) > _LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {_LARGEST_SEED}")
+    return int(text)
 
 
 def _positive(text: str) -> float:

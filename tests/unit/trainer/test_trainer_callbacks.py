@@ -260,6 +260,8 @@ def test_what_a_training_step_returns_is_given_to_callbacks_after_a_restart_too(
         ("csv", ["CSVLogger", "leave it out"]),
         ("board", ["TensorBoard", "leave it out"]),
         ("extends", ["Mine", "get_state(self)"]),
+        ("reseeds", ["Reseeds", "watched.py:", "keras.utils.set_random_seed", "stateless_*"]),
+        ("reseeds_by_lambda", ["LambdaCallback", "tf.random.set_seed", "stateless_*"]),
         ("no_callback", ["must return a list of keras.callbacks.Callback"]),
     ],
 )
@@ -271,6 +273,32 @@ def test_a_callback_that_cannot_be_kept_is_refused_before_step_0(
     for word in words:
         assert word in job.final_record["message"]
     assert not job.directory.commit_ids()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("reseeds_elsewhere", ["the program seeds or replaces a global generator", "stateless_*"]),
+        ("counts_in_the_kernel", ["watched.py:", "draws by tf.random.* with seed=3"]),
+    ],
+)
+def test_a_callback_that_draws_what_no_restart_could_is_refused_before_the_first_commit(
+    name: str, words: list[str], make_job: MakeJob
+) -> None:
+    job = job_of(make_job, "refused", callbacksParams={"name": name})
+    assert job.run() == ExitCode.PERMANENT, job.log[-2000:]
+    for word in words:
+        assert word in job.final_record["message"]
+    assert not job.directory.commit_ids()
+
+
+def test_a_validation_may_draw_with_a_seed_of_its_own(make_job: MakeJob) -> None:
+    outcomes = []
+    for kills in ([], [STOP, Kill("validation-batch", 7)]):
+        job = job_of(make_job, "recorder", validationFunction="seeded_validation", epochs=2)
+        job.run_to_end(*kills)
+        outcomes.append(job.outcome())
+    assert outcomes[0] == outcomes[1]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
 """`python -m rtj_trainer verify`, as a user runs it: the last line and the exit code tell."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rtj_trainer import verify
 from rtj_trainer.__main__ import run_command
 from rtj_trainer.preflight.rehearsal import Verdict
+
+from tests.unit.trainer.support import MakeJob
 
 pytestmark = pytest.mark.unit
 
@@ -115,8 +120,9 @@ def test_a_dataset_that_gives_nothing_to_compare(
         (["{builder}", "--params", "{size: 3}"], "'{size: 3}' is not JSON"),
         (["{builder}", "--params", "[3]"], "'[3]' is not a JSON object"),
         (["{builder}", "--time-budget-seconds", "soon"], "'soon' is not a number of seconds"),
+        (["{builder}", "--seed", "-1"], "'-1' is no whole number from 0 to 2147483647"),
     ],
-    ids=["file", "json", "list", "seconds"],
+    ids=["file", "json", "list", "seconds", "seed"],
 )
 def test_a_wrong_command_says_what_is_wrong(
     arguments: list[str], words: str, tmp_path: Path
@@ -125,6 +131,78 @@ def test_a_wrong_command_says_what_is_wrong(
     code, verdict, error = run(tmp_path, *(a.replace("{builder}", builder) for a in arguments))
     assert (code, verdict) == (2, "")
     assert words in error
+
+
+OTHERS = """
+import keras
+import tensorflow as tf
+
+def build_dataset():
+    return tf.data.Dataset.range(8).map(lambda n: ([tf.cast(n, tf.float32)], [1.0])).batch(2)
+
+def build_model(units: int = 1):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(units)])
+    model.compile("sgd", "mse")
+    return model
+
+class Drawing(keras.Sequential):
+    def train_step(self, data):
+        return {"drawn": tf.random.normal([])}
+
+def draws():
+    model = Drawing([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+class Counts(keras.callbacks.Callback):
+    count = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.count += 1
+
+def counts(model):
+    return [Counts()]
+
+def stops(model, patience: int):
+    return [keras.callbacks.EarlyStopping("val_loss", patience=patience)]
+
+def endless():
+    return build_dataset().repeat()
+"""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"callbacksFunction": "counts"},
+        {"modelFunction": "draws"},
+        {"validationFunction": "endless"},
+        {"callbacksFunction": "stops", "callbacksParams": {"patience": "two"}},
+        {"modelFunction": "absent"},
+    ],
+    ids=["callback", "step", "validation", "parameter", "function"],
+)
+def test_what_a_job_refuses_of_other_functions_is_refused_in_the_same_words(
+    changes: dict[str, Any], make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(OTHERS, **changes)
+    assert job.run() == 78
+    told = [str(job.folder / "builder" / "builder.py")]
+    for field, value in changes.items():
+        option = re.sub("[A-Z]", lambda found: f"-{found[0].lower()}", field)
+        told += [f"--{option}", value if isinstance(value, str) else json.dumps(value)]
+    assert run_command(["verify", *told]) == 78
+    refusal = " ".join(job.final_record["message"].split())
+    assert capsys.readouterr().out == f"refused: {refusal}\n"
+
+
+def test_a_whole_job_may_be_exact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "builder.py"
+    path.write_text(OTHERS)
+    options = ["--callbacks-function", "stops", "--callbacks-params", '{"patience": 2}']
+    options += ["--validation-function", "build_dataset", "--seed", "7"]
+    assert run_command(["verify", str(path), *options]) == 0
+    assert capsys.readouterr().out.startswith("exact: ")
 
 
 def test_a_refusal_by_the_rehearsal_names_what_is_not_proven(

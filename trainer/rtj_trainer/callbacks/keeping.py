@@ -5,7 +5,9 @@ from typing import Any, NoReturn
 import keras
 from rtj_api.names import Reason
 
+from rtj_trainer.callbacks.reseeding import reseeds
 from rtj_trainer.callbacks.stateless import Prover
+from rtj_trainer.draws import INSTEAD, RESEEDS
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.kept import Keeper
 
@@ -48,6 +50,8 @@ def keeper_of(callback: Any, model: Any, name: str) -> Keeper:
     Raises:
         PermanentError: `PipelineNotResumable`: its state cannot be kept, and what to do.
     """
+    if where := reseeds(callback):
+        _refuse(name, f"{RESEEDS} ({where})", INSTEAD)
     if callable(getattr(callback, "get_state", None)) and callable(
         getattr(callback, "set_state", None)
     ):

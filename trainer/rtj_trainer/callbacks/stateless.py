@@ -77,7 +77,7 @@ class Prover:
     def _member_keeps(self, name: str, member: Any) -> str | None:
         if not isinstance(member, types.FunctionType | property | classmethod | staticmethod):
             return self.value_keeps(name, member)
-        found = (self.function_keeps(function) for function in _functions(member))
+        found = (self.function_keeps(function) for function in functions_of(member))
         return next((problem for problem in found if problem), None)
 
     def function_keeps(self, function: Any) -> str | None:
@@ -116,7 +116,7 @@ class Prover:
         return f"{name} is a {type(value).__name__}, which can change"
 
 
-def _functions(member: Any) -> Iterator[Any]:
+def functions_of(member: Any) -> Iterator[Any]:
     """Yield the functions that a member of a class consists of."""
     parts = (member.fget, member.fset) if isinstance(member, property) else (member,)
     for part in parts:

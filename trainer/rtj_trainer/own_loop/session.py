@@ -23,7 +23,7 @@ from rtj_trainer.own_loop.watch import Watch
 from rtj_trainer.pipeline import Pipeline, PipelineFactory, dataset_function
 from rtj_trainer.preflight.refusal import refuse
 from rtj_trainer.progress import Progress
-from rtj_trainer.state import Snapshot, TrainingState, variables_of
+from rtj_trainer.state import TrainingState, variables_of
 from rtj_trainer.trainee import fit
 
 _END = object()
@@ -71,6 +71,7 @@ class Session:
         self._progress = Progress()
         self._model: Any = None
         self._loop: TrainingLoop | None = None
+        self._state: TrainingState | None = None
         self._begun = False
         self._done = False
         self._ended_by: StopError | None = None
@@ -260,23 +261,24 @@ class Session:
             self._loop = attempt.loop(
                 self._environment, identity, pipeline, self._progress, state, epochs, as_before
             )
+        self._state = state
         kept = [handle.resource for group in state.groups.values() for handle in group]
         self._watch.begin(kept, traced)
 
     def _batches(self) -> Iterator[Any]:
-        if self._loop is None:
+        if self._loop is None or self._state is None:
             raise AssertionError("not joined yet")
         if not self._attempt.complete:
             self._running.enter_context(self._loop.running())
             try:
-                yield from self._checked(self._loop)
+                yield from self._checked(self._loop, self._state)
             except StopError as error:
                 self._ended_by = error
                 raise
             self._running.close()
         self._done = True
 
-    def _checked(self, loop: TrainingLoop) -> Iterator[Any]:
+    def _checked(self, loop: TrainingLoop, state: TrainingState) -> Iterator[Any]:
         first, elements = True, loop.steps()
         while True:
             with self._watch.passing():
@@ -285,7 +287,7 @@ class Session:
                 return
             yield element
             if first:  # Not only at the first commit, for which the user would have to wait.
-                self._check()
+                state.check()
                 first = False
 
     def _check(self) -> None:
@@ -317,7 +319,7 @@ class _WatchedState(TrainingState):
         super().__init__(variables, functions, objects)
         self._check = check
 
-    def capture(self) -> Snapshot:
-        """Return the values as they are now; see `Watch.check` for what it raises."""
+    def check(self) -> None:
+        """Return if nothing is missing; see `Watch.check` for what else it raises."""
+        super().check()
         self._check()
-        return super().capture()

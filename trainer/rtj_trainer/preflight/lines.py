@@ -46,7 +46,7 @@ def recorded_lines() -> Iterator[BuilderLines]:
 
     def recording(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        line = _innermost(_callers())
+        line = line_of_program()
         if line:
             lines.add(self, line)
 
@@ -55,6 +55,11 @@ def recorded_lines() -> Iterator[BuilderLines]:
         yield lines
     finally:
         tf.data.Dataset.__init__ = original
+
+
+def line_of_program() -> str:
+    """Return the line of the user's program that is being run; empty if there is none."""
+    return _innermost(_callers())
 
 
 def _kind(name: str) -> str:

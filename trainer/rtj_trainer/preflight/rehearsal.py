@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ _EPOCHS = 3
 _PASSING = ("died with signal 9", "ended with exit code")
 """Ends of the second process that say nothing of the dataset: no memory, a full disk, a builder
 that raised. A wrong batch is in its results, and TensorFlow crashes with other signals."""
-_LEFT = "ended with exit code 0 before it had done so (does the builder call sys.exit?)"
+LEFT = "ended with exit code 0 before it had done so (does the builder call sys.exit?)"
 """End of a process that says that it did its work, without the result of it."""
 
 
@@ -62,6 +62,11 @@ class Verdict:
     unproven: tuple[str, ...] = ()
     """Operations that no test has proven, with the lines that made them; if a batch was wrong."""
 
+    @classmethod
+    def of_refusal(cls, refused: dict[str, Any]) -> "Verdict":
+        """Return what `or_refusal` found."""
+        return cls(refused["exitCode"], refused["message"], Reason(refused["reason"]))
+
 
 def rehearse(plan: Plan, folder: Path) -> Verdict:
     """Rehearse a plan.
@@ -71,18 +76,17 @@ def rehearse(plan: Plan, folder: Path) -> Verdict:
         folder: Empty; for the saved positions, which can be as large as the pipeline's buffers.
     """
     (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
-    ended = _run("record", folder, plan.seconds)
-    recorded = _read(folder / "recorded.json")
+    ended = run_apart(__name__, "record", folder, plan.seconds)
+    recorded = answer(folder / "recorded.json")
     if recorded is None:
-        message = f"the process that was to read the dataset {ended or _LEFT}"
+        message = f"the process that was to read the dataset {ended or LEFT}"
         return Verdict(ExitCode.USER_ERROR, message, Reason.BUILDER_FAILED)
     if "refused" in recorded:
-        refused = recorded["refused"]
-        return Verdict(refused["exitCode"], refused["message"], Reason(refused["reason"]))
-    ended = _run("compare", folder, plan.seconds)
-    compared = _read(folder / "compared.json") or []
+        return Verdict.of_refusal(recorded["refused"])
+    ended = run_apart(__name__, "compare", folder, plan.seconds)
+    compared = answer(folder / "compared.json") or []
     if not ended and len(compared) <= len(recorded["steps"]):
-        ended = _LEFT
+        ended = LEFT
     wrong = [f"{found['what']}: {found['wrong']}" for found in compared if found["wrong"]]
     if ended.startswith(_PASSING) and not wrong:
         message = f"the process that was to read the dataset again {ended}"
@@ -116,9 +120,16 @@ def _success(recorded: dict[str, Any], compared: list[dict[str, Any]]) -> Verdic
     return Verdict(ExitCode.COMPLETED, message, strategy=recorded["strategy"], proven=bool(steps))
 
 
-def _run(what: str, folder: Path, seconds: float) -> str:
-    """Run one of the two processes; return how it ended if it did not do its work, else nothing."""
-    command = [sys.executable, "-m", __name__, what, str(folder)]
+def run_apart(module: str, what: str, folder: Path, seconds: float) -> str:
+    """Run a module in a process; return how it ended if it did not do its work, else nothing.
+
+    Args:
+        module: Its full name.
+        what: Its first argument.
+        folder: Its second argument, by whose files it is told what to do and answers.
+        seconds: For its work; its imports do not count.
+    """
+    command = [sys.executable, "-m", module, what, str(folder)]
     try:
         # Input pipelines run on the CPU; an accelerator's memory is the trainer's.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
@@ -132,7 +143,8 @@ def _run(what: str, folder: Path, seconds: float) -> str:
     return f"ended with exit code {done.returncode}" if done.returncode else ""
 
 
-def _read(path: Path) -> Any:
+def answer(path: Path) -> Any:
+    """Return what a process left in a file; None if there is none."""
     return json.loads(path.read_text()) if path.exists() else None
 
 
@@ -144,7 +156,7 @@ def main(what: str, folder: Path) -> None:
     prepare_tensorflow({})
     plan = Plan.model_validate_json((folder / "plan.json").read_text())
     if what == "record":
-        (folder / "recorded.json").write_text(json.dumps(_recorded_or_refused(plan, folder)))
+        (folder / "recorded.json").write_text(json.dumps(or_refusal(lambda: _record(plan, folder))))
     else:
         for result in _compare(plan, folder):
             (folder / "compared.json").write_text(json.dumps(result))
@@ -160,11 +172,12 @@ def _pipeline(plan: Plan, folder: Path, first_start: bool) -> Any:
     return factory.pipeline(first_start, folder / "probe")
 
 
-def _recorded_or_refused(plan: Plan, folder: Path) -> dict[str, Any]:
+def or_refusal(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the result of some work, or why a trainer would end where it failed."""
     from rtj_trainer.errors import StopError, UserError
 
     try:
-        return _record(plan, folder)
+        return work()
     except StopError as error:
         stop = error
     except Exception as error:  # the user's data can raise anything
@@ -215,7 +228,7 @@ def _is_saved(step: int, length: int | None) -> bool:
 
 def _compare(plan: Plan, folder: Path) -> Iterator[list[dict[str, Any]]]:
     """Yield the growing list of results: begun anew first, then from each position."""
-    recorded = _read(folder / "recorded.json")
+    recorded = answer(folder / "recorded.json")
     begun = time.monotonic() - recorded["seconds"]
     results: list[dict[str, Any]] = []
     tasks = [0, *sorted(recorded["steps"], reverse=True)]

@@ -193,6 +193,28 @@ def draws_in_a_function(session):
         step()
 
 
+def reseeds(session):
+    total = _variable(session)
+    for _ in session.steps():
+        keras.utils.set_random_seed(session.step)
+        total.assign_add(keras.random.normal([]))
+
+
+def counts_in_the_kernel(session):
+    total = _variable(session)
+    total.assign(tf.random.normal([], seed=3))  # Before the steps it is the same in each attempt.
+    for _ in session.steps():
+        total.assign_add(tf.random.normal([], seed=3))
+
+
+def fits_and_reseeds(session):
+    class Reseeds(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            keras.utils.set_random_seed(epoch)
+
+    session.fit(build_model(), callbacks=[Reseeds()])
+
+
 def reads_another_dataset(session):
     total, other = _variable(session), iter(tf.data.Dataset.range(1000))
     for _ in session.steps():

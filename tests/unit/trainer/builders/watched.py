@@ -37,6 +37,12 @@ def validation(shuffle: bool = True):
     return (numbers.shuffle(16) if shuffle else numbers).map(_example).batch(4)
 
 
+def seeded_validation():
+    """Draws with a seed that a kernel counts, from its beginning in each call."""
+    drawn = tf.random.normal([], seed=3)
+    return validation().map(lambda x, y: (x + drawn, y))
+
+
 def endless():
     return validation().repeat()
 
@@ -300,7 +306,34 @@ def _enclosed():
     return keras.callbacks.LambdaCallback(on_epoch_end=add)
 
 
+class Reseeds(Recorder):
+    """Seeds everything in each epoch; its own state is not what a restart would lack."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        keras.utils.set_random_seed(100 + epoch)
+
+
+class ReseedsElsewhere(keras.callbacks.Callback):
+    """Has it done by a function that is not a callback's."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        shared.seed(epoch)
+
+
+class CountsInTheKernel(Recorder):
+    """Draws other numbers at each call, although it gives a seed."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        tf.random.normal([2], 0.0, 1.0, tf.float32, 3)
+
+
 REFUSED = {
+    "reseeds": Reseeds,
+    "reseeds_by_lambda": lambda: keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: tf.random.set_seed(epoch)
+    ),
+    "reseeds_elsewhere": ReseedsElsewhere,
+    "counts_in_the_kernel": CountsInTheKernel,
     "counts": Counts,
     "appends": Appends,
     "sets_item": SetsItem,
