@@ -8,6 +8,7 @@ The dataset is built, examined and placed by the trainer's own code.
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,8 @@ BUILDERS = Path(__file__).parent / "builders"
 EPOCHS = 4
 ENDLESS_STEPS = 24
 SEED = 7
+PAUSE_SECONDS = 0.05
+"""In which whatever reads ahead goes on as far as it can."""
 
 
 class Run:
@@ -50,8 +53,13 @@ class Run:
         length = self.pipeline.strategy.batches_per_epoch
         self.total = total or (length * EPOCHS if length else None)
 
-    def batches(self, step: int) -> Iterator[list[Any]]:
-        """Yield place and digest of each batch from a step to the end of the job."""
+    def batches(self, step: int, slowly: bool = False) -> Iterator[list[Any]]:
+        """Yield place and digest of each batch from a step to the end of the job.
+
+        Args:
+            step: Where to begin.
+            slowly: Whether to pause at the first batch of each epoch.
+        """
         from rtj_trainer.batches import sha256_of
 
         while self.total is None or step < self.total:
@@ -60,6 +68,8 @@ class Run:
                 return
             yield [batch.index, sha256_of(batch.element)]
             step += 1
+            if slowly and batch.index == 0:
+                time.sleep(PAUSE_SECONDS)
 
 
 def record(request: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +105,7 @@ def record(request: dict[str, Any]) -> dict[str, Any]:
         "unproven": reference.pipeline.unproven,
         "operations": _operations(reference) if request["listing"] else [],
         "wrong": _miscounted(request, reference, expected)
+        or _hurried(request, reference, expected)
         or ("" if taken == expected[: len(taken)] else "saving disturbed the run that saved"),
     }
 
@@ -109,13 +120,29 @@ def _miscounted(request: dict[str, Any], run: Run, expected: list[Any]) -> str:
     return f"epochs had {lengths} batches instead of {told}" if told and lengths != {told} else ""
 
 
-def _operations(run: Run) -> list[str]:
-    """Return the dataset operations of a pipeline."""
+def _hurried(request: dict[str, Any], run: Run, expected: list[Any]) -> str:
+    """Return how a run differs whose batches are waited for, or nothing."""
+    from rtj_trainer.preflight import randomness, reshuffling
+
+    graph = _graph(run)
+    if not randomness.draws(graph) and not reshuffling.places(graph):
+        return ""  # It has no state that could have gone further.
+    slow = Run(request, first_start=False)
+    slow.position.start(0)
+    found = list(slow.batches(0, slowly=True))
+    return "" if found == expected else "it depends on how fast it is read"
+
+
+def _graph(run: Run) -> Any:
     from rtj_trainer.data import IndexedContext
     from rtj_trainer.preflight.graph import read_graph
 
-    graph = read_graph(run.factory.dataset(IndexedContext(SEED)))
-    return sorted(name for name in graph.operations() if "Dataset" in name)
+    return read_graph(run.factory.dataset(IndexedContext(SEED)))
+
+
+def _operations(run: Run) -> list[str]:
+    """Return the dataset operations of a pipeline."""
+    return sorted(name for name in _graph(run).operations() if "Dataset" in name)
 
 
 def restore(request: dict[str, Any]) -> dict[str, Any]:

@@ -143,7 +143,7 @@ class PipelineFactory:
         strategy = choose_strategy(dataset, graph, context, self._epochs)
         identity = _identity(dataset, graph, strategy, context)
         if first_start:
-            probe(exact(dataset), strategy.name, scratch)
+            probe(exact(dataset, strategy.as_written), strategy.name, scratch)
         if first_start or strategy.name == "index":
             # The probe moved the shuffles' state; also, two builds must be alike.
             dataset, context = self._built_again(dataset, strategy, identity)
@@ -176,11 +176,12 @@ class PipelineFactory:
     def _whole(self, dataset: Any, strategy: Strategy, generators: int) -> Stream:
         """Return a stream that is read on and on, or from the beginning."""
         length = strategy.batches_per_epoch
+        fixed = exact(dataset, strategy.as_written)
         if strategy.name == "replay":
-            position: Position = ReplayPosition(exact(dataset), self._epochs)
+            position: Position = ReplayPosition(fixed, self._epochs)
         else:
             epochs = self._epochs if length is None else None
-            position = IteratorPosition(exact(dataset), epochs, generators)
+            position = IteratorPosition(fixed, epochs, generators)
         lengths = None if length is None else SameLength(length)
         return Stream(position, training_data(dataset.element_spec), lengths)
 

@@ -27,6 +27,7 @@ from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.lines import recorded_lines
 from rtj_trainer.preflight.named import file_names
 from rtj_trainer.preflight.options import exact
+from rtj_trainer.preflight.overruns import overruns
 from rtj_trainer.results import results
 from rtj_trainer.seeding import seed_everything
 
@@ -95,17 +96,20 @@ def validation_data(
     other_data = second.contents and second.contents != first.contents
     if other_data or _identity(again, read_graph(again)) != identity:
         _refuse(["two calls with the same parameters and seed gave different pipelines"])
+    # Only where it is read: the identity of jobs that went on without it stays.
+    as_written = bool(overruns(graph, once=True))
     return ValidationData(
         training_data(dataset.element_spec),
         identity,
         first.contents,
         file_names(graph),
-        (lambda: build(context())) if _moves(graph) else (lambda: dataset),
+        (lambda: exact(build(context()), as_written)) if _moves(graph) else (lambda: dataset),
     )
 
 
 def _refuse_problems(dataset: Any, graph: PipelineGraph) -> None:
-    reasons = [problem.sentence(graph.lines) for problem in rules.problems(graph)]
+    problems = [*rules.problems(graph), *rules.read_beyond_a_cut(graph, once=True)]
+    reasons = [problem.sentence(graph.lines) for problem in problems]
     cardinality = int(dataset.cardinality())
     if cardinality == 0:
         reasons.append("it is empty; check spec.builder.validationParams")

@@ -137,6 +137,18 @@ def zipped() -> Any:
     return data.zip(data.range(20).shuffle(20), data.range(20, 45).shuffle(25)).batch(4)
 
 
+def zipped_with_itself() -> Any:
+    """`zip` of one shuffle with itself, each repeated"""
+    shuffled = data.range(9).shuffle(9)
+    return data.zip(shuffled.repeat(3), shuffled.repeat(3).map(lambda n: n + 1)).batch(4)
+
+
+def zipped_with_itself_prefetched() -> Any:
+    """`zip` of one shuffle with itself, each repeated, one prefetched"""
+    shuffled = data.range(9).shuffle(9)
+    return data.zip(shuffled.repeat(3), shuffled.repeat(3).prefetch(8)).batch(4)
+
+
 def concatenated() -> Any:
     """`concatenate` of two shuffles"""
     return data.range(13).shuffle(13).concatenate(data.range(20, 31).shuffle(11)).batch(4)

@@ -12,6 +12,12 @@ def _lengths(count: int = 24) -> Any:
     return data.range(count).shuffle(count).map(lambda n: tf.fill([1 + n % 5], n))
 
 
+def _worked(n: Any) -> Any:
+    """Return a number after some work, so that reading ahead takes its time."""
+    ones = tf.random.stateless_uniform([200, 200], seed=[1, 2])
+    return n + tf.cast(0 * tf.reduce_sum(ones), n.dtype)
+
+
 def window() -> Any:
     """`window`, `flat_map`"""
     windows = data.range(40).shuffle(40).window(6, shift=4, drop_remainder=True)
@@ -83,6 +89,49 @@ def sparse_slices() -> Any:
 def take_and_skip() -> Any:
     """`skip`, `take` after `shuffle`"""
     return data.range(50).shuffle(50).skip(5).take(25).batch(4)
+
+
+def take_of_repeated() -> Any:
+    """`shuffle`, `repeat()`, `map`, `batch`, `take` for the steps of an epoch"""
+    return data.range(16).shuffle(16).repeat().map(_worked).batch(4).map(_worked).take(3)
+
+
+def take_before_prefetch() -> Any:
+    """`shuffle`, `repeat()`, `batch`, `take`, then parallel `map`, `prefetch`"""
+    batches = data.range(16).shuffle(16).repeat().batch(4).take(3)
+    return batches.map(_worked, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def take_after_prefetch() -> Any:
+    """`shuffle`, `repeat()`, `batch`, `prefetch`, `take`"""
+    return data.range(16).shuffle(16).repeat().batch(4).prefetch(tf.data.AUTOTUNE).take(3)
+
+
+def take_after_parallel_map() -> Any:
+    """`shuffle`, `repeat()`, `map(num_parallel_calls=…)`, `take`"""
+    shuffled = data.range(16).shuffle(16).repeat()
+    return shuffled.map(_worked, num_parallel_calls=tf.data.AUTOTUNE).take(12).batch(4)
+
+
+def take_all_after_prefetch() -> Any:
+    """`shuffle`, `repeat(2)`, `batch`, `prefetch`, `take` of all batches"""
+    return data.range(16).shuffle(16).repeat(2).batch(4).prefetch(8).take(8)
+
+
+def take_of_prefetched() -> Any:
+    """`shuffle`, parallel `map`, `prefetch`, `take`, without `repeat`"""
+    shuffled = data.range(32).shuffle(32)
+    return shuffled.map(_worked, num_parallel_calls=2).prefetch(8).take(12).batch(4)
+
+
+def zip_of_repeated() -> Any:
+    """`zip` with a repeated shuffle that is longer"""
+    return data.zip(data.range(12), data.range(8).shuffle(8).repeat().map(_worked)).batch(4)
+
+
+def zip_of_prefetched() -> Any:
+    """`zip` with a repeated shuffle that is longer and prefetched"""
+    return data.zip(data.range(12), data.range(8).shuffle(8).repeat().prefetch(8)).batch(4)
 
 
 def take_while() -> Any:

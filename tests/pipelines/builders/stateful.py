@@ -33,6 +33,18 @@ def stateful_random_parallel() -> Any:
     return mapped.batch(4).prefetch(tf.data.AUTOTUNE)
 
 
+def stateful_random_then_take() -> Any:
+    """`tf.random.uniform` in `map`, another `map`, `take`"""
+    noisy = data.range(32).map(lambda n: tf.random.uniform([]) + tf.cast(n, tf.float32))
+    return noisy.map(lambda x: x + 1).take(12).batch(4)
+
+
+def stateful_random_prefetched() -> Any:
+    """`tf.random.uniform` in `map`, `prefetch`, `take`"""
+    noisy = data.range(32).map(lambda n: tf.random.uniform([]) + tf.cast(n, tf.float32))
+    return noisy.prefetch(8).take(12).batch(4)
+
+
 def image_augmentation() -> Any:
     """`tf.image.random_*` in parallel `map`"""
     images = tf.reshape(tf.range(20 * 12, dtype=tf.float32), [20, 2, 2, 3])

@@ -4,7 +4,8 @@
 seeds that are in the graph, and with op determinism, which the trainer switches on, TensorFlow
 calls it once for each example, in order, even in a parallel map. So a fresh process that reads
 everything again draws the same numbers. That holds for a function of map() or filter(); within
-loops and within the datasets of interleave() nobody promises the order of the calls.
+loops and within the datasets of interleave() nobody promises the order of the calls. Nor does it
+hold for numbers drawn ahead of a take() that then drops them: those `overruns` finds.
 """
 
 from collections.abc import Iterator
@@ -52,12 +53,8 @@ def comes_again(graph: PipelineGraph) -> bool:
     """Return whether every random operation draws the same numbers in a fresh process."""
     if any(_seeds(found.node) == (0, 0) for found in graph.find(*RANDOM_OPERATIONS)):
         return False
-    functions = {found.signature.name: found for found in graph.definition.library.function}
-    random = {
-        name
-        for name, function in functions.items()
-        if any(node.op in RANDOM_OPERATIONS for node in function.node_def)
-    }
+    functions = _functions(graph)
+    random = _random(functions)
     in_order: set[str] = set()
     otherwise: set[str] = set()
     for number, scope in enumerate(graph.scopes()):
@@ -69,6 +66,13 @@ def comes_again(graph: PipelineGraph) -> bool:
     return random <= in_order - otherwise
 
 
+def drawing_nodes(graph: PipelineGraph) -> set[str]:
+    """Return the names of the pipeline's own nodes that have a random operation with state."""
+    functions = _functions(graph)
+    random = _random(functions)
+    return {node.name for node in graph.definition.node if random & _reached(functions, node)}
+
+
 def other_state(graph: PipelineGraph) -> list[str]:
     """Return the other stateful operations in functions: TensorFlow complains of the first only."""
     names = {
@@ -77,6 +81,19 @@ def other_state(graph: PipelineGraph) -> list[str]:
     names -= {found.signature.name for found in graph.definition.library.function}
     known = {*RANDOM_OPERATIONS, *_CALLS, *_NO_STATE}
     return sorted(name for name in names - known if "Dataset" not in name and _is_stateful(name))
+
+
+def _functions(graph: PipelineGraph) -> dict[str, Any]:
+    return {found.signature.name: found for found in graph.definition.library.function}
+
+
+def _random(functions: dict[str, Any]) -> set[str]:
+    """Return the names of the functions that have a random operation themselves."""
+    return {
+        name
+        for name, function in functions.items()
+        if any(node.op in RANDOM_OPERATIONS for node in function.node_def)
+    }
 
 
 def _is_stateful(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rtj_trainer.preflight.graph import PipelineGraph
 
-_DRAWING = {
+DRAWING = {
     "ShuffleDatasetV2": "reshuffle_each_iteration",
     "ShuffleDatasetV3": "reshuffle_each_iteration",
     "ShuffleAndRepeatDatasetV2": "reshuffle_each_iteration",
@@ -20,7 +20,7 @@ _DRAWING = {
 }
 """Operation -> its attribute that says whether the seeds change with each epoch."""
 
-_HOLDING = {
+HOLDING = {
     "AssertCardinalityDataset",
     "BatchDatasetV2",
     "DenseToSparseBatchDataset",
@@ -70,18 +70,20 @@ def unsaved(graph: PipelineGraph) -> str | None:
     return None
 
 
+def moves(node: Any) -> bool:
+    """Return whether a node has a generator that goes on from one epoch to the next."""
+    name = DRAWING.get(node.op)
+    # Asking a node for an attribute that it lacks would give it one.
+    return name is not None and name in node.attr and bool(node.attr[name].b)
+
+
 def _drawing(graph: PipelineGraph) -> Iterator[Any]:
-    return (node for node in graph.definition.node if node.op in _DRAWING)
+    return (node for node in graph.definition.node if node.op in DRAWING)
 
 
 def _moves(graph: PipelineGraph) -> bool:
     """Return whether any generator goes on from one epoch to the next."""
-    # Asking a node for an attribute that it lacks would give it one.
-    return any(
-        name in node.attr and node.attr[name].b
-        for node in _drawing(graph)
-        for name in [_DRAWING[node.op]]
-    )
+    return any(moves(node) for node in graph.definition.node)
 
 
 def _lets_go(graph: PipelineGraph, node: Any) -> str | None:
@@ -98,6 +100,6 @@ def _lets_go(graph: PipelineGraph, node: Any) -> str | None:
         user, position = users[0]
         if user.op == "_Retval":
             return None
-        if user.op not in _HOLDING or (position > 0 and user.op != "ZipDataset"):
+        if user.op not in HOLDING or (position > 0 and user.op != "ZipDataset"):
             return str(user.op)
         node = user

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rtj_trainer.preflight import caches, randomness, reshuffling
 from rtj_trainer.preflight.graph import PipelineGraph
 from rtj_trainer.preflight.lines import BuilderLines
+from rtj_trainer.preflight.overruns import Overrun, overruns
 
 PYTHON_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
@@ -158,6 +159,46 @@ def random_problem(graph: PipelineGraph, where: str) -> Problem:
     hits = graph.operations().intersection(randomness.RANDOM_OPERATIONS)
     what = f"it uses a random operation whose state cannot be saved (tf.random.*) {where}"
     return Problem(what, RANDOM_INSTEAD, tuple(sorted(hits)))
+
+
+def read_beyond_a_cut(graph: PipelineGraph, once: bool) -> Iterator[Problem]:
+    """Yield each place where the builder reads ahead of what it then cuts off.
+
+    Args:
+        graph: Of a dataset.
+        once: Whether there is a single pass over the dataset after it is built.
+    """
+    found = (overrun for overrun in overruns(graph, once) if overrun.ahead)
+    yield from dict.fromkeys(map(_overrun, found))
+
+
+def _overrun(overrun: Overrun) -> Problem:
+    operations = tuple(dict.fromkeys(name for name in (overrun.cut, overrun.ahead) if name))
+    cut = _CUTTING.get(overrun.cut, f"the function of {overrun.cut}")
+    instead = f"use prefetch(), num_parallel_calls and the like after {cut} only"
+    if overrun.twice:
+        return Problem(
+            f"{cut} has one shuffle in two inputs that repeat it, and one of them is read ahead, "
+            "so which begins its next order first is a matter of timing",
+            f"{instead}, or call shuffle() for each input by itself",
+            operations,
+        )
+    random = overrun.node.op not in reshuffling.DRAWING
+    return Problem(
+        f"{cut} may end before its input, which is read ahead, so how far "
+        f"{'tf.random.*' if random else 'a shuffle'} has gone on by the next epoch is a matter of "
+        "timing",
+        f"{instead}, or {RANDOM_INSTEAD if random else 'leave out repeat() behind the shuffle'}",
+        operations,
+    )
+
+
+_CUTTING = {
+    "DirectedInterleaveDataset": "the mixture of datasets",
+    "TakeDataset": "take()",
+    "TakeWhileDataset": "take_while()",
+    "ZipDataset": "zip()",
+}
 
 
 def _cache_in_file(graph: PipelineGraph) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from rtj_trainer.data.indexing import IndexedContext, Tagged
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.preflight import randomness, rules
 from rtj_trainer.preflight.graph import PipelineGraph
+from rtj_trainer.preflight.overruns import overruns
 from rtj_trainer.preflight.refusal import refuse
 
 _INFINITE = -1
@@ -25,6 +26,8 @@ class Strategy:
     why: str
     batches_per_epoch: int | None
     """None while it is not known, or if one epoch never ends."""
+    as_written: bool = False
+    """Whether tf.data may not read ahead where the builder did not say so."""
 
 
 def choose_strategy(
@@ -37,6 +40,8 @@ def choose_strategy(
             empty dataset; `InvalidSpec` for an endless one where epochs are to be counted.
     """
     reasons = [problem.sentence(graph.lines) for problem in rules.problems(graph)]
+    beyond = rules.read_beyond_a_cut(graph, once=epochs == 1)
+    reasons += [problem.sentence(graph.lines) for problem in beyond]
     if dataset.options().deterministic is False:
         reasons.append(
             "its options have deterministic=False, so its order is chance; leave that out"
@@ -58,10 +63,12 @@ def choose_strategy(
         return _index(graph, context, cardinality)
     told = cardinality > 0 and not _MISTAKEN & graph.operations()
     known = cardinality if told else None
+    # As for several epochs in any case: a job of one may be made longer.
+    as_written = bool(overruns(graph, once=False))
     why = rules.must_be_replayed(graph)
     if why:
-        return Strategy("replay", why, known)
-    return Strategy("iterator", "tf.data can save this pipeline's iterator", known)
+        return Strategy("replay", why, known, as_written)
+    return Strategy("iterator", "tf.data can save this pipeline's iterator", known, as_written)
 
 
 def refuse_empty() -> NoReturn:
