@@ -14,8 +14,7 @@ import yaml
 from rtj_api import crd
 from rtj_api.changes import takes
 from rtj_api.names import KIND, SHORT_NAME
-from rtj_api.rules import RULES
-from rtj_api.schema import fields
+from rtj_api.schema import fields, messages
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTICE = "Written by `make generate` from crds/rtj_api; do not edit."
@@ -51,8 +50,7 @@ def _reference() -> str:
         lines += [_row(*field, changes=changes) for field in fields(tree, part)]
     lines += ["", "## Rules that the API server checks", ""]
     lines += ["A job that breaks one is refused with this message.", ""]
-    for path, rules in RULES.items():
-        lines += [f"- `{path or 'the whole job'}`: {rule.message}." for rule in rules]
+    lines += [f"- `{path or 'the whole job'}`: {message}." for path, message in messages(schema)]
     return "\n".join(lines) + "\n"
 
 

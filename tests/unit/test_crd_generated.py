@@ -85,6 +85,24 @@ def test_nothing_that_a_structural_schema_forbids_is_left() -> None:
         assert forbidden not in text
 
 
+def said_by_rules(node: Any) -> Iterator[str]:
+    """Return the message of every rule, wherever in the schema it is."""
+    if isinstance(node, dict):
+        yield from (rule["message"] for rule in node.get("x-kubernetes-validations", []))
+        node = list(node.values())
+    for child in node if isinstance(node, list) else []:
+        yield from said_by_rules(child)
+
+
+def test_the_docs_have_every_rule_that_the_api_server_checks() -> None:
+    rules = (ROOT / "docs/api.md").read_text().partition("## Rules that the API server checks")[2]
+    told = re.findall(r"^- `.*?`: (.*)\.$", rules, re.MULTILINE)
+    assert sorted(told) == sorted(said_by_rules(crd.job_schema()))
+    assert (
+        "- `spec.trainer.podTemplate.spec`: spec.trainer.podTemplate.spec.restartPolicy " in rules
+    )
+
+
 def test_every_field_is_described() -> None:
     schema = crd.job_schema()["properties"]
     for part in ("spec", "status"):
