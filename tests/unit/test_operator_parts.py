@@ -318,6 +318,16 @@ def message_rule(pattern: str) -> dict[str, object]:
             ["spec.failurePolicy.rules.0.action", "'Retry'"],
         ),
         ({"builder": {"datasetParams": {"x": "y" * 100_000}}}, ["datasetParams", "bytes"]),
+        *(
+            (
+                {"trainer": {"image": "i", "podTemplate": {"spec": pod}}},
+                ["spec.trainer.podTemplate.spec.initContainers", repr(name), "of its own"],
+            )
+            for name, pod in [
+                ("trainer", {"initContainers": [{"name": "a"}, {"name": "trainer"}]}),
+                ("b", {"initContainers": [{"name": "b"}], "containers": [{"name": "b"}]}),
+            ]
+        ),
     ],
 )
 def test_a_wrong_spec_is_answered_with_its_field(change: dict[str, object], words: list) -> None:  # type: ignore[type-arg]

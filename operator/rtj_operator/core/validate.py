@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
-from rtj_api.names import MAX_JOB_NAME_LENGTH
+from rtj_api.names import MAX_JOB_NAME_LENGTH, TRAINER_CONTAINER
 from rtj_api.spec import Builder, JobSpec
 
 from rtj_operator.core import failure_rules
@@ -41,7 +41,22 @@ def _across_fields(job_name: str, spec: JobSpec) -> str:
         return "Set at most one of spec.builder.configMap and spec.builder.claim."
     if problem := failure_rules.problem_of(spec):
         return problem
+    if name := _named_twice(spec.trainer.pod_template):
+        return (
+            f"spec.trainer.podTemplate.spec.initContainers has a container {name!r}, and a pod has "
+            "another of that name: give it a name of its own."
+        )
     return _too_large(spec.builder)
+
+
+def _named_twice(template: Mapping[str, Any]) -> str:
+    """Return the name of an init container that another container has, or an empty string."""
+    pod = template.get("spec") or {}
+    try:
+        taken = {TRAINER_CONTAINER, *(c["name"] for c in pod.get("containers") or [])}
+        return next((c["name"] for c in pod.get("initContainers") or [] if c["name"] in taken), "")
+    except (AttributeError, KeyError, TypeError):
+        return ""  # It is no pod at all, which is said where the pod is made.
 
 
 def _too_large(builder: Builder) -> str:
