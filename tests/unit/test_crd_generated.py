@@ -122,6 +122,13 @@ def test_every_field_that_may_be_left_out_says_its_default_and_the_true_one() ->
             assert said.group(1) == expected, path
 
 
+def test_all_parameters_say_what_kubectl_does_to_them() -> None:
+    told = {path: field["description"] for path, field, _ in spec_fields()}
+    params = {path for path in told if path.endswith("Params")}
+    assert len(params) == 6
+    assert all("kubectl drops a null and turns 1.0 into 1." in told[path] for path in params)
+
+
 def test_every_string_list_and_map_of_spec_is_bounded() -> None:
     """Without bounds the API server cannot tell what a rule costs, and refuses it."""
     bound = {"string": "maxLength", "array": "maxItems"}
