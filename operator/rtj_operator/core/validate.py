@@ -1,8 +1,8 @@
 """Reading a spec, and saying in one sentence what is wrong with it.
 
-The CRD's schema refuses all of this at `kubectl apply`, but a job may get here past an older one. So
-all types and bounds are checked again; of the rules over several fields in `rtj_api.rules`, and of
-those on the job's name, only the ones below are.
+The CRD's schema refuses all of this at `kubectl apply`, but a job may get here past an older one.
+So all types and bounds are checked again; of the rules over several fields, and of those on the
+job's name, only the ones below are.
 """
 
 from collections.abc import Mapping
