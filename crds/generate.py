@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from rtj_api import crd
-from rtj_api.changes import takes
+from rtj_api.changes import SET_ONCE, takes
 from rtj_api.names import KIND, SHORT_NAME
 from rtj_api.schema import fields, messages
 
@@ -56,9 +56,15 @@ def _reference() -> str:
 
 def _row(path: str, schema: dict[str, Any], required: bool, *, changes: bool) -> str:
     mark = " (required)" if required else ""
-    when = [takes(path) or ""] if changes else []
+    when = [_change(path)] if changes else []
     cells = [f"`{path}`{mark}", _type(schema), _bounds(schema), *when, schema["description"]]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _change(path: str) -> str:
+    if path in SET_ONCE:
+        return "field by field; set or taken out: refused"
+    return takes(path) or "field by field"
 
 
 def _type(schema: dict[str, Any]) -> str:
