@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 from rtj_api import crd
-from rtj_api.changes import takes
+from rtj_api.changes import SET_ONCE, takes
 from rtj_api.names import KIND, SHORT_NAME
-from rtj_api.rules import RULES
-from rtj_api.schema import fields
+from rtj_api.schema import fields, messages
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTICE = "Written by `make generate` from crds/rtj_api; do not edit."
@@ -51,16 +50,21 @@ def _reference() -> str:
         lines += [_row(*field, changes=changes) for field in fields(tree, part)]
     lines += ["", "## Rules that the API server checks", ""]
     lines += ["A job that breaks one is refused with this message.", ""]
-    for path, rules in RULES.items():
-        lines += [f"- `{path or 'the whole job'}`: {rule.message}." for rule in rules]
+    lines += [f"- `{path or 'the whole job'}`: {message}." for path, message in messages(schema)]
     return "\n".join(lines) + "\n"
 
 
 def _row(path: str, schema: dict[str, Any], required: bool, *, changes: bool) -> str:
     mark = " (required)" if required else ""
-    when = [takes(path) or ""] if changes else []
+    when = [_change(path)] if changes else []
     cells = [f"`{path}`{mark}", _type(schema), _bounds(schema), *when, schema["description"]]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _change(path: str) -> str:
+    if path in SET_ONCE:
+        return "field by field; set or taken out: refused"
+    return takes(path) or "field by field"
 
 
 def _type(schema: dict[str, Any]) -> str:

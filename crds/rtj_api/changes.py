@@ -45,6 +45,10 @@ CHANGES = {
 """By dotted path; a path speaks for everything below it."""
 
 
+SET_ONCE = frozenset({"spec.dataset.cache"})
+"""Groups that cannot come or go on a live job, whatever becomes of a field in them."""
+
+
 def takes(path: str) -> Takes | None:
     """Return when a change of this field takes effect; None for a group that has several answers.
 

@@ -56,37 +56,55 @@ _THEIRS = {
 }
 """Fields that only further containers may have, and what to do instead for the trainer's."""
 
-_CONTAINER: dict[str, Any] = {
-    **_OBJECT,
-    "required": ["name"],
-    "properties": {
-        "name": _NAME
-        | {"description": "Name of the container, each once; trainer is the one that trains."},
-        **{
-            name: {
-                "type": "string",
-                "maxLength": 1024,
+
+def _container(name: str, resources: str, refused: dict[str, str]) -> dict[str, Any]:
+    """Return the schema of a container.
+
+    Args:
+        name: What to say of its name.
+        resources: What to say of its resources beside that they are as in a pod.
+        refused: What to say of a field in `_THEIRS` likewise.
+    """
+    return {
+        **_OBJECT,
+        "required": ["name"],
+        "properties": {
+            "name": _NAME | {"description": name},
+            **{
+                field: {
+                    "type": "string",
+                    "maxLength": 1024,
+                    "description": f"As in a pod{refused.get(field, '')}. Default: none.",
+                }
+                for field in _THEIRS
+            },
+            "env": _objects("Environment variables"),
+            "envFrom": _objects("Sources of environment variables"),
+            "volumeMounts": _objects("Where volumes are mounted"),
+            "ports": _objects("Ports that the container listens on"),
+            "resources": _OBJECT
+            | {
                 "description": (
-                    f"As in a pod; refused for the container trainer: {instead}. Default: none."
-                ),
-            }
-            for name, instead in _THEIRS.items()
+                    f"Requests, limits and claims, as in a pod{resources}. Default: none."
+                )
+            },
+            "securityContext": _OBJECT
+            | {"description": "Privileges of the container, as in a pod. Default: none."},
         },
-        "env": _objects("Environment variables"),
-        "envFrom": _objects("Sources of environment variables"),
-        "volumeMounts": _objects("Where volumes are mounted"),
-        "ports": _objects("Ports that the container listens on"),
-        "resources": _OBJECT
-        | {
-            "description": (
-                "Requests, limits and claims, as in a pod; for the container trainer, "
-                "spec.trainer.resources wins where both say something. Default: none."
-            )
-        },
-        "securityContext": _OBJECT
-        | {"description": "Privileges of the container, as in a pod. Default: none."},
+    }
+
+
+_CONTAINER = _container(
+    "Name of the container, each once; trainer is the one that trains.",
+    "; for the container trainer, spec.trainer.resources wins where both say something",
+    {
+        field: f"; refused for the container trainer: {instead}"
+        for field, instead in _THEIRS.items()
     },
-}
+)
+_INIT_CONTAINER = _container(
+    "Name of the container: not trainer, and none that another container has.", "", {}
+)
 
 _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
@@ -113,7 +131,8 @@ _POD_SPEC: dict[str, Any] = {
             "Further containers, and what to add to the trainer's", _CONTAINER, most=16
         )
         | _BY_NAME,
-        "initContainers": _objects("Containers that run first", _CONTAINER, most=16) | _BY_NAME,
+        "initContainers": _objects("Containers that run first", _INIT_CONTAINER, most=16)
+        | _BY_NAME,
         "volumes": _objects("Further volumes"),
         "tolerations": _objects("Taints of nodes that the pod may run on"),
         "imagePullSecrets": _objects("Secrets for pulling images"),
@@ -146,6 +165,16 @@ _POD_SPEC: dict[str, Any] = {
             }
             for name, instead in _THEIRS.items()
         ),
+        {
+            "rule": (
+                "!has(self.initContainers) || self.initContainers.all(i, i.name != 'trainer' && "
+                "(!has(self.containers) || !self.containers.exists(c, c.name == i.name)))"
+            ),
+            "message": (
+                "a container in spec.trainer.podTemplate.spec.initContainers has the name trainer "
+                "or that of one in containers: give it a name of its own"
+            ),
+        },
     ],
 }
 

@@ -96,6 +96,19 @@ def fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema, bool]]:
         yield from fields(child, inner)
 
 
+def messages(schema: Schema, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield what the rules in `schema` say to who breaks them, depth first.
+
+    Each is the dotted path of the value that the rule looks at, as in `fields`, and the message.
+    """
+    for rule in schema.get("x-kubernetes-validations", []):
+        yield path, rule["message"]
+    for name, child in schema.get("properties", {}).items():
+        yield from messages(child, f"{path}.{name}".removeprefix("."))
+    if "items" in schema:
+        yield from messages(schema["items"], f"{path}[]")
+
+
 def _map_children(schema: Schema, change: Callable[[Schema], Schema]) -> Iterator[tuple[str, Any]]:
     for key, value in schema.items():
         if key == "properties":

@@ -38,6 +38,10 @@ ModuleName = Annotated[
 ]
 
 
+_ANY_JSON = "any JSON. kubectl drops a null and turns 1.0 into 1. Default: none."
+"""How the description of parameters ends: what is in them, and what arrives."""
+
+
 class ConfigMapSource(WireModel):
     """A ConfigMap whose keys are the files of the builder."""
 
@@ -92,10 +96,7 @@ class Builder(WireModel):
     dataset_params: dict[str, Any] = Field(
         default_factory=dict,
         max_length=64,
-        description=(
-            "Keyword arguments of datasetFunction, any JSON. kubectl drops a null and turns 1.0 "
-            "into 1. Default: none."
-        ),
+        description=f"Keyword arguments of datasetFunction, {_ANY_JSON}",
     )
     batch_function: PythonName | None = Field(
         None,
@@ -109,7 +110,7 @@ class Builder(WireModel):
     batch_params: dict[str, Any] = Field(
         default_factory=dict,
         max_length=64,
-        description="Further keyword arguments of batchFunction, any JSON. Default: none.",
+        description=f"Further keyword arguments of batchFunction, {_ANY_JSON}",
     )
     model_function: PythonName = Field(
         "build_model",
@@ -118,10 +119,7 @@ class Builder(WireModel):
     model_params: dict[str, Any] = Field(
         default_factory=dict,
         max_length=64,
-        description=(
-            "Keyword arguments of modelFunction, any JSON. kubectl drops a null and turns 1.0 "
-            "into 1. Default: none."
-        ),
+        description=f"Keyword arguments of modelFunction, {_ANY_JSON}",
     )
     callbacks_function: PythonName | None = Field(
         None,
@@ -134,7 +132,7 @@ class Builder(WireModel):
     callbacks_params: dict[str, Any] = Field(
         default_factory=dict,
         max_length=64,
-        description="Further keyword arguments of callbacksFunction, any JSON. Default: none.",
+        description=f"Further keyword arguments of callbacksFunction, {_ANY_JSON}",
     )
     validation_function: PythonName | None = Field(
         None,
@@ -147,7 +145,7 @@ class Builder(WireModel):
     validation_params: dict[str, Any] = Field(
         default_factory=dict,
         max_length=64,
-        description="Keyword arguments of validationFunction, any JSON. Default: none.",
+        description=f"Keyword arguments of validationFunction, {_ANY_JSON}",
     )
     train_function: PythonName | None = Field(
         None,
@@ -161,7 +159,7 @@ class Builder(WireModel):
     train_params: dict[str, Any] = Field(
         default_factory=dict,
         max_length=64,
-        description="Further keyword arguments of trainFunction, any JSON. Default: none.",
+        description=f"Further keyword arguments of trainFunction, {_ANY_JSON}",
     )
 
 

@@ -36,6 +36,16 @@ class Images:
     """Tells two builds with the same tag apart; empty where tags are not used again."""
 
 
+@dataclass(frozen=True)
+class Release:
+    """A Helm release of the operator: where it is, and whose jobs it looks after."""
+
+    name: str
+    namespace: str
+    jobs_in: str = ""
+    """The one namespace whose jobs are its; empty for all. It must be there at the install."""
+
+
 class DemoCluster(Protocol):
     """A cluster of at least two nodes, whose default StorageClass gives ReadWriteMany volumes."""
 
@@ -43,6 +53,8 @@ class DemoCluster(Protocol):
     """Tells it apart from others of this machine: one demo at a time runs on it."""
     victim: str
     """What `strike` takes from a job, for a person: its node, or only its pod."""
+    release: Release
+    """How the operator is installed on it."""
     way_down: str
     """How what the demo started here is taken away again, for a person."""
 

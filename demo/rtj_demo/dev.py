@@ -9,6 +9,7 @@ from rtj_devcluster.cluster import Cluster
 from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.progress import stage
 
+from rtj_demo import install
 from rtj_demo.clusters import Images, UnusableClusterError
 from rtj_demo.jobs import Job
 from rtj_demo.kube import Kube
@@ -31,7 +32,7 @@ def kube_of(cluster: Cluster) -> Kube:
     return Kube(
         [str(kubebox.binary("kubectl"))],
         [str(kubebox.binary("helm"))],
-        cluster.kubeconfig,
+        str(cluster.kubeconfig),
         cluster.folder / "kubectl-cache",
     )
 
@@ -48,6 +49,7 @@ class DevCluster:
     """Two nodes on this machine, each with its own kubelet and containerd."""
 
     victim = "node"
+    release = install.EVERYWHERE
     way_down = "`make clean` takes it down"
 
     def __init__(self, name: str = NAME) -> None:

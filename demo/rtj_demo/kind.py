@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from rtj_devcluster.progress import stage
 
+from rtj_demo import install
 from rtj_demo.clusters import Images, UnusableClusterError, require
 from rtj_demo.jobs import Job
 from rtj_demo.kube import Kube
@@ -31,6 +32,7 @@ class KindCluster:
 
     name = f"kind-{NAME}"
     victim = "node"
+    release = install.EVERYWHERE
     way_down = "`make clean` takes it down"
 
     def __init__(self) -> None:
@@ -39,7 +41,7 @@ class KindCluster:
             raise UnusableClusterError(
                 "CLUSTER=kind needs a running Docker engine; `docker info` does not answer"
             )
-        self.kube = Kube(["kubectl"], ["helm"], STATE / "kubeconfig", STATE / "kubectl-cache")
+        self.kube = Kube(["kubectl"], ["helm"], str(STATE / "kubeconfig"), STATE / "kubectl-cache")
 
     def up(self) -> None:
         """Create the cluster, or go on with the one that is there."""
@@ -56,7 +58,7 @@ class KindCluster:
                 _run("kind", "create", "cluster", "--name", NAME, "--config", str(config))
             _run(
                 *("kind", "export", "kubeconfig", "--name", NAME),
-                *("--kubeconfig", str(self.kube.kubeconfig)),
+                *("--kubeconfig", self.kube.kubeconfig),
             )
             _run("docker", "start", *_nodes())
             self.kube.run("wait", "node", "--all", "--for=condition=Ready", "--timeout=120s")

@@ -42,14 +42,14 @@ class Kube:
     Attributes:
         kubectl: The command and its fixed arguments.
         helm: Likewise.
-        kubeconfig: File that names the cluster.
+        kubeconfig: Files that name the cluster, as `KUBECONFIG` lists them.
         cache: Folder for what kubectl remembers of the cluster; another one for each, since it
             remembers by address, and addresses are used again.
     """
 
     kubectl: Sequence[str]
     helm: Sequence[str]
-    kubeconfig: Path
+    kubeconfig: str
     cache: Path
 
     def run(self, *args: str, stdin: str | bytes | None = None) -> str:
@@ -71,12 +71,16 @@ class Kube:
     def _call(self, command: Sequence[str], args: Sequence[str], stdin: str | bytes | None) -> str:
         data = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(
-            [*command, "--kubeconfig", str(self.kubeconfig), *args],
+            [*command, *args],
             input=data,
             stdin=subprocess.DEVNULL if data is None else None,
             capture_output=True,
             check=False,
-            env={**os.environ, "KUBECACHEDIR": str(self.cache)},
+            env={
+                **os.environ,
+                "KUBECONFIG": self.kubeconfig,
+                "KUBECACHEDIR": str(self.cache),
+            },
         )
         if done.returncode:
             raise CommandFailedError(
@@ -108,7 +112,7 @@ class Kube:
 
     @cached_property
     def _api(self) -> client.ApiClient:
-        return config.new_client_from_config(str(self.kubeconfig))
+        return config.new_client_from_config(self.kubeconfig)
 
     def _read(self, kind: str, namespace: str, tail: str, selector: str = "") -> Any:
         root, plural = PLACES[kind]

@@ -56,8 +56,11 @@ def tell(cluster: DemoCluster) -> None:
     cluster.up()
     images = cluster.provide_images()
     kube = cluster.kube
+    with stage(f"Make an empty namespace {NAMESPACE}"):
+        kube.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
+        kube.run("create", "namespace", NAMESPACE)
     with stage("Install the operator (helm install)"):
-        install_operator(kube, images)
+        install_operator(kube, images, cluster.release)
     with stage(f"Put {FLIGHTS:,} real flights on a volume"):
         _prepare_volume(kube, images.trainer)
 
@@ -81,8 +84,6 @@ def tell(cluster: DemoCluster) -> None:
 
 
 def _prepare_volume(kube: Kube, image: str) -> None:
-    kube.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
-    kube.run("create", "namespace", NAMESPACE)
     claim = next(o for o in load_example("flights", "flights") if o["metadata"]["name"] == CLAIM)
     kube.run("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(claim))
     start_inspector(kube, NAMESPACE, CLAIM, image)

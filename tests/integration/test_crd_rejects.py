@@ -156,6 +156,14 @@ def message_of(path: str, index: int) -> str:
         ({f"{POD_SPEC}.serviceAccount": "me"}, "each job has an account of its own"),
         ({f"{POD_SPEC}.containers": [{"name": "trainer"}] * 2}, "containers[1]: Duplicate value"),
         ({f"{POD_SPEC}.initContainers": [{"name": "a"}] * 2}, "initContainers[1]: Duplicate value"),
+        ({f"{POD_SPEC}.initContainers": [{"name": "trainer"}]}, "give it a name of its own"),
+        (
+            {
+                f"{POD_SPEC}.initContainers": [{"name": "a"}, {"name": "b"}],
+                f"{POD_SPEC}.containers": [{"name": "b"}],
+            },
+            "give it a name of its own",
+        ),
         ({f"{POD_SPEC}.containers": [{"image": "x"}]}, "containers[0].name: Required value"),
         # What is no pod.
         *(

@@ -85,6 +85,24 @@ def test_nothing_that_a_structural_schema_forbids_is_left() -> None:
         assert forbidden not in text
 
 
+def said_by_rules(node: Any) -> Iterator[str]:
+    """Return the message of every rule, wherever in the schema it is."""
+    if isinstance(node, dict):
+        yield from (rule["message"] for rule in node.get("x-kubernetes-validations", []))
+        node = list(node.values())
+    for child in node if isinstance(node, list) else []:
+        yield from said_by_rules(child)
+
+
+def test_the_docs_have_every_rule_that_the_api_server_checks() -> None:
+    rules = (ROOT / "docs/api.md").read_text().partition("## Rules that the API server checks")[2]
+    told = re.findall(r"^- `.*?`: (.*)\.$", rules, re.MULTILINE)
+    assert sorted(told) == sorted(said_by_rules(crd.job_schema()))
+    assert (
+        "- `spec.trainer.podTemplate.spec`: spec.trainer.podTemplate.spec.restartPolicy " in rules
+    )
+
+
 def test_every_field_is_described() -> None:
     schema = crd.job_schema()["properties"]
     for part in ("spec", "status"):
@@ -102,6 +120,13 @@ def test_every_field_that_may_be_left_out_says_its_default_and_the_true_one() ->
         if default is not None and default != "":
             expected = json.dumps(default) if not isinstance(default, str) else default
             assert said.group(1) == expected, path
+
+
+def test_all_parameters_say_what_kubectl_does_to_them() -> None:
+    told = {path: field["description"] for path, field, _ in spec_fields()}
+    params = {path for path in told if path.endswith("Params")}
+    assert len(params) == 6
+    assert all("kubectl drops a null and turns 1.0 into 1." in told[path] for path in params)
 
 
 def test_every_string_list_and_map_of_spec_is_bounded() -> None:

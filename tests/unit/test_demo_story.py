@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import sys
 import zipfile
@@ -17,12 +18,12 @@ from rtj_api.names import KIND
 from rtj_api.spec import JobSpec
 from rtj_demo import __main__ as demo
 from rtj_demo import jobs, story
-from rtj_demo.clusters import Images, UnusableClusterError
+from rtj_demo.clusters import Images, Release, UnusableClusterError
 from rtj_demo.current import CurrentCluster
 from rtj_demo.dev import DevCluster
-from rtj_demo.install import install_operator
+from rtj_demo.install import EVERYWHERE, install_operator
 from rtj_demo.jobs import Job, start_inspector
-from rtj_demo.kube import CommandFailedError
+from rtj_demo.kube import CommandFailedError, Kube
 from rtj_devcluster import slots
 from rtj_devcluster.ending import SIGNALS
 from rtj_devcluster.paths import STATE_VARIABLE
@@ -83,6 +84,7 @@ class Cluster:
 
     name = "bowl"
     victim = "goldfish"
+    release = EVERYWHERE
     way_down = "nobody takes it down"
 
     def __init__(self) -> None:
@@ -284,8 +286,10 @@ def test_what_the_dev_cluster_cannot_do_is_an_error_that_the_demo_knows(
 @pytest.fixture
 def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that a demo on a cluster of somebody else needs."""
-    for name in ("KUBECONFIG", "OPERATOR_IMAGE", "TRAINER_IMAGE"):
+    for name in ("OPERATOR_IMAGE", "TRAINER_IMAGE"):
         monkeypatch.setenv(name, "x")
+    (tmp_path / "config").touch()
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     for tool in ("kubectl", "helm"):
         (tmp_path / tool).write_text("#!/bin/sh\n")
         (tmp_path / tool).chmod(0o755)
@@ -303,38 +307,131 @@ def test_on_a_cluster_of_somebody_else_a_program_that_is_missing_is_named(
 
 
 @pytest.mark.usefixtures("theirs")
-def test_an_operator_image_that_the_chart_cannot_name_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OPERATOR_IMAGE", "me/op@sha256:abc")
-    with pytest.raises(UnusableClusterError, match="OPERATOR_IMAGE: image me/op@sha256:abc: name"):
+def test_a_kubeconfig_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/absent:/missing")
+    with pytest.raises(UnusableClusterError, match="KUBECONFIG is /absent:/missing"):
         CurrentCluster()
 
 
+def test_all_files_that_kubeconfig_lists_count(tmp_path: Path) -> None:
+    contexts = {
+        "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+    }
+    server = {"server": "https://theirs.example:6443"}
+    clusters = {
+        "clusters": [{"name": "a", "cluster": server}],
+        "users": [{"name": "a", "user": {"token": "t"}}],
+    }
+    files = [tmp_path / "contexts", tmp_path / "clusters"]
+    for file, part in zip(files, (contexts, clusters), strict=True):
+        file.write_text(yaml.safe_dump(part))
+    listed = os.pathsep.join(map(str, files))
+    kube = Kube(["sh", "-c", "printf %s $KUBECONFIG"], [], listed, tmp_path)
+    assert kube.run() == listed
+    assert kube._api.configuration.host == "https://theirs.example:6443"
+
+
+def installed(images: Images, release: Release = EVERYWHERE, crd: str = "") -> list[str]:
+    """Return what helm is told where `crd` is the CRD that is there."""
+    told: list[str] = []
+    kube: Any = SimpleNamespace(run_helm=lambda *said: told.extend(said), run=lambda *_: crd)
+    install_operator(kube, images, release)
+    return told
+
+
 @pytest.mark.parametrize(
-    ("image", "repository", "tag"),
+    ("image", "repository", "tag", "digest"),
     [
-        ("me/op", "me/op", "latest"),
-        ("me/op:1", "me/op", "1"),
-        ("example.org:5000/op", "example.org:5000/op", "latest"),
-        ("example.org:5000/op:1", "example.org:5000/op", "1"),
+        ("me/op", "me/op", "latest", ""),
+        ("me/op:1", "me/op", "1", ""),
+        ("example.org:5000/op", "example.org:5000/op", "latest", ""),
+        ("example.org:5000/op:1", "example.org:5000/op", "1", ""),
+        ("example.org:5000/op@sha256:ab", "example.org:5000/op", "latest", "sha256:ab"),
+        ("me/op:1@sha256:ab", "me/op", "1", "sha256:ab"),
     ],
 )
-def test_the_chart_is_given_the_operators_repository_and_tag(
-    image: str, repository: str, tag: str
+def test_the_chart_is_given_the_operators_repository_tag_and_digest(
+    image: str, repository: str, tag: str, digest: str
 ) -> None:
-    told: list[str] = []
-    kube: Any = SimpleNamespace(run_helm=lambda *arguments: told.extend(arguments))
-    install_operator(kube, Images(image, "trainer:1"))
+    told = installed(Images(image, "trainer:1"))
     assert f"--set-string=image.repository={repository}" in told
     assert f"--set-string=image.tag={tag}" in told
+    assert f"--set-string=image.digest={digest}" in told
+
+
+def owned(release: str, namespace: str) -> str:
+    """Return the CRD, as a Helm release has it."""
+    owner = {"release-name": release, "release-namespace": namespace}
+    annotations = {f"meta.helm.sh/{name}": value for name, value in owner.items()}
+    return json.dumps({"metadata": {"annotations": annotations}})
+
+
+@pytest.mark.parametrize(
+    ("crd", "brings"),
+    [
+        ("", "true"),
+        (owned("rtj-demo", "rtj-demo"), "true"),
+        (owned("rtj", "rtj-system"), "false"),
+        ('{"metadata": {}}', "false"),
+    ],
+)
+def test_on_a_cluster_of_somebody_else_the_demo_has_a_release_of_its_own(
+    crd: str, brings: str
+) -> None:
+    told = installed(Images("op:1", "trainer:1"), CurrentCluster.release, crd)
+    assert told[told.index("--install") + 1] == "rtj-demo"
+    assert told[told.index("--namespace") + 1] == "rtj-demo"
+    assert "--set-string=watchNamespaces={rtj-demo}" in told
+    assert f"--set=crds.enabled={brings}" in told
+
+
+def deployment(release: str, namespace: str, served: str) -> dict[str, Any]:
+    """Return an operator's Deployment, as the chart makes it."""
+    env = [{"name": "RTJ_NAMESPACES", "value": served} if served else {"name": "RTJ_NAMESPACES"}]
+    labels = {"app.kubernetes.io/instance": release}
+    return {
+        "metadata": {"name": "operator", "namespace": namespace, "labels": labels},
+        "spec": {"template": {"spec": {"containers": [{"env": env}]}}},
+    }
+
+
+def with_operator(tools: Path, *there: dict[str, Any]) -> CurrentCluster:
+    """Return somebody's cluster, on which these operators are."""
+    (tools / "answer").write_text(json.dumps({"items": there}))
+    (tools / "kubectl").write_text(f"#!/bin/sh\nread -r line < {tools}/answer; echo $line\n")
+    return CurrentCluster()
+
+
+@pytest.mark.parametrize(
+    ("operator", "serves"),
+    [
+        (deployment("rtj", "rtj-system", ""), "all namespaces"),
+        (deployment("rtj", "rtj-system", "a,rtj-demo"), "a, rtj-demo"),
+        (deployment("rtj", "rtj-demo", "a"), "a"),
+    ],
+)
+@pytest.mark.usefixtures("theirs")
+def test_beside_an_operator_that_would_take_its_jobs_the_demo_is_refused(
+    tmp_path: Path, operator: dict[str, Any], serves: str
+) -> None:
+    cluster = with_operator(tmp_path, operator)
+    where = operator["metadata"]["namespace"]
+    told = f"operator operator in namespace {where} looks after {serves}, "
+    with pytest.raises(UnusableClusterError, match=told):
+        cluster.up()
+    assert cluster.way_down == "the demo has put nothing there"
 
 
 @pytest.mark.usefixtures("theirs")
-def test_a_cluster_of_somebody_else_is_not_said_to_be_taken_down(
-    capsys: Capture,
+def test_beside_its_own_operator_and_that_of_others_the_demo_runs(
+    tmp_path: Path, capsys: Capture
 ) -> None:
-    cluster = CurrentCluster()
+    own, other = deployment("rtj-demo", "rtj-demo", "rtj-demo"), deployment("rtj", "a", "a,b")
+    cluster = with_operator(tmp_path, own, other)
+    cluster.up()
     cluster.down()
-    assert "stays as it is" in capsys.readouterr().out
-    assert "make clean" not in cluster.way_down
+    told = " ".join(capsys.readouterr().out.split())
+    assert "stays as it is" in told
+    assert "helm uninstall rtj-demo --namespace rtj-demo" in told
+    assert "make clean" not in told

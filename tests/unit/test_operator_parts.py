@@ -318,6 +318,20 @@ def message_rule(pattern: str) -> dict[str, object]:
             ["spec.failurePolicy.rules.0.action", "'Retry'"],
         ),
         ({"builder": {"datasetParams": {"x": "y" * 100_000}}}, ["datasetParams", "bytes"]),
+        *(
+            ({"builder": {"trainFunction": "f", other: "g"}}, ["trainFunction", other])
+            for other in ("callbacksFunction", "validationFunction")
+        ),
+        *(
+            (
+                {"trainer": {"image": "i", "podTemplate": {"spec": pod}}},
+                ["spec.trainer.podTemplate.spec.initContainers", repr(name), "of its own"],
+            )
+            for name, pod in [
+                ("trainer", {"initContainers": [{"name": "a"}, {"name": "trainer"}]}),
+                ("b", {"initContainers": [{"name": "b"}], "containers": [{"name": "b"}]}),
+            ]
+        ),
     ],
 )
 def test_a_wrong_spec_is_answered_with_its_field(change: dict[str, object], words: list) -> None:  # type: ignore[type-arg]
@@ -329,6 +343,10 @@ def test_a_wrong_spec_is_answered_with_its_field(change: dict[str, object], word
 def test_a_good_spec_is_taken_and_a_long_name_refused() -> None:
     assert parse_spec("job", GOOD)[1] == ""
     assert "metadata.name" in parse_spec("j" * 48, GOOD)[1]
+
+
+def test_a_name_with_a_dot_is_refused() -> None:
+    assert "metadata.name 'a.b' has a dot" in parse_spec("a.b", GOOD)[1]
 
 
 def test_a_heartbeat_that_makes_no_sense_is_no_heartbeat() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from rtj_api import crd
-from rtj_api.changes import CHANGES, Takes, takes
+from rtj_api.changes import CHANGES, SET_ONCE, Takes, takes
 from rtj_api.rules import RULES
 from rtj_api.schema import fields
 from rtj_api.spec import JobSpec
@@ -82,6 +82,16 @@ def test_a_field_that_cannot_change_is_always_there_or_cannot_come_and_go() -> N
         assert required or "default" in schema or guarded, path
 
 
+def test_the_groups_that_cannot_come_or_go_are_those_that_a_rule_holds() -> None:
+    held = {
+        path
+        for path, _, _ in spec_fields()
+        if takes(path) is None
+        and any(f"has(self.{path[5:]}) == has(oldSelf." in rule.rule for rule in RULES["spec"])
+    }
+    assert held == SET_ONCE
+
+
 @pytest.mark.parametrize("path", leaves())
 def test_an_attempt_is_told_of_exactly_what_waits_for_the_next(path: str) -> None:
     """The digest in status changes with these fields, and with no other."""
@@ -132,3 +142,12 @@ def test_the_table_in_the_docs_says_the_same() -> None:
         for path in re.findall(r"`(spec[^`]*)`", paths)
     }
     assert told == CHANGES
+
+
+def test_the_reference_tells_of_every_field_what_a_change_does() -> None:
+    spec = (DOCS.parent / "api.md").read_text().partition("\n## spec")[2].partition("\n## ")[0]
+    row = r"^\| `(spec[^`]*)`[^|]*\|[^|]*\|[^|]*\| ([^|]*?) ?\|"
+    told = dict(re.findall(row, spec, re.MULTILINE))
+    assert told.keys() == {path for path, _, _ in spec_fields()}
+    assert all(told.values())
+    assert told["spec.dataset.cache"] == "field by field; set or taken out: refused"

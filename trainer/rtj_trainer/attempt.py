@@ -98,7 +98,13 @@ def _train(attempt: Attempt) -> str:
     batch = {"batch": {"function": spec.batch_function, **spec.batch_params}}
     identity = {**common, **batch, **trainee.identity, **pipeline.identity}
     attempt.loop(
-        environment, identity, pipeline, progress, trainee.state, trainee.epochs, trainee.as_before
+        environment=environment,
+        identity=identity,
+        pipeline=pipeline,
+        progress=progress,
+        state=trainee.state,
+        epochs=trainee.epochs,
+        as_before=trainee.as_before,
     ).run(trainee.epochs.train)
     if cache:
         cache.use.release()

@@ -87,7 +87,7 @@ class Listener(Protocol):
         """Note how often there will be a commit from now on."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Committer:
     """Makes the commits of one attempt."""
 

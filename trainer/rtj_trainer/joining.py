@@ -110,6 +110,7 @@ class Attempt:
 
     def loop(
         self,
+        *,
         environment: dict[str, Any],
         identity: dict[str, Any],
         pipeline: "Pipeline",
@@ -164,16 +165,16 @@ class Attempt:
             "target": target_of(config),
         }
         committer = Committer(
-            job,
-            config.attempt,
-            config.checkpoint,
-            state,
-            pipeline.stream.position,
-            ledger,
-            constant,
-            choice.commit_id,
-            self.stop,
-            heart,
+            job=job,
+            attempt=config.attempt,
+            policy=config.checkpoint,
+            state=state,
+            position=pipeline.stream.position,
+            ledger=ledger,
+            constant=constant,
+            last=choice.commit_id,
+            stop=self.stop,
+            listener=heart,
         )
         return TrainingLoop(
             pipeline.stream.position, progress, epochs, ledger, committer, heart, self.stop

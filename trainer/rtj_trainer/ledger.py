@@ -258,40 +258,23 @@ def ids_of_epochs(entries: Iterable[Entry]) -> IdsOfEpochs:
     return epochs
 
 
-def check_each_id_once_per_epoch(
-    entries: Iterable[Entry],
-    expected: Collection[int | str],
-    last_is_whole: bool = True,
-    dropped: int = 0,
-) -> dict[int, int]:
-    """Return the number of examples per epoch if no id is repeated or missing in any of them.
-
-    Args:
-        entries: A committed trajectory.
-        expected: The ids that an epoch draws from.
-        last_is_whole: Whether the last epoch may not lack any; False for a job that still runs, or
-            that ends after a number of steps.
-        dropped: How many of them each epoch leaves out, others in each.
-
-    Raises:
-        ValueError: names the epoch, an id that is repeated, missing or unexpected, and its steps.
-    """
-    return check_epochs(ids_of_epochs(entries), expected, last_is_whole, lambda _: dropped)
-
-
 def check_epochs(
     epochs: IdsOfEpochs,
     expected: Collection[int | str],
     last_is_whole: bool,
     dropped_by: Callable[[int], int] = lambda _: 0,
 ) -> dict[int, int]:
-    """Do what `check_each_id_once_per_epoch` does, of epochs that were taken apart already.
+    """Return the number of examples per epoch if no id is repeated or missing in any of them.
 
     Args:
         epochs: From `ids_of_epochs`.
-        expected: See there.
-        last_is_whole: See there.
-        dropped_by: Returns how many of them an epoch leaves out.
+        expected: The ids that an epoch draws from.
+        last_is_whole: Whether the last epoch may not lack any; False for a job that still runs, or
+            that ends after a number of steps.
+        dropped_by: Returns how many of them an epoch leaves out, others in each.
+
+    Raises:
+        ValueError: names the epoch, an id that is repeated, missing or unexpected, and its steps.
     """
     known = set(expected)
     for epoch, steps in epochs.items():

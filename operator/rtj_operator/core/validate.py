@@ -1,7 +1,8 @@
 """Reading a spec, and saying in one sentence what is wrong with it.
 
-The CRD's schema refuses most of this at `kubectl apply`. A job may still get here past an older
-schema, so nothing is assumed.
+The CRD's schema refuses all of this at `kubectl apply`, but a job may get here past an older one.
+So all types and bounds are checked again; of the rules over several fields, and of those on the
+job's name, only the ones below are.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
-from rtj_api.names import MAX_JOB_NAME_LENGTH
+from rtj_api.names import MAX_JOB_NAME_LENGTH, TRAINER_CONTAINER
 from rtj_api.spec import Builder, JobSpec
 
 from rtj_operator.core import failure_rules
@@ -35,13 +36,48 @@ def _across_fields(job_name: str, spec: JobSpec) -> str:
             f"metadata.name {job_name!r} has {len(job_name)} characters; "
             f"at most {MAX_JOB_NAME_LENGTH} leave room for the pods' names."
         )
+    if "." in job_name:
+        return (
+            f"metadata.name {job_name!r} has a dot, which the host name of a pod cannot have; "
+            "create the job again with '-' instead."
+        )
     if (spec.epochs is None) == (spec.total_steps is None):
         return "Set exactly one of spec.epochs and spec.totalSteps."
     if spec.builder.config_map and spec.builder.claim:
         return "Set at most one of spec.builder.configMap and spec.builder.claim."
-    if problem := failure_rules.problem_of(spec):
+    if problem := _never_called(spec.builder) or failure_rules.problem_of(spec):
         return problem
+    if name := _named_twice(spec.trainer.pod_template):
+        return (
+            f"spec.trainer.podTemplate.spec.initContainers has a container {name!r}, and a pod has "
+            "another of that name: give it a name of its own."
+        )
     return _too_large(spec.builder)
+
+
+def _never_called(builder: Builder) -> str:
+    """Say so if the builder has functions that a trainFunction leaves no use for."""
+    unused = {
+        "callbacksFunction": builder.callbacks_function,
+        "validationFunction": builder.validation_function,
+    }
+    names = [name for name, function in unused.items() if function]
+    if not builder.train_function or not names:
+        return ""
+    return (
+        f"spec.builder.trainFunction trains by itself, so nothing would call {' or '.join(names)}; "
+        "leave them out, and give callbacks and validation to session.fit() there."
+    )
+
+
+def _named_twice(template: Mapping[str, Any]) -> str:
+    """Return the name of an init container that another container has, or an empty string."""
+    pod = template.get("spec") or {}
+    try:
+        taken = {TRAINER_CONTAINER, *(c["name"] for c in pod.get("containers") or [])}
+        return next((c["name"] for c in pod.get("initContainers") or [] if c["name"] in taken), "")
+    except (AttributeError, KeyError, TypeError):
+        return ""  # It is no pod at all, which is said where the pod is made.
 
 
 def _too_large(builder: Builder) -> str:

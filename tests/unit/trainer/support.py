@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from rtj_api.names import ExitCode
 from rtj_trainer.commits.layout import JobDirectory
 from rtj_trainer.commits.manifest import Manifest, read_manifest
-from rtj_trainer.ledger import Entry, committed_trajectory
+from rtj_trainer.ledger import Entry, check_epochs, committed_trajectory, ids_of_epochs
 
 HERE = Path(__file__).parent
 BUILDERS = HERE / "builders"
@@ -220,3 +220,20 @@ _BUILDER_KEYS = {
     "trainFunction",
     "trainParams",
 }
+
+
+def check_each_id_once_per_epoch(
+    entries: Iterable[Entry],
+    expected: Collection[int | str],
+    last_is_whole: bool = True,
+    dropped: int = 0,
+) -> dict[int, int]:
+    """Return what `check_epochs` does of a committed trajectory.
+
+    Args:
+        entries: The trajectory.
+        expected: The ids that an epoch draws from.
+        last_is_whole: Whether the last epoch may not lack any.
+        dropped: How many of them each epoch leaves out.
+    """
+    return check_epochs(ids_of_epochs(entries), expected, last_is_whole, lambda _: dropped)

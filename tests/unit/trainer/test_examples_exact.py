@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from rtj_api.spec import JobSpec
-from rtj_trainer.ledger import check_each_id_once_per_epoch
 
-from tests.unit.trainer.support import REPOSITORY, Job, Kill, MakeJob
+from tests.unit.trainer.support import REPOSITORY, Job, Kill, MakeJob, check_each_id_once_per_epoch
 
 pytestmark = pytest.mark.unit
 

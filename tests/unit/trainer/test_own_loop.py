@@ -11,9 +11,15 @@ from typing import Any
 import pytest
 from rtj_api.names import ExitCode
 from rtj_trainer.commits.layout import JobDirectory
-from rtj_trainer.ledger import check_each_id_once_per_epoch
 
-from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob, outcome_at
+from tests.unit.trainer.support import (
+    BUILDERS,
+    Job,
+    Kill,
+    MakeJob,
+    check_each_id_once_per_epoch,
+    outcome_at,
+)
 
 pytestmark = pytest.mark.unit
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 from rtj_api.names import ExitCode
-from rtj_trainer.ledger import check_each_id_once_per_epoch
 
 from tests.unit.trainer import beats
-from tests.unit.trainer.support import Job, Kill, MakeJob
+from tests.unit.trainer.support import Job, Kill, MakeJob, check_each_id_once_per_epoch
 
 pytestmark = pytest.mark.unit
 

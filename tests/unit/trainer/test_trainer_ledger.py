@@ -16,10 +16,11 @@ from rtj_trainer.commits.writer import write_commit
 from rtj_trainer.ledger import (
     Entry,
     LedgerWriter,
-    check_each_id_once_per_epoch,
     committed_trajectory,
     trajectory,
 )
+
+from tests.unit.trainer.support import check_each_id_once_per_epoch
 
 pytestmark = pytest.mark.unit
 

@@ -15,11 +15,18 @@ from rtj_trainer.commits import attempts
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.manifest import read_manifest
 from rtj_trainer.inspection.survey import inspect_job
-from rtj_trainer.ledger import check_each_id_once_per_epoch, committed_trajectory
+from rtj_trainer.ledger import committed_trajectory
 from rtj_trainer.origin import Start, find_start
 
 from tests.unit.trainer import beats
-from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob, fork
+from tests.unit.trainer.support import (
+    BUILDERS,
+    Job,
+    Kill,
+    MakeJob,
+    check_each_id_once_per_epoch,
+    fork,
+)
 
 pytestmark = pytest.mark.unit
 

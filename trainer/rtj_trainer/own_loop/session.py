@@ -143,7 +143,16 @@ class Session:
         state = _WatchedState(self._handed.variables, [], self._handed.objects(None), self._check)
         epochs = EpochCount(self._progress)
         described = {"variables": state.describe()}
-        self._join(source, pipeline, state, epochs, described, {}, [], traced=True)
+        self._join(
+            source=source,
+            pipeline=pipeline,
+            state=state,
+            epochs=epochs,
+            described=described,
+            as_before={},
+            validation_files=[],
+            traced=True,
+        )
         elements = (batches.training_data(element) for element in self._batches())
         return Steps(elements)
 
@@ -191,8 +200,13 @@ class Session:
             store=self._attempt.config.volume / INDICES,
         )
         self._join(
-            *(source, pipeline, trainee.state, trainee.epochs, trainee.identity),
-            *(trainee.as_before, trainee.file_names),
+            source=source,
+            pipeline=pipeline,
+            state=trainee.state,
+            epochs=trainee.epochs,
+            described=trainee.identity,
+            as_before=trainee.as_before,
+            validation_files=trainee.file_names,
             traced=False,
         )
         for element in self._batches():
@@ -238,6 +252,7 @@ class Session:
 
     def _join(
         self,
+        *,
         source: Source,
         pipeline: Pipeline,
         state: TrainingState,
@@ -245,7 +260,6 @@ class Session:
         described: dict[str, Any],
         as_before: dict[str, Any],
         validation_files: list[str],
-        *,
         traced: bool,
     ) -> None:
         attempt, spec = self._attempt, self._attempt.config.builder
@@ -259,7 +273,13 @@ class Session:
         identity = {**common, **train, **described, **pipeline.identity}
         with self._watch.passing(), self._watch.passing_functions():
             self._loop = attempt.loop(
-                self._environment, identity, pipeline, self._progress, state, epochs, as_before
+                environment=self._environment,
+                identity=identity,
+                pipeline=pipeline,
+                progress=self._progress,
+                state=state,
+                epochs=epochs,
+                as_before=as_before,
             )
         self._state = state
         kept = [handle.resource for group in state.groups.values() for handle in group]
