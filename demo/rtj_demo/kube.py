@@ -35,6 +35,10 @@ class CommandFailedError(RuntimeError):
     """kubectl, helm or the API server said no; the message is what was printed or answered."""
 
 
+class NotAnsweredError(CommandFailedError):
+    """The API server was not reached, or too busy (429), or failed (5xx): asked again, it may."""
+
+
 @dataclass(frozen=True)
 class Kube:
     """One cluster, through the two commands that its users have.
@@ -96,7 +100,8 @@ class Kube:
         """Return one object; `kind` is one of `PLACES`.
 
         Raises:
-            CommandFailedError: It is not there, or the API server did not answer.
+            NotAnsweredError: The API server did not answer.
+            CommandFailedError: It is not there.
         """
         found: dict[str, Any] = self._read(kind, namespace, f"/{name}")
         return found
@@ -105,7 +110,7 @@ class Kube:
         """Return all objects of a kind, one of `PLACES`, that carry the labels of `selector`.
 
         Raises:
-            CommandFailedError: The API server did not answer.
+            NotAnsweredError: The API server did not answer.
         """
         items: list[dict[str, Any]] = self._read(kind, namespace, "", selector)["items"]
         return items
@@ -127,23 +132,31 @@ class Kube:
             answer = self._api.call_api(*request, _request_timeout=READ_SECONDS)
             body = answer.read()
         except (HTTPError, OSError) as error:
-            raise CommandFailedError(f"get {kind}{tail}: {error}") from error
+            raise NotAnsweredError(f"get {kind}{tail}: {error}") from error
         if answer.status != 200:
-            raise CommandFailedError(f"get {kind}{tail}: {body.decode()}")
+            passing = answer.status == 429 or answer.status >= 500
+            failure = NotAnsweredError if passing else CommandFailedError
+            raise failure(f"get {kind}{tail}: {body.decode()}")
         return json.loads(body)
 
 
 def wait_for(what: str, probe: Callable[[], T | None], timeout_seconds: float) -> T:
     """Ask `probe` until it gives something, and return that.
 
+    A probe that the API server does not answer has given nothing yet.
+
     Raises:
-        TimeoutError: It gave nothing in time; the message names `what`.
+        TimeoutError: It gave nothing in time; the message names `what`, and why there was no
+            answer in the end.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
-        found = probe()
-        if found:
-            return found
+        unanswered = ""
+        try:
+            if found := probe():
+                return found
+        except NotAnsweredError as error:
+            unanswered = f"; {error}"
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout_seconds:.0f} s for {what}")
+            raise TimeoutError(f"waited {timeout_seconds:.0f} s for {what}{unanswered}")
         time.sleep(POLL_SECONDS)

@@ -54,6 +54,8 @@ def cluster() -> Iterator[Cluster]:
     cluster = Cluster(kept or (f"e2e-{worker}" if worker else "e2e"))
     with slots.in_use(cluster.name, ", or set RTJ_CLUSTER to the name of another cluster"):
         try:
+            if not kept:
+                cluster.down()  # A run that was killed left it, with whatever it had broken there.
             # A cluster that is there already keeps its options.
             options = ClusterOptions(nodes=2, gpus_per_node=1, audit=True)
             cluster.up(None if cluster.exists else options)

@@ -242,7 +242,8 @@ ON_A_NODE_OF_ITS_OWN: dict[str, Ending] = {
         stand_in(tolerations=_TOLERANT),
         "Preempted",
         "NodeLost",
-        ("lost sight of the container",),
+        # Its kubelet may come back after 12 s of silence, or before.
+        ("lost",),
         restarts=_ONCE,
     ),
     "is-on-a-node-that-is-deleted": Ending(

@@ -19,6 +19,8 @@ from rtj_demo.kube import wait_for
 from rtj_devcluster import slots
 from rtj_devcluster.cluster import Cluster
 
+from tests.e2e.moments import Sight
+
 RESTING = Path(__file__).parent / "builders" / "resting.py"
 
 
@@ -37,7 +39,9 @@ def own_cluster(name: str) -> Iterator[Cluster]:
 def resting_example(
     job_name: str, change: Callable[[dict[str, Any]], None] = lambda _: None
 ) -> list[dict[str, Any]]:
-    """Return the example `iterator` as a job of 20 s, most of which it rests, with ten commits.
+    """Return the example `iterator` as a job with ten commits, which mostly rests.
+
+    It takes 50 s if nothing is done to it; its second attempt, 10 s for the whole.
 
     Args:
         job_name: Its name.
@@ -60,7 +64,13 @@ def resting_example(
 def job_folder(job: Job) -> Path:
     """Return the job's folder on its claim: on the dev cluster, a folder of this machine."""
     claim = job.fetch()["spec"]["checkpoint"]["claimName"]
-    volume = job.kube.get("persistentvolumeclaims", claim, job.namespace)["spec"]["volumeName"]
+
+    def bound_to() -> str | None:
+        found = job.kube.get("persistentvolumeclaims", claim, job.namespace)
+        volume: str | None = found["spec"].get("volumeName")
+        return volume
+
+    volume = wait_for(f"the claim {claim} to be bound", bound_to, 60)
     host_path = json.loads(job.kube.run("get", "pv", volume, "-o", "json"))["spec"]["hostPath"]
     return Path(host_path["path"]) / job.uid()
 
@@ -91,6 +101,17 @@ def trainer_pids(pod_uid: str) -> list[int]:
         if ours and b"rtj_trainer" in command:
             found.append(int(process.name))
     return found
+
+
+def sigkill_after_a_commit(job: Job) -> int:
+    """Kill the first attempt's trainer soon after its first own commit; return the commit's step.
+
+    It looks at the volume: the heartbeat may tell of a commit when the job is about to end.
+    """
+    sight = Sight(job, job_folder(job), attempt=1)
+    wait_for("a first commit", lambda: sight.last_commit() > 0, 180)
+    sigkill_trainer(job)
+    return sight.last_commit()
 
 
 def sigkill_trainer(job: Job) -> None:

@@ -118,7 +118,7 @@ def test_a_builder_that_raises_is_retried_up_to_its_limit_and_no_further(
     _set_builder(raising + "def build_model(**_): ...\n")(objects)
     _job_spec(objects)["runPolicy"] = {"backoffLimit": 1}
     job = submit(kube, namespace, objects)
-    status = job.wait_for_end(timeout_seconds=120)
+    status = job.wait_for_end()
     failed = _condition(status, "Failed")
     assert failed["reason"] == "BackoffLimitExceeded"
     told = ("no such bucket", "spec.builder.datasetParams", "Correct the builder")

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,14 +160,11 @@ def test_down_leaves_nothing_and_the_host_is_as_it_was(own: Cluster) -> None:
     expected = {"processes", "links", "routes", "cgroups", "firewall", "folder", "slot"}
     assert set(present) == expected
 
-    began = time.monotonic()
     own.down()
-    took = time.monotonic() - began
 
     assert traces_of(own, addresses) == {}
     assert host_settings() == settings
     assert not {name for name in network_namespaces() - namespaces if "rtj" in name}
-    assert took < 30, f"down took {took:.1f} s"
     own.down()  # Nothing is there, and that is no error.
 
 

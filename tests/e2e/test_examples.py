@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from rtj_demo.jobs import EXAMPLES, load_example, put_file, start_inspector, submit
-from rtj_demo.kube import Kube, wait_for
+from rtj_demo.kube import Kube
 from rtj_demo.story import flights_csv
 from rtj_trainer.ledger import committed_trajectory
 
-from tests.e2e.support import final_commit, job_folder, sigkill_trainer, start_reference
+from tests.e2e.support import final_commit, job_folder, sigkill_after_a_commit, start_reference
 
 pytestmark = pytest.mark.e2e
 
@@ -34,12 +34,11 @@ def test_an_example_killed_in_the_middle_ends_with_the_same_weights(
     objects = load_example(example, example, shorten)
     reference = start_reference(objects, tmp_path)
     job = submit(kube, namespace, objects)
-    commit = wait_for("a first commit", lambda: job.heartbeat().get("commit"), 120)
-    sigkill_trainer(job)
+    committed = sigkill_after_a_commit(job)
     status = job.wait_for_end()
     assert status["phase"] == "Completed"
     assert len(status["attempts"]) == 2
-    assert status["attempts"][1]["firstStep"] >= commit["step"]
+    assert status["attempts"][1]["firstStep"] >= committed
 
     folder, expected = job_folder(job), reference.finish()
     assert committed_trajectory(folder) == committed_trajectory(expected)

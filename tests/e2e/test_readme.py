@@ -22,7 +22,7 @@ CLAIM = {
 def test_the_readmes_job_trains_to_its_end(kube: Kube, namespace: str) -> None:
     text = README.read_text().split("```yaml\n")[1].split("```")[0]
     job = submit(kube, namespace, [CLAIM, *yaml.safe_load_all(text)])
-    status = job.wait_for_end(timeout_seconds=120)
+    status = job.wait_for_end()
     assert status["phase"] == "Completed"
     assert status["progress"] == "100%"
     columns, row = kube.run("get", "rtj", "-n", namespace).splitlines()

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from rtj_demo.jobs import Job, submit
-from rtj_demo.kube import Kube, wait_for
+from rtj_demo.kube import Kube
 from rtj_trainer.ledger import committed_trajectory
 
 from tests.e2e.support import (
     final_commit,
     job_folder,
     resting_example,
-    sigkill_trainer,
+    sigkill_after_a_commit,
     start_reference,
 )
 
@@ -101,12 +101,7 @@ def test_a_fork_goes_on_at_the_next_example_with_another_batch_size(
     }
     fork = submit(kube, namespace, _elastic("fours", 4, epochs=40, **asked))
     forked_at = int(within_an_epoch.split("-")[0])
-    wait_for(
-        "a commit of the fork's own",
-        lambda: fork.heartbeat().get("commit", {}).get("step", 0) > forked_at,
-        120,
-    )
-    sigkill_trainer(fork)
+    sigkill_after_a_commit(fork)
     status = fork.wait_for_end()
     assert status["phase"] == "Completed"
     assert len(status["attempts"]) == 2

@@ -2,9 +2,11 @@
 
 It is the worst that a node which everybody believes dead can do: as with an NFS client that still
 lists a folder as it was, no look at the volume shows it the newer fence; and as soon as its
-successor has chosen where to start, what it commits is wrong. After the minute it sees again.
+successor has chosen where to start, what it commits is wrong. After the minute it sees again, or
+later, if the machine was too busy for many commits.
 """
 
+import itertools
 import json
 import os
 import time
@@ -16,6 +18,7 @@ from rtj_trainer.commits import retention, writer
 from rtj_trainer.commits.layout import JobDirectory
 
 BLIND_SECONDS = 60
+BLIND_COMMITS = 50
 CONFIG = json.loads(os.environ["RTJ_CONFIG"])
 CLAIM = Path("/var/lib/rtj")
 IN_A_POD = CLAIM.is_dir()
@@ -27,15 +30,21 @@ EPOCH_SECONDS = (SLOW if CONFIG["attempt"] <= 2 else FAST) if IN_A_POD else 0.0
 each other, so that the stale one stays ahead."""
 
 check_fence = writer.check_fence
+commits_astray = itertools.count()
 
 
 def _check_fence_blindly(job: JobDirectory, attempt: int) -> None:
-    if SUCCESSOR.exists() and time.time() - SUCCESSOR.stat().st_ctime > BLIND_SECONDS:
+    """Check it as a commit is made, once both the time and the commits are over."""
+    if not SUCCESSOR.exists():
+        return
+    over = time.time() - SUCCESSOR.stat().st_ctime > BLIND_SECONDS
+    if next(commits_astray) >= BLIND_COMMITS and over:
         check_fence(job, attempt)
 
 
 if STALE:
-    writer.check_fence = retention.check_fence = _check_fence_blindly
+    writer.check_fence = _check_fence_blindly
+    retention.check_fence = lambda *_: None  # A commit that sees the fence ends it before.
 
 
 def build_dataset(examples: int, batch_size: int) -> tf.data.Dataset:
