@@ -110,11 +110,11 @@ REFUSED: dict[str, tuple[Build, list[str]]] = {
     ),
     "a mixture that stops": (
         lambda: sampled(shuffled().repeat().prefetch(8), shuffled(), stop=True),
-        ["the mixture of datasets may end"],
+        ["the mixture (sample_from_datasets, rejection_resample, …) may end"],
     ),
     "a mixture by choices that end": (
         lambda: chosen(shuffled().repeat().prefetch(8), shuffled()),
-        ["the mixture of datasets may end"],
+        ["the mixture (sample_from_datasets, rejection_resample, …) may end"],
     ),
     "take within a function": (
         lambda: taken_within(shuffled().repeat().prefetch(8)),

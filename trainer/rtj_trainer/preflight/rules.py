@@ -194,7 +194,7 @@ def _overrun(overrun: Overrun) -> Problem:
 
 
 _CUTTING = {
-    "DirectedInterleaveDataset": "the mixture of datasets",
+    "DirectedInterleaveDataset": "the mixture (sample_from_datasets, rejection_resample, …)",
     "TakeDataset": "take()",
     "TakeWhileDataset": "take_while()",
     "ZipDataset": "zip()",
