@@ -36,6 +36,9 @@ BUILDER_MOUNT_PATH = "/etc/rtj/builder"
 CONFIG_ENV = "RTJ_CONFIG"
 """Environment variable of the trainer container: a `rtj_api.launch.TrainerConfig` as JSON."""
 
+HASH_SEED_ENV = "PYTHONHASHSEED"
+"""Environment variable of Python: by its number, sets have the same order in each process."""
+
 POD_UID_ENV = "RTJ_POD_UID"
 """Environment variable of the trainer container, from the downward API."""
 

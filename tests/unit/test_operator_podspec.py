@@ -102,6 +102,15 @@ def test_the_trainer_is_told_everything_even_with_dollars_in_it() -> None:
     assert (config.lease.namespace, config.lease.name) == ("ns", "job")
 
 
+def test_sets_have_the_same_order_in_each_attempt_and_the_template_may_say_which() -> None:
+    image = (ROOT / "trainer" / "Dockerfile").read_text()
+    assert "PYTHONHASHSEED=0 " in image
+    assert named(trainer(manifest(spec()))["env"], "PYTHONHASHSEED")["value"] == "0"
+    own = {"name": "PYTHONHASHSEED", "value": "42"}
+    pod = manifest(template(spec={"containers": [{"name": "trainer", "env": [own]}]}))
+    assert [item for item in trainer(pod)["env"] if item["name"] == "PYTHONHASHSEED"] == [own]
+
+
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
 
 

@@ -11,7 +11,7 @@ import sys
 
 from rtj_api.names import ExitCode
 
-from rtj_trainer import startup
+from rtj_trainer import hash_seed, startup
 from rtj_trainer.attempt import run_attempt
 from rtj_trainer.process import TrainerProcess, read_config
 
@@ -42,6 +42,7 @@ def main() -> ExitCode:
 
 
 if __name__ == "__main__":
+    hash_seed.give()
     if sys.argv[1:]:
         sys.exit(run_command(sys.argv[1:]))
     code = main()

@@ -9,7 +9,7 @@ from rtj_api.launch import TrainerConfig
 from rtj_api.names import Reason
 from rtj_api.restore import MAX_COMMITS_SHOWN
 
-from rtj_trainer import builder, startup
+from rtj_trainer import builder, hash_seed, startup
 from rtj_trainer.commits import attempts, retention
 from rtj_trainer.commits.layout import JobDirectory
 from rtj_trainer.heartbeat import Heart
@@ -49,6 +49,7 @@ def opened(
     Raises:
         StopError: the volume cannot be used, or there is nothing to go on from.
     """
+    hash_seed.check()
     job = JobDirectory(config.volume / config.job_uid)
     try:
         job.create()

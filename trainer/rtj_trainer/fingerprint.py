@@ -37,6 +37,7 @@ _WORDS = {
     "dropRemainder": "drop_remainder",
     "shuffle": "whether the examples are shuffled",
     "seed": "the seed",
+    "hashSeed": "the order of sets by PYTHONHASHSEED",
     "files": "data files",
     "fileTimes": "the times of data files",
     "strategy": "the way that the position is kept",
@@ -48,6 +49,7 @@ _WORDS = {
     "validationContents": "the data that rtj_trainer.data reads for the validation",
     "variables": "the names, shapes or types of the model's variables",
     "step": "what the training step computes",
+    "captured": "the constants or tables that the training step reads, or which variables",
     "environment": "versions or machine",
 }
 _LATER = ("batch", "batchSize", "dropRemainder", "shuffle", "validationContents")
@@ -159,7 +161,7 @@ def _excused(saved: Fingerprint, current: Fingerprint, changed: list[str]) -> se
         excused.add("dataset")
     if "environment" not in changed:
         return excused
-    excused.add("step")  # Another device has other operations in it.
+    excused |= {"step", "captured"}  # Another device has other operations in it.
     is_same_program = not _unseen(current) and not any(key in changed for key in _PROGRAM)
     if is_same_program and _versions_differ(saved, current):
         excused |= _PIPELINES

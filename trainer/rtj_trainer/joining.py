@@ -14,7 +14,7 @@ from rtj_api.launch import TrainerConfig
 from rtj_api.names import ExitCode, Reason
 from rtj_api.restore import MAX_COMMITS_SHOWN
 
-from rtj_trainer import fingerprint
+from rtj_trainer import fingerprint, hash_seed
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, JobDirectory
 from rtj_trainer.commits.lineage import Choice
@@ -106,6 +106,7 @@ class Attempt:
             "source": fingerprint.of_source(sources),
             "dataset": dataset,
             "seed": self.config.seed,
+            "hashSeed": hash_seed.identity(),
         }
 
     def loop(

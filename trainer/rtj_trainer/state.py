@@ -108,6 +108,10 @@ class TrainingState:
         """
         self._choice.check()
 
+    def names(self) -> dict[int, str]:
+        """Return group and number of each variable, by the id of its resource."""
+        return {id(handle.resource): name for name, handle in self._named().items()}
+
     def capture(self) -> "Snapshot":
         """Return the values as they are now; of variables on an accelerator, copies on the host.
 

@@ -15,6 +15,7 @@ from rtj_api.spec import KeepBest
 
 from rtj_trainer import builder, seeding
 from rtj_trainer.callbacks import CallbackRunner
+from rtj_trainer.captured import captured_sha256
 from rtj_trainer.commits.layout import INDICES
 from rtj_trainer.epochs import Epochs
 from rtj_trainer.errors import PermanentError
@@ -111,15 +112,15 @@ def fit(
         functions.append(test_function)
     if best:
         _check_metric(best, model, functions)
-    as_before = {}
-    if pipeline.stream.as_before:
-        before = retrace_step(model, pipeline.stream.as_before.element_spec)
-        if before:
-            as_before = {"step": _graphs([before, *functions[1:]])}
     known = pipeline.strategy.batches_per_epoch
     params = {"verbose": 0, "epochs": progress.epochs, "steps": known}
     runner = CallbackRunner(callbacks(model), model, params)
     state = state_of(model, functions, runner)
+    as_before = {}
+    if pipeline.stream.as_before:
+        before = retrace_step(model, pipeline.stream.as_before.element_spec)
+        if before:
+            as_before = _computed([before, *functions[1:]], state)
     evaluation = None
     if data:
         evaluation = Evaluation(
@@ -133,13 +134,17 @@ def fit(
         "validationPipeline": data.identity if data else None,
         "callbackList": runner.describe(),
         "variables": state.describe(),
-        "step": _graphs(functions),
+        **_computed(functions, state),
     }
     return Trainee(state, epochs, identity, as_before, data.file_names if data else [])
 
 
-def _graphs(functions: list[Any]) -> list[str]:
-    return [graph_sha256(function) for function in functions]
+def _computed(functions: list[Any], state: TrainingState) -> dict[str, Any]:
+    names = state.names()
+    return {
+        "step": [graph_sha256(function) for function in functions],
+        "captured": [captured_sha256(function, names) for function in functions],
+    }
 
 
 def _check_metric(best: KeepBest, model: Any, functions: list[Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from rtj_api.names import (
     BUILDER_MOUNT_PATH,
     CONFIG_ENV,
+    HASH_SEED_ENV,
     LABEL_ATTEMPT,
     POD_UID_ENV,
     TRAINER_CONTAINER,
@@ -25,6 +26,7 @@ from rtj_operator.core.observed import Job, Settings
 from rtj_operator.core.trainer_config import trainer_config
 
 USER_ID = 65532
+HASH_SEED = "0"
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 UNREACHABLE_TOLERATION_SECONDS = 10
 """The default of 300 s would keep a dead node's pod, and its GPU, on the books."""
@@ -125,13 +127,20 @@ def _container(spec: JobSpec, config: str, under: Fields) -> Fields:
         "imagePullPolicy": trainer.image_pull_policy,
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "env": by_name(under.get("env") or [], env),
+        "env": by_name(_with_hash_seed(under.get("env") or []), env),
         "volumeMounts": by_name(under.get("volumeMounts") or [], _mounts(spec), key="mountPath"),
         "securityContext": _container_security(under.get("securityContext") or {}),
     }
     if trainer.resources:
         ours["resources"] = laid_over(under.get("resources") or {}, trainer.resources)
     return {**under, **ours}
+
+
+def _with_hash_seed(env: list[Fields]) -> list[Fields]:
+    """Return some variables, with Python's hash seed if it is not among them."""
+    if any(variable.get("name") == HASH_SEED_ENV for variable in env):
+        return env
+    return [*env, {"name": HASH_SEED_ENV, "value": HASH_SEED}]
 
 
 def _companion(container: Fields) -> Fields:

@@ -28,9 +28,10 @@ class AttemptServer:
 
     Args:
         scratch: The folder for temporary files, which a killed TensorFlow leaves behind.
+        hash_seed: Of its attempts: two servers are two processes that order sets otherwise.
     """
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, hash_seed: str = "0") -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.unit.trainer.attempt_server"],
             cwd=REPOSITORY,
@@ -42,6 +43,7 @@ class AttemptServer:
                 **os.environ,
                 "TMPDIR": str(scratch),
                 "TF_CPP_MIN_LOG_LEVEL": "2",
+                "PYTHONHASHSEED": hash_seed,
                 "CUDA_VISIBLE_DEVICES": "-1",
             },
         )

@@ -79,6 +79,14 @@ def test_a_loop_with_two_optimizers_goes_on_as_if_it_had_not_been_killed(
     assert "trained: [0, 1, 2] 39" in job.log
 
 
+def test_what_is_handed_over_is_found_again_by_its_name_in_whatever_order_it_is_made(
+    make_job: MakeJob, reference: Any
+) -> None:
+    job = job_of(make_job, "towers")
+    job.run_to_end(Kill("step", 7, TERM), Kill("step", 9))
+    assert job.outcome() == reference("towers")
+
+
 def test_a_loop_that_writes_where_it_is_told_goes_on_and_its_stop_is_the_end_of_the_job(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
@@ -121,6 +129,7 @@ def test_a_callback_of_fit_may_stop_the_session(within: bool, step: int, make_jo
         ("hands_over_what_is_not_built", ["optimizer has no variables yet", "optimizer.build("]),
         ("hands_over_a_list_of_numbers", ["history[0] is a float", "get_state(self)"]),
         ("hands_over_what_is_only_read", ["counter is a OnlyRead", "set_state(self, state)"]),
+        ("hands_over_by_object", ["layers has the key <class", "use texts or numbers"]),
         ("hands_over_too_late", ["before session.steps()"]),
         ("draws_in_a_function", ["RandomStandardNormal", "SeedGenerator"]),
         ("reseeds", ["the program seeds or replaces a global generator", "stateless_*"]),

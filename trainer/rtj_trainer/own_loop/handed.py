@@ -17,11 +17,21 @@ _METHODS = ("get_state", "set_state")
 
 
 class Handed:
-    """Objects by name; all of their variables must be built."""
+    """Objects by name; all of their variables must be built.
+
+    Variables and states are found again by the path that leads to their object, as in
+    `towers['red']`, and not by the order in which a program makes or hands over its objects.
+    """
 
     def __init__(self) -> None:
-        self.variables: dict[str, list[tf.Variable]] = {}
-        self._keepers: list[Keeper] = []
+        self._names: set[str] = set()
+        self._variables: dict[str, list[tf.Variable]] = {}
+        self._keepers: dict[str, Keeper] = {}
+
+    @property
+    def variables(self) -> dict[str, list[tf.Variable]]:
+        """The variables by group, one for each object, in the order of the groups' names."""
+        return dict(sorted(self._variables.items()))
 
     def add(self, name: str, value: Any) -> None:
         """Add an object, or a list, tuple or dict of them.
@@ -29,16 +39,15 @@ class Handed:
         Raises:
             PermanentError: `BuilderInvalid`: it is not built yet, or nothing that can be kept.
         """
-        group = f"own.{name}"
-        if group in self.variables:
-            _refuse(f"{name!r} was handed over twice; give each object its own name")
-        self.variables[group] = []
         for path, item in _leaves(name, value):
+            if path in self._names:
+                _refuse(f"{path!r} was handed over twice; give each object its own name")
+            self._names.add(path)
             found = _variables(path, item)
             if found is not None:
-                self.variables[group].extend(found)
+                self._variables[f"own.{path}"] = found
             elif all(callable(getattr(item, method, None)) for method in _METHODS):
-                self._keepers.append(Keeper(path, item.get_state, item.set_state))
+                self._keepers[path] = Keeper(path, item.get_state, item.set_state)
             else:
                 _refuse(
                     f"{path} is a {type(item).__name__}, whose state cannot be kept; hand over "
@@ -48,7 +57,7 @@ class Handed:
 
     def objects(self, callbacks: CallbackRunner | None) -> "Objects":
         """Return the Python state of all that was added, and of callbacks."""
-        kept = Kept(tuple(self._keepers))
+        kept = Kept(tuple(keeper for _, keeper in sorted(self._keepers.items())))
         rehearse(kept.capture, kept.restore, "an object that was handed over")
         return Objects(kept, callbacks)
 
@@ -77,6 +86,11 @@ class Objects:
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, item in value.items():
+            if not isinstance(key, str | int | float):
+                _refuse(
+                    f"{path} has the key {key!r}, by which it may not be found again after a "
+                    "restart; use texts or numbers as keys"
+                )
             yield from _leaves(f"{path}[{key!r}]", item)
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):

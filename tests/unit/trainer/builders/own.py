@@ -69,6 +69,30 @@ def two_optimizers(session, eager=False):
     die_at("end")
 
 
+def towers(session):
+    """Hand over layers and states by name, made in another order in every second attempt."""
+    names = ["a", "b", "c"][:: -1 if os.environ["RTJ_POD_UID"][-1] in "02468" else 1]
+    layers = {name: keras.layers.Dense(1) for name in names}
+    kept = {name: Best() for name in names}
+    for layer in layers.values():
+        layer.build((None, 1))
+    for name in names:
+        session.track(**{f"layer_{name}": layers[name]})
+    weights = [weight for name in sorted(names) for weight in layers[name].trainable_variables]
+    others = {name: tf.Variable(0.0) for name in names}
+    session.track(others=others, kept=kept)
+    for x, y in session.steps():
+        with tf.GradientTape() as tape:
+            parts = [layers[name](x[:, i : i + 1]) for i, name in enumerate(sorted(names))]
+            loss = tf.reduce_mean((sum(parts)[:, 0] - y) ** 2)
+        found = tape.gradient(loss, [weight.value for weight in weights])
+        for i, (weight, gradient) in enumerate(zip(weights, found, strict=True)):
+            weight.assign(weight - 0.01 * (i + 1) * gradient)
+        for i, name in enumerate(sorted(names)):
+            others[name].assign_add(i * loss)
+            kept[name].epochs = [i, session.step]
+
+
 def stops(session, samples):
     total = tf.Variable(0.0)
     session.track(total=total)
@@ -166,6 +190,10 @@ def hands_over_what_is_not_built(session):
 
 def hands_over_a_list_of_numbers(session):
     session.track(history=[1.0])
+
+
+def hands_over_by_object(session):
+    session.track(layers={keras.layers.Dense: tf.Variable(0.0)})
 
 
 def hands_over_what_is_only_read(session):

@@ -1,5 +1,6 @@
 """Models that keep what the next step depends on in all the places where a user may keep it."""
 
+import os
 import random
 
 import keras
@@ -208,3 +209,79 @@ def functions_run_eagerly():
 def another_constant_each_time():
     drawn = float(np.random.default_rng().normal())
     return _compiled(Disturbed(lambda y: drawn))
+
+
+def another_large_constant_each_time():
+    """TensorFlow captures one of more than 128 elements instead of writing it into the graph."""
+    drawn = tf.constant(np.random.default_rng().normal(size=200).astype("float32"))
+    return _compiled(Disturbed(lambda y: tf.reduce_sum(y * drawn)))
+
+
+def other_texts_each_time():
+    texts = tf.constant(_turned([str(number) for number in range(200)]))
+    return _compiled(Disturbed(lambda y: tf.strings.to_number(texts[0])))
+
+
+def _turned(items):
+    """Return a list, but turned around in every second attempt, as a set may be."""
+    return items[:: -1 if os.environ["RTJ_POD_UID"][-1] in "02468" else 1]
+
+
+def another_vocabulary_each_time():
+    lookup = keras.layers.StringLookup(vocabulary=_turned(["0.0", "1.0", "2.0", "3.0", "4.0"]))
+    return _compiled(Disturbed(lambda y: tf.cast(lookup(tf.strings.as_string(y, 1)), tf.float32)))
+
+
+def another_vocabulary_in_a_branch_each_time():
+    words = tf.constant(_turned(["0.0", "1.0", "2.0", "3.0", "4.0"]))
+    initial = tf.lookup.KeyValueTensorInitializer(words, tf.range(5.0))
+    table = tf.lookup.StaticHashTable(initial, -1.0)
+
+    def looked_up(y):
+        return tf.cond(
+            tf.reduce_sum(y) > 0.0,
+            lambda: table.lookup(tf.strings.as_string(y, 1)),
+            lambda: tf.zeros_like(y),
+        )
+
+    return _compiled(Disturbed(looked_up))
+
+
+class Dropouts(keras.Model):
+    """Has a seed generator in each of its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.drops = {name: keras.layers.Dropout(0.5) for name in _turned(["a", "b", "c"])}
+        self.out = keras.layers.Dense(1)
+
+    def call(self, x, training=False):
+        for name in sorted(self.drops):
+            x = self.drops[name](x, training=training)
+        return self.out(x)
+
+
+def generators_in_another_order_each_time():
+    return _compiled(Dropouts())
+
+
+def same_each_time():
+    """Tables and large constants that come out alike, and a variable that only a step reads."""
+    lookup = keras.layers.StringLookup(vocabulary=["0.0", "1.0", "2.0", "3.0", "4.0"])
+    drawn = tf.constant(np.random.default_rng(1).normal(size=200).astype("float32"))
+
+    def disturb(y):
+        _COUNTER.assign_add(1)
+        return tf.reduce_sum(drawn) * tf.cast(lookup(tf.strings.as_string(y, 1)), tf.float32)
+
+    return _compiled(Disturbed(disturb))
+
+
+def variable_that_cannot_be_read():
+    handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name="own")
+    tf.raw_ops.AssignVariableOp(resource=handle, value=1.0)
+
+    def read(y):
+        return tf.ensure_shape(tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32), [])
+
+    return _compiled(Disturbed(read))
