@@ -44,7 +44,8 @@ class Restore(WireModel):
             "000000000120-000003. Setting or changing it on a live job stops the attempt that "
             "runs, gracefully, and the next one starts from the commit; that happens once, and "
             "later attempts go on from the newest commit as always. To go back to the same commit "
-            "again, take spec.restore out and set it again."
+            "again, take spec.restore out, wait until status.restore is gone, and set it again: "
+            "before that it is the same request still."
         )
     )
 

@@ -46,8 +46,9 @@ async def perform(cluster: Cluster, job: Job, action: Action) -> None:
     """Carry out one action. Raises ClusterError, RefusedError."""
     match action:
         case EnsureObjects(manifests):
-            for manifest in manifests:  # In order: a binding needs its role.
-                await _ensure(cluster, job, manifest)
+            missing = [m for m in manifests if not await _is_there(cluster, job, m)]
+            for manifest in missing:
+                await _create(cluster, job, manifest)
         case CreatePod(manifest):
             await _create(cluster, job, manifest)
         case AskForStacks(standstill):
@@ -64,15 +65,15 @@ async def perform(cluster: Cluster, job: Job, action: Action) -> None:
                 return
 
 
-async def _ensure(cluster: Cluster, job: Job, manifest: Manifest) -> None:
-    """Create unless it is there; the read first, since after the first attempt it always is."""
+async def _is_there(cluster: Cluster, job: Job, manifest: Manifest) -> bool:
+    """Whether the job has it already. Raises RefusedError if somebody else has the name."""
     kind = CREATED_KINDS[manifest["kind"]]
     try:
         there = await cluster.get(kind, job.namespace, manifest["metadata"]["name"])
     except NotFoundError:
-        await _create(cluster, job, manifest)
-        return
+        return False
     _must_own(job, there, manifest)
+    return True
 
 
 async def _create(cluster: Cluster, job: Job, manifest: Manifest) -> None:

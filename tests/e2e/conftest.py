@@ -48,8 +48,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of this test run, the same for all of its workers."""
+    mine = tmp_path_factory.getbasetemp()
+    return mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rights_in_use(request: pytest.FixtureRequest, shared: Path) -> Iterator[None]:
+    """Compare what the workers found; it ends after `operator`, since it begins before."""
+    yield
+    if rights.whole_layer(request.session):
+        rights.compare_unused(shared)
+
+
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    kept = os.environ.get("RTJ_CLUSTER")
+    kept = os.environ.get(rights.KEPT_CLUSTER)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     cluster = Cluster(kept or (f"e2e-{worker}" if worker else "e2e"))
     with slots.in_use(cluster.name, ", or set RTJ_CLUSTER to the name of another cluster"):
@@ -75,15 +90,14 @@ def operator(
     request: pytest.FixtureRequest,
     cluster: Cluster,
     kube: Kube,
-    tmp_path_factory: pytest.TempPathFactory,
+    shared: Path,
 ) -> Iterator[None]:
     images = build_images()
     cluster.sync_images()
     install_operator(kube, images)
     yield
-    if rights.whole_layer_ran(request.session):
-        mine = tmp_path_factory.getbasetemp()
-        rights.compare(cluster, kube, mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine)
+    if rights.whole_layer(request.session) and not request.session.testsfailed:
+        rights.compare(cluster, kube, shared)
 
 
 @pytest.fixture

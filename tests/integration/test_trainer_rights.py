@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from rtj_operator.act import announce
 from rtj_operator.cluster import JOBS, PODS, Key, Manifest
+from rtj_operator.cluster import LEASES as LEASE_KIND
 from rtj_operator.core.observed import Settings
 from rtj_operator.kube import KubeCluster
 from rtj_operator.memory import Memory
@@ -129,6 +130,18 @@ async def test_a_trainer_may_do_nothing_else(ask: Ask) -> None:
         if status != 403:
             allowed.append((method, path, status))
     assert not allowed
+
+
+async def test_a_job_named_like_anothers_lease_is_given_no_right_to_it(
+    cluster: KubeCluster, namespace: str, kubectl: Kubectl
+) -> None:
+    await create_inputs(cluster, namespace)
+    await cluster.create(LEASE_KIND, namespace, {"metadata": {"name": "controller"}, "spec": {}})
+    running = await launch(cluster, namespace, job_manifest("controller"))
+    assert running["reason"] == "PodNameTaken"
+    assert "Lease controller exists and does not belong to this job" in running["message"]
+    made = kubectl("get", "role,rolebinding,serviceaccount", "-n", namespace, "-o", "name")
+    assert made.split() == ["serviceaccount/default"]
 
 
 @pytest.fixture

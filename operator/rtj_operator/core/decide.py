@@ -14,13 +14,13 @@ from rtj_api.spec import JobSpec
 from rtj_operator.core import regression, restore, show, spec_changes
 from rtj_operator.core.budget import Charge, charge
 from rtj_operator.core.classify import Ending
-from rtj_operator.core.decision import AskForStacks, Decision, DeleteJob, DeletePod, EnsureObjects
+from rtj_operator.core.decision import AskForStacks, Decision, DeleteJob, DeletePod
 from rtj_operator.core.failure_rules import ruling_on
 from rtj_operator.core.freshness import show_freshness
 from rtj_operator.core.judge import Stand, Verdict, judge
 from rtj_operator.core.launch import create_pod, launch
 from rtj_operator.core.limits import until_deadline, until_removal
-from rtj_operator.core.objects import supporting_objects
+from rtj_operator.core.objects import beside_pod
 from rtj_operator.core.observed import Observed
 from rtj_operator.core.plan import Plan
 from rtj_operator.core.progress import (
@@ -99,7 +99,7 @@ def _go_on(plan: Plan, spec: JobSpec, verdict: Verdict | None) -> None:
         show.standing(plan, verdict)
         if not observed.lease_found or verdict.question:
             # A trainer that lost its right to the Lease looks like one that hangs.
-            plan.act(EnsureObjects(supporting_objects(observed.job)))
+            plan.act(beside_pod(observed.job))
         if verdict.question:
             plan.act(AskForStacks(verdict.question))
         plan.wake(verdict.recheck)

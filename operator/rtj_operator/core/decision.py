@@ -13,7 +13,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class EnsureObjects:
-    """Create each of these unless it is there: account, role, binding, Lease; the Lease last."""
+    """Create those of these that are not there, in this order; none if one is somebody else's."""
 
     manifests: tuple[Manifest, ...]
 

@@ -12,9 +12,9 @@ from rtj_api.time_spent import TimeSpent
 
 from rtj_operator.core import show, spec_changes
 from rtj_operator.core.conditions import find
-from rtj_operator.core.decision import CreatePod, EnsureObjects
+from rtj_operator.core.decision import CreatePod
 from rtj_operator.core.judge import starting_message
-from rtj_operator.core.objects import supporting_objects
+from rtj_operator.core.objects import before_pod
 from rtj_operator.core.observed import Problem
 from rtj_operator.core.plan import Plan
 from rtj_operator.core.podspec import MalformedTemplateError, Places, pod_manifest, pod_name
@@ -119,7 +119,7 @@ def create_pod(plan: Plan, spec: JobSpec, *, proven: bool = False) -> None:
         show.blocked(plan, Problem(Reason.POD_REJECTED, str(error)))
         return
     if not proven:
-        plan.act(EnsureObjects(supporting_objects(observed.job)))
+        plan.act(before_pod(observed.job))
     plan.act(CreatePod(manifest))
 
 
