@@ -139,3 +139,23 @@ def test_a_seed_that_python_draws_is_refused_with_how_to_choose_one(
 @pytest.mark.parametrize("seed", ["0", "7"])
 def test_a_seed_that_was_chosen_is_taken(seed: str, tmp_path: Path) -> None:
     assert checked([], seed, tmp_path) == ""
+
+
+def test_a_script_without_a_seed_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "import rtj_trainer\n"
+        "with rtj_trainer.session('run', epochs=1): pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONHASHSEED": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ExitCode.PERMANENT
+    assert "set it to the same number for each attempt" in done.stdout
+    assert not (tmp_path / "run").exists()

@@ -90,7 +90,7 @@ def towers(session):
             weight.assign(weight - 0.01 * (i + 1) * gradient)
         for i, name in enumerate(sorted(names)):
             others[name].assign_add(i * loss)
-            kept[name].epochs = [i, session.step]
+            kept[name].epochs = [*kept[name].epochs, i]
 
 
 def stops(session, samples):
