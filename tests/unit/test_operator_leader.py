@@ -1,7 +1,7 @@
 """Leading holds on while the API server is slow, and ends where another process leads."""
 
 import asyncio
-from types import SimpleNamespace
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from rtj_operator.leader import Leader, LeadershipLostError
 from rtj_operator.silence import Silences
 
 from tests.model.memory_cluster import MemoryCluster
-from tests.unit.virtual_time import in_virtual_time, monotonic
+from tests.unit.leaping_time import leaping
 
 pytestmark = pytest.mark.unit
 
@@ -34,21 +34,19 @@ class SlowCluster(MemoryCluster):
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> SlowCluster:
-    """Return a cluster for leaders whose time is that of the loop."""
-    monkeypatch.setattr(leader, "time", SimpleNamespace(monotonic=monotonic))
+def cluster() -> SlowCluster:
     return SlowCluster()
 
 
 def leader_of(cluster: SlowCluster, name: str) -> Leader:
-    return Leader(cluster, NAMESPACE, name, Pulse(Silences(monotonic)))
+    return Leader(cluster, NAMESPACE, name, Pulse(Silences(time.monotonic)))
 
 
 def holder_of(cluster: SlowCluster) -> Any:
     return cluster.read(LEASES.kind, NAMESPACE, leader.LEASE_NAME)["spec"]["holderIdentity"]
 
 
-@in_virtual_time
+@leaping
 async def test_a_leader_stays_where_the_api_server_takes_two_seconds_to_answer(
     cluster: SlowCluster,
 ) -> None:
@@ -60,7 +58,7 @@ async def test_a_leader_stays_where_the_api_server_takes_two_seconds_to_answer(
     assert holder_of(cluster) == "one"
 
 
-@in_virtual_time
+@leaping
 async def test_a_leader_whose_lease_was_changed_by_another_hand_goes_on(
     cluster: SlowCluster,
 ) -> None:
@@ -76,7 +74,7 @@ async def test_a_leader_whose_lease_was_changed_by_another_hand_goes_on(
     assert holder_of(cluster) == "one"
 
 
-@in_virtual_time
+@leaping
 async def test_a_leader_ends_where_another_leads_and_leaves_the_lease_alone(
     cluster: SlowCluster,
 ) -> None:
@@ -89,9 +87,9 @@ async def test_a_leader_ends_where_another_leads_and_leaves_the_lease_alone(
     assert holder_of(cluster) == "two"
 
 
-@in_virtual_time
+@leaping
 async def test_two_releases_in_one_namespace_lead_both(cluster: SlowCluster) -> None:
-    pulse = Pulse(Silences(monotonic))
+    pulse = Pulse(Silences(time.monotonic))
     for release in ("a", "b"):
         one = Leader(cluster, NAMESPACE, f"pod-of-{release}", pulse, f"{release}-rtj-operator")
         await asyncio.wait_for(one.acquire(), 20)
@@ -115,7 +113,7 @@ class RacingCluster(MemoryCluster):
 
 async def test_a_lease_is_let_go_though_a_renewal_comes_between() -> None:
     cluster = RacingCluster()
-    one = Leader(cluster, NAMESPACE, "one", Pulse(Silences(monotonic)))
+    one = Leader(cluster, NAMESPACE, "one", Pulse(Silences(time.monotonic)))
     await one.acquire()
     cluster.renewals = 2
     await one.release()

@@ -75,7 +75,7 @@ def test_of_a_job_without_sets_another_seed_changes_nothing_else(
 ) -> None:
     message = restarted_by(other_seed, make_job(**changes))
     assert "these changed: the order of sets by PYTHONHASHSEED (" in message
-    assert "seed: 0 -> 1). Going on" in message
+    assert "seed: 0 -> 1). Resuming" in message
 
 
 def test_of_a_job_with_sets_it_changes_the_pipeline_and_what_the_step_reads(

@@ -130,7 +130,7 @@ def test_a_cache_is_cut_into_other_batches_too(make_job: MakeJob) -> None:
     assert job.run(Kill("step", 4, TERM)) == ExitCode.PREEMPTED
     job.config["cache"] = {"batchSize": 30}
     assert job.run() == ExitCode.PERMANENT
-    assert "changed: the batch size (8 -> 30). Going on" in job.final_record["message"]
+    assert "changed: the batch size (8 -> 30). Resuming" in job.final_record["message"]
     assert job.run(fingerprintPolicy=ALLOWED) == ExitCode.COMPLETED
     assert sizes(job.outcome()[2]) == [8] * 4 + [30, 30, 8] + [30, 30, 30, 10]
     assert ids(job.outcome()[2]) == uninterrupted(2)
@@ -154,7 +154,7 @@ def test_another_size_is_refused_unless_it_is_allowed(make_job: MakeJob) -> None
     assert job.run() == ExitCode.PERMANENT
     assert job.final_record["reason"] == "FingerprintMismatch"
     message = job.final_record["message"]
-    assert "changed: the batch size (8 -> 20). Going on" in message
+    assert "changed: the batch size (8 -> 20). Resuming" in message
     assert "With spec.fingerprintPolicy.batchSize: Warn, a fork goes on" in message
     # Nothing else may change with it.
     assert go_on(job, batch_size=20, size=96) == ExitCode.PERMANENT
