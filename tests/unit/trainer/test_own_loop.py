@@ -83,7 +83,7 @@ def test_what_is_handed_over_is_found_again_by_its_name_in_whatever_order_it_is_
     make_job: MakeJob, reference: Any
 ) -> None:
     job = job_of(make_job, "towers")
-    job.run_to_end(Kill("step", 7, TERM), Kill("step", 9))
+    job.run_to_end(Kill("step", 7, TERM), Kill("step", 9, TERM))
     assert job.outcome() == reference("towers")
 
 
