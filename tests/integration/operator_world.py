@@ -6,7 +6,6 @@ beat the Lease as a trainer would.
 
 import asyncio
 import contextlib
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +13,21 @@ from typing import Any
 
 from kubernetes.aio import client, config
 from rtj_api import names
-from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, Position, TrainerPhase
-from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_ATTEMPT, ExitCode, Reason
+from rtj_api.heartbeat import (
+    CommitRef,
+    FinalRecord,
+    Heartbeat,
+    Position,
+    StackDump,
+    TrainerPhase,
+)
+from rtj_api.names import (
+    ANNOTATION_DUMP_STACKS,
+    ANNOTATION_HEARTBEAT,
+    LABEL_ATTEMPT,
+    ExitCode,
+    Reason,
+)
 from rtj_operator.cluster import (
     CLAIMS,
     CONFIG_MAPS,
@@ -87,6 +99,7 @@ class PlayedNode:
         namespace: str,
         preempted_at: dict[int, int],
         *,
+        hangs_at: dict[int, int] | None = None,
         job: str = "",
         total_steps: int = TOTAL_STEPS,
         step_seconds: float = 0.1,
@@ -103,6 +116,8 @@ class PlayedNode:
         self._renewed = 0.0
         self._preempted_at = preempted_at
         """By attempt, the step at which its trainer is asked to stop."""
+        self._hangs_at = hangs_at or {}
+        """By attempt, the step from which its trainer takes no other, until its pod is deleted."""
         self.steps: dict[int, int] = {}
         """By attempt, how far its trainer came."""
         self.containers: list[str] = []
@@ -140,6 +155,14 @@ class PlayedNode:
             await self._report(pod, "Running", {"running": {}})
         elif pod["status"]["phase"] == "Running":
             await self._train(pod)
+        if "deletionTimestamp" in pod["metadata"]:
+            await self._remove(pod["metadata"])
+
+    async def _remove(self, pod: Manifest) -> None:
+        """Let the object of a pod whose container has ended go, as only a kubelet does it."""
+        path = f"/api/v1/namespaces/{self._namespace}/pods/{pod['name']}"
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["uid"]}}
+        await self._cluster._call("delete", PODS, path, [], options)
 
     async def _bind(self, pod: str) -> None:
         binding = {"metadata": {"name": pod}, "target": {"kind": "Node", "name": self.name}}
@@ -149,10 +172,12 @@ class PlayedNode:
     async def _train(self, pod: Manifest) -> None:
         attempt = int(pod["metadata"]["labels"][LABEL_ATTEMPT])
         start = self._commit.step if self._commit else 0
-        step = min(self.steps.get(attempt, start) + 1, self._total_steps)
+        step = self.steps.get(attempt, start)
+        if step < self._hangs_at.get(attempt, self._total_steps):
+            step += 1
         self.steps[attempt] = step
         final = None
-        if step == self._preempted_at.get(attempt):
+        if step == self._preempted_at.get(attempt) or "deletionTimestamp" in pod["metadata"]:
             final = _record(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
         elif step == self._total_steps:
             final = _record(ExitCode.COMPLETED, Reason.COMPLETED)
@@ -170,17 +195,19 @@ class PlayedNode:
     async def _beat(
         self, pod: Manifest, attempt: int, step: int, final: FinalRecord | None
     ) -> None:
+        job = pod["metadata"]["labels"][names.LABEL_JOB]
+        lease = await self._cluster.get(LEASES, self._namespace, job)
+        annotations = lease["metadata"].setdefault("annotations", {})
+        asked = annotations.get(ANNOTATION_DUMP_STACKS)
         beat = Heartbeat(
             attempt=attempt,
             phase=TrainerPhase.FINISHED if final else TrainerPhase.TRAINING,
             position=Position(step=step, total_steps=self._total_steps),
             commit=self._commit,
+            stacks=StackDump(standstill=asked) if asked else None,
             final=final,
         )
-        job = pod["metadata"]["labels"][names.LABEL_JOB]
-        lease = await self._cluster.get(LEASES, self._namespace, job)
-        text = json.loads(beat.model_dump_json(by_alias=True))
-        lease["metadata"]["annotations"] = {ANNOTATION_HEARTBEAT: json.dumps(text)}
+        annotations[ANNOTATION_HEARTBEAT] = beat.model_dump_json(by_alias=True)
         lease["spec"] = {
             "holderIdentity": pod["metadata"]["uid"],
             "leaseTransitions": attempt,
