@@ -6,7 +6,6 @@ beat the Lease as a trainer would.
 
 import asyncio
 import contextlib
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +13,21 @@ from typing import Any
 
 from kubernetes.aio import client, config
 from rtj_api import names
-from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, Position, TrainerPhase
-from rtj_api.names import ANNOTATION_HEARTBEAT, LABEL_ATTEMPT, ExitCode, Reason
+from rtj_api.heartbeat import (
+    CommitRef,
+    FinalRecord,
+    Heartbeat,
+    Position,
+    StackDump,
+    TrainerPhase,
+)
+from rtj_api.names import (
+    ANNOTATION_DUMP_STACKS,
+    ANNOTATION_HEARTBEAT,
+    LABEL_ATTEMPT,
+    ExitCode,
+    Reason,
+)
 from rtj_operator.cluster import (
     CLAIMS,
     CONFIG_MAPS,
@@ -87,6 +99,7 @@ class PlayedNode:
         namespace: str,
         preempted_at: dict[int, int],
         *,
+        hangs_at: dict[int, int] | None = None,
         job: str = "",
         total_steps: int = TOTAL_STEPS,
         step_seconds: float = 0.1,
@@ -106,6 +119,8 @@ class PlayedNode:
         self._renewed = 0.0
         self._preempted_at = preempted_at
         """By attempt, the step at which its trainer is asked to stop."""
+        self._hangs_at = hangs_at or {}
+        """By attempt, the step from which its trainer takes no other, until its pod is deleted."""
         self.steps: dict[int, int] = {}
         """By attempt, how far its trainer came."""
         self.containers: list[str] = []
@@ -144,6 +159,14 @@ class PlayedNode:
         elif pod["status"]["phase"] == "Running":
             self._note_container(pod)  # The answer to the report may have been lost.
             await self._train(pod)
+        if "deletionTimestamp" in pod["metadata"]:
+            await self._remove(pod["metadata"])
+
+    async def _remove(self, pod: Manifest) -> None:
+        """Let the object of a pod whose container has ended go, as only a kubelet does it."""
+        path = f"/api/v1/namespaces/{self._namespace}/pods/{pod['name']}"
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["uid"]}}
+        await self._cluster._call("delete", PODS, path, [], options)
 
     def _note_container(self, pod: Manifest) -> None:
         uid = pod["metadata"]["uid"]
@@ -160,11 +183,14 @@ class PlayedNode:
         attempt = int(pod["metadata"]["labels"][LABEL_ATTEMPT])
         start = self._commit.step if self._commit else 0
         last = self._preempted_at.get(attempt, self._total_steps)
-        step = min(self.steps.get(attempt, start) + 1, last)
-        final = None
-        if step == self._total_steps:
+        step, final = self.steps.get(attempt, start), None
+        if "deletionTimestamp" in pod["metadata"]:
+            final = _record(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+        else:
+            step = min(step + 1, last, self._hangs_at.get(attempt, last))
+        if final is None and step == self._total_steps:
             final = _record(ExitCode.COMPLETED, Reason.COMPLETED)
-        elif step == last:
+        elif final is None and step == last:
             final = _record(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
         commit = self._commit
         if final or self._commits:
@@ -189,18 +215,20 @@ class PlayedNode:
     ) -> None:
         skipped = f"commit at step {step} was skipped: No space left on device"
         warning = FinalRecord(exit_code=0, reason=Reason.COMMIT_SKIPPED, message=skipped)
+        job = pod["metadata"]["labels"][names.LABEL_JOB]
+        lease = await self._cluster.get(LEASES, self._namespace, job)
+        annotations = lease["metadata"].setdefault("annotations", {})
+        asked = annotations.get(ANNOTATION_DUMP_STACKS)
         beat = Heartbeat(
             attempt=attempt,
             phase=TrainerPhase.FINISHED if final else TrainerPhase.TRAINING,
             position=Position(step=step, total_steps=self._total_steps),
             commit=commit,
             warning=warning if attempt == self._warns_in else None,
+            stacks=StackDump(standstill=asked) if asked else None,
             final=final,
         )
-        job = pod["metadata"]["labels"][names.LABEL_JOB]
-        lease = await self._cluster.get(LEASES, self._namespace, job)
-        text = json.loads(beat.model_dump_json(by_alias=True))
-        lease["metadata"]["annotations"] = {ANNOTATION_HEARTBEAT: json.dumps(text)}
+        annotations[ANNOTATION_HEARTBEAT] = beat.model_dump_json(by_alias=True)
         lease["spec"] = {
             "holderIdentity": pod["metadata"]["uid"],
             "leaseTransitions": attempt,
