@@ -136,10 +136,16 @@ class PlayedNode:
         if not pod["spec"].get("nodeName"):
             await self._bind(pod["metadata"]["name"])
         elif pod["status"]["phase"] == "Pending":
-            self.containers.append(pod["metadata"]["uid"])
             await self._report(pod, "Running", {"running": {}})
+            self._note_container(pod)
         elif pod["status"]["phase"] == "Running":
+            self._note_container(pod)  # The answer to the report may have been lost.
             await self._train(pod)
+
+    def _note_container(self, pod: Manifest) -> None:
+        uid = pod["metadata"]["uid"]
+        if uid not in self.containers:
+            self.containers.append(uid)
 
     async def _bind(self, pod: str) -> None:
         binding = {"metadata": {"name": pod}, "target": {"kind": "Node", "name": self.name}}
@@ -147,19 +153,22 @@ class PlayedNode:
         await self._cluster.create(kind, self._namespace, binding)
 
     async def _train(self, pod: Manifest) -> None:
+        """Train a step, or say again what was not heard of the last one."""
         attempt = int(pod["metadata"]["labels"][LABEL_ATTEMPT])
         start = self._commit.step if self._commit else 0
-        step = min(self.steps.get(attempt, start) + 1, self._total_steps)
-        self.steps[attempt] = step
+        last = self._preempted_at.get(attempt, self._total_steps)
+        step = min(self.steps.get(attempt, start) + 1, last)
         final = None
-        if step == self._preempted_at.get(attempt):
-            final = _record(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
-        elif step == self._total_steps:
+        if step == self._total_steps:
             final = _record(ExitCode.COMPLETED, Reason.COMPLETED)
+        elif step == last:
+            final = _record(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+        commit = self._commit
         if final or self._commits:
             name = f"{step:012d}-{attempt:06d}"
-            self._commit = CommitRef(id=name, step=step, time=datetime.now(UTC))
-        await self._beat(pod, attempt, step, final)
+            commit = CommitRef(id=name, step=step, time=datetime.now(UTC))
+        await self._beat(pod, attempt, step, commit, final)
+        self.steps[attempt], self._commit = step, commit
         if final:
             phase = "Succeeded" if final.exit_code == 0 else "Failed"
             message = final.model_dump_json(by_alias=True)
@@ -168,13 +177,18 @@ class PlayedNode:
             )
 
     async def _beat(
-        self, pod: Manifest, attempt: int, step: int, final: FinalRecord | None
+        self,
+        pod: Manifest,
+        attempt: int,
+        step: int,
+        commit: CommitRef | None,
+        final: FinalRecord | None,
     ) -> None:
         beat = Heartbeat(
             attempt=attempt,
             phase=TrainerPhase.FINISHED if final else TrainerPhase.TRAINING,
             position=Position(step=step, total_steps=self._total_steps),
-            commit=self._commit,
+            commit=commit,
             final=final,
         )
         job = pod["metadata"]["labels"][names.LABEL_JOB]
