@@ -24,7 +24,7 @@ from tests.integration.operator_world import (
 )
 
 NAMESPACES = Kind("v1", "namespaces", "Namespace", namespaced=False)
-LONGEST_SECONDS = 150.0
+LONGEST_SECONDS = 400.0
 STEP_SECONDS = 0.4
 PREEMPTED = ("one", "two")
 PREEMPTED_AT = {1: 4, 2: 8}

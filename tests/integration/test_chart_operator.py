@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -80,7 +79,7 @@ class Operator:
         try:
             with urllib.request.urlopen(self._health, timeout=2) as answer:  # noqa: S310 - http
                 return bool(answer.status == 200)
-        except urllib.error.URLError:
+        except OSError:  # Not answered, or not in time.
             return False
 
     def log(self) -> str:

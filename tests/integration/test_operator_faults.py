@@ -109,7 +109,7 @@ async def test_a_pod_that_goes_while_nobody_watches_is_missed_all_the_same(
     async with (
         await connect(kube_apiserver) as cluster,
         Forgetful(upstream, Record()) as proxy,
-        asyncio.timeout(90),
+        asyncio.timeout(400),
     ):
         proxy.write_kubeconfig(kubeconfig)
         operator = Operator(environment_of(0, kubeconfig, namespace), tmp_path / "log")

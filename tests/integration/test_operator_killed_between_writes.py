@@ -67,7 +67,7 @@ async def test_a_job_lives_through_an_operator_that_is_killed_all_the_time(
         try:
             end = asyncio.create_task(wait_for_end(cluster, namespace, "job"))
             done, _ = await asyncio.wait(
-                {end, *background}, timeout=120, return_when=asyncio.FIRST_COMPLETED
+                {end, *background}, timeout=400, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 task.result()  # What ended the node or the operator's keeper, if that did end.
