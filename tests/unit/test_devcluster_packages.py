@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,9 +21,9 @@ case "$*" in
   *update*)
     if ! mkdir "$here/lock"; then
       echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1" >&2
+      touch "$here/refused"
       exit 100
     fi
-    sleep 0.3
     rmdir "$here/lock" ;;
   *install*) [ ! -e "$here/thing.package" ] || mv "$here/thing.package" "$here/thing" ;;
 esac
@@ -58,12 +59,16 @@ def test_of_two_that_lack_a_program_at_once_one_installs_it_for_both(programs: P
 
 
 def test_a_lock_that_somebody_else_holds_is_waited_for(programs: Path) -> None:
-    other = subprocess.Popen([programs / "apt-get", "update"])
-    while not (programs / "lock").exists():
-        pass
-    packages.ensure(THING)
-    assert other.wait() == 0
-    assert len(calls(programs)) > 3
+    (programs / "lock").mkdir()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(packages.ensure, THING)
+        while not (programs / "refused").exists() and not waiting.done():
+            time.sleep(0.01)
+        (programs / "lock").rmdir()
+    waiting.result()
+    updates = [call.split()[-1] for call in calls(programs)][:-1]
+    assert updates == ["update"] * len(updates)
+    assert len(updates) > 1
 
 
 def test_a_lock_that_is_never_free_is_an_error_in_the_end(
