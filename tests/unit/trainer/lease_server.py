@@ -26,6 +26,8 @@ class LeaseServer:
         self.token = token
         self.status: int | None = None
         self.before_put: Callable[[], None] | None = None
+        self.refused = 0
+        """Requests that got no other answer than `status`."""
         self.changed = threading.Condition()
         self.connections: list[socket.socket] = []
         outer = self
@@ -67,6 +69,7 @@ class LeaseServer:
                 status = 401
             elif self.status or request.path != PATH:
                 status = self.status or 404
+                self.refused += 1
             else:
                 try:
                     answer = act(body)
@@ -120,6 +123,6 @@ class LeaseServer:
         text = self.lease["metadata"].get("annotations", {}).get(ANNOTATION_HEARTBEAT)
         return Heartbeat.model_validate_json(text) if text else None
 
-    def wait_for(self, holds: Callable[[], object], seconds: float = 10) -> None:
+    def wait_for(self, holds: Callable[[], object], seconds: float = 60) -> None:
         with self.changed:
             assert self.changed.wait_for(holds, timeout=seconds)
