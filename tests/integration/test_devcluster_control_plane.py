@@ -40,7 +40,7 @@ def test_a_dependent_is_garbage_collected_with_its_owner(
 
     kubectl("delete", "configmap", "owner", "-n", namespace)
 
-    kubectl("wait", "--for=delete", "pod/idle", "-n", namespace, "--timeout=30s")
+    kubectl("wait", "--for=delete", "pod/idle", "-n", namespace, "--timeout=120s")
 
 
 def test_a_namespace_that_enforces_the_restricted_standard_refuses_an_unsafe_pod(
@@ -73,7 +73,7 @@ def test_a_control_plane_dies_with_the_process_that_started_it_and_its_rest_is_c
     wait_until(
         lambda: not any(process and process.alive() for process in started),
         what="etcd, API server and controller manager end with their owner",
-        timeout=10,
+        timeout=60,
     )
     clear_abandoned()
     assert not folder.exists()

@@ -14,6 +14,8 @@ from rtj_api.names import ANNOTATION_DUMP_STACKS
 from rtj_trainer.errors import SupersededError
 from rtj_trainer.lease import ApiError, ApiServer, Lease
 
+from tests.integration.rights import wait_until_may
+
 pytestmark = pytest.mark.integration
 
 Kubectl = Callable[..., str]
@@ -41,6 +43,15 @@ def api(kube_apiserver: Path, kubectl: Kubectl, namespace: str, tmp_path: Path) 
     kubectl(
         *("create", "rolebinding", "trainer", "-n", namespace, "--role=trainer"),
         f"--serviceaccount={namespace}:trainer",
+    )
+    wait_until_may(
+        kubectl,
+        f"system:serviceaccount:{namespace}:trainer",
+        verb="get",
+        group="coordination.k8s.io",
+        resource="leases",
+        name="job",
+        namespace=namespace,
     )
     lease = {
         "apiVersion": "coordination.k8s.io/v1",
