@@ -96,7 +96,7 @@ test: lint ## All of it; this is what CI runs.
 	$(MAKE) test-integration
 
 .PHONY: test-nightly
-test-nightly: setup ## The model of the operator, with ten thousand histories; pipelines at every batch.
+test-nightly: setup ## The model of the operator, with ten thousand random histories; pipelines at every batch.
 	$(BIN)/pytest tests/model --hypothesis-profile=nightly
 	RTJ_EVERY_BATCH=1 $(BIN)/pytest tests/pipelines $(PARALLEL)
 

@@ -81,8 +81,7 @@ async def run(config: Config) -> None:
         parts = {watching, beside, leading, stopped}
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         if stopped in done:
-            leading.cancel()
-            await leader.release()
+            await leader.hand_over(leading)
             log.info("stopped by a signal")
             _end(0)
         for task in done:

@@ -82,21 +82,33 @@ class Leader:
             elif time.monotonic() + self._pause - RENEW_SECONDS - renewed > RENEW_DEADLINE_SECONDS:
                 raise LeadershipLostError(f"{self._identity} could not renew {self._lease}")
 
+    async def hand_over(self, leading: asyncio.Task[None]) -> None:
+        """End what this process does as the leader, and only then let another lead."""
+        leading.cancel()
+        await asyncio.wait({leading}, timeout=REQUEST_SECONDS)
+        await self.release()
+
     async def release(self) -> None:
         """Hand over at once instead of letting the Lease expire; best effort."""
         with contextlib.suppress(ClusterError, TimeoutError):
             async with asyncio.timeout(REQUEST_SECONDS):
-                await self._release()
+                while not await self._released():
+                    pass
 
-    async def _release(self) -> None:
-        while True:
-            lease = await self._cluster.get(LEASES, self._namespace, self._lease)
-            if lease["spec"].get("holderIdentity") != self._identity:
-                return
-            lease["spec"]["holderIdentity"] = ""
-            with contextlib.suppress(ConflictError):  # With a renewal of ours that was under way.
-                await self._cluster.replace(LEASES, self._namespace, lease)
-                return
+    async def _released(self) -> bool:
+        """Let go of the Lease; return False where somebody changed it at the same moment.
+
+        A cancelled renewal is such a change: the API server may carry it out all the same.
+        """
+        lease = await self._cluster.get(LEASES, self._namespace, self._lease)
+        if lease["spec"].get("holderIdentity") != self._identity:
+            return True
+        lease["spec"]["holderIdentity"] = ""
+        try:
+            await self._cluster.replace(LEASES, self._namespace, lease)
+        except ConflictError:
+            return False
+        return True
 
     async def _try(self) -> bool:
         """Take or renew the Lease, and note after which pause to do so again."""

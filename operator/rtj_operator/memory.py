@@ -103,9 +103,14 @@ class Memory:
         self._asked[key] = (pod.uid, self.clock() + pause)
 
     def saw_pod(self, key: Key, pod: Pod) -> None:
-        """Note that the pod is there, though its creation may have seemed to fail."""
+        """Note that the pod is there, though its creation may have seemed to fail.
+
+        While it was read a watch may have told more of it; no pod starts or ends twice.
+        """
         self._failing.pop(key, None)
-        self._last_pods[key] = pod
+        kept = self._last_pods.get(key)
+        if not (kept and kept.uid == pod.uid and _progress(kept) > _progress(pod)):
+            self._last_pods[key] = pod
 
     def pod_gone(self, key: Key, job_uid: str, pod: Pod) -> None:
         """Keep how a pod was seen last, which may have started and gone between two looks.
@@ -140,3 +145,8 @@ class Memory:
         self._last_pods.pop(key, None)
         self._asked.pop(key, None)
         self.accepted(key)
+
+
+def _progress(pod: Pod) -> tuple[bool, bool]:
+    """Return how far a pod came in its life, in an order that it never goes back in."""
+    return pod.started, pod.ended

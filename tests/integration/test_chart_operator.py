@@ -22,6 +22,7 @@ from rtj_operator.cluster import NODE_LEASES
 from tests.integration import audit
 from tests.integration.crd_install import install_crd
 from tests.integration.operator_world import job_manifest
+from tests.integration.rights import wait_until_may
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +80,7 @@ class Operator:
         try:
             with urllib.request.urlopen(self._health, timeout=2) as answer:  # noqa: S310 - http
                 return bool(answer.status == 200)
-        except OSError:  # Of a connection that was not made, or not answered in time.
+        except OSError:  # Not answered, or not in time.
             return False
 
     def log(self) -> str:
@@ -130,20 +131,7 @@ def operator(
     if request.param == "one namespace":
         values.append(f"--set=watchNamespaces={{{namespace}}}")
     helm("install", "train", str(CHART), "--namespace=default", *values)
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": ACCOUNT,
-            "resourceAttributes": {"verb": "create", "resource": "pods", "namespace": namespace},
-        },
-    }
-    granted = ("create", "-f", "-", "-o", "jsonpath={.status.allowed}")
-    wait_until(
-        lambda: kubectl(*granted, text_input=json.dumps(review)) == "true",
-        what="the API server knows the new rights",
-        timeout=30,
-    )
+    wait_until_may(kubectl, ACCOUNT, verb="create", resource="pods", namespace=namespace)
     deployment = json.loads(kubectl("get", "deployment", "train-rtj-operator", "-o", "json"))
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     environment = {item["name"]: item["value"] for item in container["env"] if "value" in item}

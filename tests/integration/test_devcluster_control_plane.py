@@ -73,7 +73,7 @@ def test_a_control_plane_dies_with_the_process_that_started_it_and_its_rest_is_c
     wait_until(
         lambda: not any(process and process.alive() for process in started),
         what="etcd, API server and controller manager end with their owner",
-        timeout=10,
+        timeout=60,
     )
     clear_abandoned()
     assert not folder.exists()

@@ -289,8 +289,7 @@ async def test_only_one_leads_and_the_next_takes_over_at_once_when_it_lets_go(
     holding = asyncio.create_task(one.hold())
     await asyncio.sleep(1)
     assert not waiting.done()
-    holding.cancel()
-    await one.release()
+    await one.hand_over(holding)
     await asyncio.wait_for(waiting, 10)
     lease = await cluster.get(LEASES, namespace, leader.LEASE_NAME)
     assert lease["spec"]["holderIdentity"] == "two"

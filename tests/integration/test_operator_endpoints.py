@@ -189,7 +189,8 @@ async def test_the_metrics_tell_how_a_job_was_preempted_and_came_to_its_end(
 async def test_a_worker_that_is_stuck_makes_the_process_unhealthy(
     start: Callable[..., Operator], cluster: KubeCluster, namespace: str
 ) -> None:
-    async with start(STUCK) as operator:
+    # A job that another test left would make it unhealthy at once.
+    async with start(STUCK, RTJ_NAMESPACES=namespace) as operator:
         await operator.until("/healthz", 200)
         await cluster.create(JOBS, namespace, job_manifest("job"))
         await operator.until("/healthz", 503, "a worker has been busy with one job")

@@ -68,7 +68,7 @@ async def test_a_signal_ends_it_at_once_and_frees_the_lease(
 async def test_it_ends_when_another_takes_its_lease(
     operator: asyncio.subprocess.Process, kube_apiserver: Path, namespace: str
 ) -> None:
-    async with await connect(kube_apiserver) as cluster, asyncio.timeout(40):
+    async with await connect(kube_apiserver) as cluster, asyncio.timeout(60):
         while operator.returncode is None:
             lease = await cluster.get(LEASES, namespace, LEASE_NAME)
             lease["spec"]["holderIdentity"] = "another"

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from rtj_api.names import ANNOTATION_DUMP_STACKS
-from rtj_devcluster.shell import wait_until
 from rtj_trainer.errors import SupersededError
 from rtj_trainer.lease import ApiError, ApiServer, Lease
+
+from tests.integration.rights import wait_until_may
 
 pytestmark = pytest.mark.integration
 
@@ -43,13 +44,21 @@ def api(kube_apiserver: Path, kubectl: Kubectl, namespace: str, tmp_path: Path) 
         *("create", "rolebinding", "trainer", "-n", namespace, "--role=trainer"),
         f"--serviceaccount={namespace}:trainer",
     )
+    wait_until_may(
+        kubectl,
+        f"system:serviceaccount:{namespace}:trainer",
+        verb="get",
+        group="coordination.k8s.io",
+        resource="leases",
+        name="job",
+        namespace=namespace,
+    )
     lease = {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
         "metadata": {"name": "job", "namespace": namespace},
     }
     kubectl("apply", "-f", "-", text_input=json.dumps(lease))
-    _await_rights(kubectl, namespace)
     token = tmp_path / "token"
     token.write_text(kubectl("create", "token", "trainer", "-n", namespace))
     cluster = yaml.safe_load(kube_apiserver.read_text())["clusters"][0]["cluster"]
@@ -64,25 +73,6 @@ def api(kube_apiserver: Path, kubectl: Kubectl, namespace: str, tmp_path: Path) 
     else:
         context.load_verify_locations(cafile=cluster["certificate-authority"])
     return ApiServer(http.client.HTTPSConnection(host, port, timeout=10, context=context), token)
-
-
-def _await_rights(kubectl: Kubectl, namespace: str) -> None:
-    """Wait until the API server, which hears of them by a watch of its own, knows the rights."""
-    lease = {"group": "coordination.k8s.io", "resource": "leases", "name": "job"}
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": f"system:serviceaccount:{namespace}:trainer",
-            "resourceAttributes": {"verb": "patch", "namespace": namespace, **lease},
-        },
-    }
-    asks = ("create", "-f", "-", "-o", "jsonpath={.status.allowed}")
-    wait_until(
-        lambda: kubectl(*asks, text_input=json.dumps(review)) == "true",
-        what="the API server knows the trainer's rights",
-        timeout=60,
-    )
 
 
 def holder(kubectl: Kubectl, namespace: str) -> tuple[str, int]:

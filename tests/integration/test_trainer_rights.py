@@ -22,6 +22,7 @@ from tests.integration.operator_world import (
     job_manifest,
     load_configuration,
 )
+from tests.integration.rights import wait_until_may
 
 pytestmark = pytest.mark.integration
 
@@ -83,6 +84,15 @@ async def ask(
     await create_inputs(cluster, namespace)
     for name in ("job", "other"):
         await launch(cluster, namespace, job_manifest(name))
+        wait_until_may(
+            kubectl,
+            f"system:serviceaccount:{namespace}:{name}-trainer",
+            verb="get",
+            group="coordination.k8s.io",
+            resource="leases",
+            name=name,
+            namespace=namespace,
+        )
     token = kubectl("create", "token", "job-trainer", "-n", namespace).strip()
     configuration = await load_configuration(kube_apiserver)
     tls = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=configuration.ssl_ca_cert))

@@ -7,7 +7,7 @@ import asyncio
 import functools
 import selectors
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ class _Leaps(selectors.DefaultSelector):
         return super().select(0)
 
 
-def leaping(story: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+def leaping(story: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run an async test in a loop whose clock leaps; `time.monotonic` tells the same time."""
 
     @functools.wraps(story)
@@ -34,6 +34,6 @@ def leaping(story: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "monotonic", lambda: leaps.now)
             with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(leaps)) as runner:
-                runner.run(story(*args, **kwargs))  # type: ignore[arg-type]
+                runner.run(story(*args, **kwargs))
 
     return test

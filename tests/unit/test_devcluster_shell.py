@@ -88,7 +88,7 @@ def killed_on_failure(command: "Popen[Any]") -> Iterator[list[int]]:
 
 
 def await_end(pids: list[int]) -> None:
-    wait_until(lambda: not any(map(Process.of_pid, pids)), what="all have ended", timeout=10)
+    wait_until(lambda: not any(map(Process.of_pid, pids)), what="all have ended", timeout=60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -101,7 +101,7 @@ def test_a_command_that_is_asked_to_end_ends_its_build(number: signal.Signals) -
         assert command.stdout is not None
         pids += [int(pid) for pid in command.stdout.readline().split()]
         command.send_signal(number)
-        _, told = command.communicate(timeout=30)
+        _, told = command.communicate(timeout=60)
     await_end(pids)
     assert command.returncode != 0
     assert "Traceback" not in told
@@ -120,7 +120,7 @@ def test_a_command_whose_terminal_is_closed_ends_its_build_and_cleans_up(tmp_pat
         os.close(theirs)
         pids += [int(pid) for pid in os.read(ours, 100).split()]
         os.close(ours)
-        command.wait(timeout=30)
+        command.wait(timeout=60)
     await_end(pids)
     assert (tmp_path / "ended").exists()
 

@@ -320,7 +320,7 @@ class TestMatching:
         policy = rules(rule("Fail", saying(pattern)))
         begun = time.process_time()
         after_end(crashed(words), policy)
-        assert time.process_time() - begun < 0.5
+        assert time.process_time() - begun < 5
 
 
 class TestBudgets:

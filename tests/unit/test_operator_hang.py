@@ -18,6 +18,7 @@ from rtj_operator.memory import Memory
 from rtj_operator.queue import WorkQueue
 
 from tests.model.world import HANG_SECONDS, JOB, NAMESPACE, Trainer, World
+from tests.unit.leaping_time import leaping
 from tests.unit.operator_looks import (
     beat,
     created,
@@ -259,6 +260,7 @@ class TestInTheLoop:
         assert world.status().attempts[0].cause is Cause.HUNG
 
 
+@leaping
 async def test_an_answer_is_looked_at_as_soon_as_it_arrives() -> None:
     queue, seen = WorkQueue(), list[Key]()
 

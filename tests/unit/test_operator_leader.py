@@ -33,6 +33,19 @@ class SlowCluster(MemoryCluster):
         return await super().replace(*what)
 
 
+def working(seconds_to_end: float, ended: asyncio.Event) -> asyncio.Task[None]:
+    """Begin a leader's work that takes a while to end."""
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(seconds_to_end)
+            ended.set()
+
+    return asyncio.create_task(work())
+
+
 @pytest.fixture
 def cluster() -> SlowCluster:
     return SlowCluster()
@@ -97,24 +110,36 @@ async def test_two_releases_in_one_namespace_lead_both(cluster: SlowCluster) -> 
         assert lease["spec"]["holderIdentity"] == f"pod-of-{release}"
 
 
-class RacingCluster(MemoryCluster):
-    """Lets a renewal, which was under way when leading ended, come between a GET and a PUT."""
-
-    renewals = 0
-
-    async def get(self, *what: Any) -> Any:
-        lease = await super().get(*what)
-        if self.renewals:
-            self.renewals -= 1
-            place = (LEASES.kind, NAMESPACE, leader.LEASE_NAME)
-            self.update(*place, lambda held: held["spec"].update(renewTime="later"))
-        return lease
-
-
-async def test_a_lease_is_let_go_though_a_renewal_comes_between() -> None:
-    cluster = RacingCluster()
-    one = Leader(cluster, NAMESPACE, "one", Pulse(Silences(time.monotonic)))
+@leaping
+async def test_a_renewal_carried_out_after_all_does_not_keep_the_lease(
+    cluster: SlowCluster,
+) -> None:
+    one = leader_of(cluster, "one")
     await one.acquire()
-    cluster.renewals = 2
+    cluster.conflict_next = True
     await one.release()
+    assert holder_of(cluster) == ""
+
+
+@leaping
+async def test_another_leads_only_when_the_work_has_ended(cluster: SlowCluster) -> None:
+    one, two = leader_of(cluster, "one"), leader_of(cluster, "two")
+    await one.acquire()
+    waiting, ended = asyncio.create_task(two.acquire()), asyncio.Event()
+    leading = working(1.0, ended)
+    await asyncio.sleep(0)
+    await one.hand_over(leading)
+    assert ended.is_set()
+    await asyncio.wait_for(waiting, leader.RENEW_SECONDS)
+    assert holder_of(cluster) == "two"
+
+
+@leaping
+async def test_work_that_does_not_end_does_not_keep_the_lease(cluster: SlowCluster) -> None:
+    one, ended = leader_of(cluster, "one"), asyncio.Event()
+    await one.acquire()
+    leading = working(60.0, ended)
+    await asyncio.sleep(0)
+    await asyncio.wait_for(one.hand_over(leading), 2 * leader.REQUEST_SECONDS)
+    assert not ended.is_set()
     assert holder_of(cluster) == ""

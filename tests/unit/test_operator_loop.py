@@ -220,6 +220,28 @@ def test_a_pod_that_goes_between_two_looks_is_known_by_what_the_watch_told_of_it
     world.close()
 
 
+def test_a_pod_that_starts_and_goes_while_it_is_read_is_known_to_have_started() -> None:
+    world = World()
+    world.work()
+    world.schedule()
+    world.advance(30)
+    (pod,) = world.pods()
+    place = (PODS.kind, NAMESPACE, pod["metadata"]["name"])
+
+    def start_and_go() -> None:
+        status = {"containerStatuses": [{"name": "trainer", "state": {"running": {}}}]}
+        world.api.update(*place, lambda p: p.update(status=status))
+        world.api.remove(*place)
+
+    # The pods have been listed when the Lease is read.
+    world.api.meanwhile = (3, start_and_go)
+    world.look_early()
+    world.work()
+    restarts = world.status().restarts
+    assert (restarts.no_progress, restarts.never_started) == (1, 0)
+    world.close()
+
+
 def test_the_end_of_a_pod_that_went_before_it_was_written_down_is_remembered(world: World) -> None:
     (trainer,) = world.trainers.values()
     world.end(trainer, ExitCode.USER_ERROR, Reason.TRAINER_FAILED, oom=True)

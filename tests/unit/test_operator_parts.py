@@ -15,6 +15,7 @@ from rtj_operator.parse import parse_heartbeat, parse_pod
 from rtj_operator.queue import WorkQueue
 from rtj_operator.silence import Silences
 
+from tests.unit.leaping_time import leaping
 from tests.unit.operator_looks import NOW
 
 pytestmark = pytest.mark.unit
@@ -38,6 +39,7 @@ class TestQueue:
     async def run(self, queue: WorkQueue, worker: object, workers: int = 3) -> list[asyncio.Task]:  # type: ignore[type-arg]
         return [asyncio.create_task(queue.work(worker)) for _ in range(workers)]  # type: ignore[arg-type]
 
+    @leaping
     async def test_a_key_added_often_while_it_waits_gets_one_turn(self) -> None:
         queue, turns = WorkQueue(), []
         for _ in range(5):
@@ -53,6 +55,7 @@ class TestQueue:
         for task in tasks:
             task.cancel()
 
+    @leaping
     async def test_a_key_is_never_worked_on_twice_at_once_but_gets_another_turn(self) -> None:
         queue, gate = WorkQueue(), asyncio.Event()
         together = most = turns = 0
@@ -104,6 +107,7 @@ class TestQueue:
         ],
         ids=["patient", "less-patient-later", "no-more-patient-later", "in-order"],
     )
+    @leaping
     async def test_who_has_patience_waits_for_others(
         self, asked: list[tuple[Key, float]], order: list[Key]
     ) -> None:
@@ -139,6 +143,7 @@ class TestQueue:
         for task in tasks:
             task.cancel()
 
+    @leaping
     async def test_nothing_shortens_the_pause_that_the_api_server_asked_for(self) -> None:
         queue, turns, loop = WorkQueue(), list[float](), asyncio.get_running_loop()
         again = asyncio.Event()

@@ -19,6 +19,7 @@ from rtj_operator.memory import Memory
 from rtj_operator.parse import parse_job
 from rtj_operator.queue import WorkQueue
 
+from tests.unit.leaping_time import leaping
 from tests.unit.operator_looks import (
     NODE,
     after,
@@ -151,6 +152,7 @@ def raw_pod(node: str | None = None, phase: str = "Pending", **meta: Any) -> dic
     }
 
 
+@leaping
 async def test_of_a_pods_life_only_what_is_new_asks_for_a_look() -> None:
     events, gone = Events(), {"deletionTimestamp": "2026-05-01T12:00:00Z"}
     life: list[tuple[str | None, dict[str, Any], bool]] = [
@@ -167,12 +169,14 @@ async def test_of_a_pods_life_only_what_is_new_asks_for_a_look() -> None:
     ]
 
 
+@leaping
 async def test_a_pod_that_goes_without_having_ended_is_news() -> None:
     events = Events()
     assert await events.of_pod("MODIFIED", raw_pod(NODE, "Running"))
     assert await events.of_pod("DELETED", raw_pod(NODE, "Running"))
 
 
+@leaping
 async def test_a_new_process_looks_at_every_pod_that_it_finds() -> None:
     assert await Events().of_pod(None, raw_pod())
 
@@ -194,6 +198,7 @@ def raw_job(
     }
 
 
+@leaping
 async def test_of_the_jobs_there_are_those_at_rest_are_passed_over_until_they_change() -> None:
     events = Events()
     events.handlers.job(None, raw_job(SUSPENDED, suspend=True))
@@ -249,6 +254,7 @@ def test_a_pod_of_a_former_job_of_that_name_keeps_nobody_from_rest() -> None:
     assert rest.passed_over(raw_job(COMPLETED), memory)
 
 
+@leaping
 async def test_a_job_whose_status_cannot_be_read_is_looked_at() -> None:
     events, job = Events(), raw_job(SUSPENDED, suspend=True)
     job["status"]["phase"] = "OfAnotherVersion"
@@ -256,6 +262,7 @@ async def test_a_job_whose_status_cannot_be_read_is_looked_at() -> None:
     assert await events.looks() == ["job"]
 
 
+@leaping
 async def test_who_waits_to_lead_asks_for_nothing_and_then_only_for_what_cannot_wait() -> None:
     events, jobs = Events(leads=False), ("trains", "preempted", "gone", "deleted")
     for name in jobs:
@@ -296,6 +303,7 @@ def test_a_node_whose_lease_goes_with_it_has_not_spoken() -> None:
     assert memory.silences.of(("node", NODE)) == 5.0
 
 
+@leaping
 async def test_a_resync_lets_go_first_what_has_just_happened() -> None:
     events = Events()
     await events.queue.add_last(Key("ns", "quiet-0"))

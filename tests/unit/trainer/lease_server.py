@@ -25,9 +25,9 @@ class LeaseServer:
         }
         self.token = token
         self.status: int | None = None
-        self.refused = 0
-        """Requests that were answered by that status."""
         self.before_put: Callable[[], None] | None = None
+        self.refused = 0
+        """Requests that got no other answer than `status`."""
         self.changed = threading.Condition()
         self.connections: list[socket.socket] = []
         outer = self
@@ -69,7 +69,7 @@ class LeaseServer:
                 status = 401
             elif self.status or request.path != PATH:
                 status = self.status or 404
-                self.refused += self.status is not None
+                self.refused += 1
             else:
                 try:
                     answer = act(body)

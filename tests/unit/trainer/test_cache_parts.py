@@ -567,6 +567,7 @@ def test_writing_moves_the_heartbeat_on(
 ) -> None:
     told: list[CacheProgress] = []
     monkeypatch.setattr(heart, "report", lambda cache: told.append(cache))
+    monkeypatch.setattr(telling, "_SECONDS", 3600.0)  # Of shards it tells all the same.
     writer_of(folder_in(tmp_path), heart).write(at(Dataset.range(40)), [])
     assert [(one.examples, one.shards) for one in told] == [(16, 1), (32, 2), (40, 3)]
     beats = [Heartbeat(attempt=1, phase=TrainerPhase.STARTING, cache=one) for one in told]

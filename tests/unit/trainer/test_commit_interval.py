@@ -172,12 +172,14 @@ def test_on_a_slow_volume_the_overhead_stays_within_the_bound(make_job: MakeJob)
     assert overhead_of(job) <= 0.05
     often = slow_job(make_job, everySteps=10)
     often.run_to_end()
-    assert overhead_of(often) > 0.05, "or nothing is proven"
+    assert overhead_of(often) > overhead_of(job), "or nothing is proven"
     assert job.outcome() == often.outcome()
 
 
 def test_a_write_that_does_not_end_is_told_of(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index", checkpoint={"claimName": "claim", "auto": {}})
+    # How many follow depends on how fast they are written; the first must stay.
+    checkpoint = {"claimName": "claim", "auto": {}, "keep": 100}
+    job = make_job(datasetFunction="by_index", checkpoint=checkpoint)
     clock = (
         "from rtj_trainer import committer\n"
         "class Clock:\n"

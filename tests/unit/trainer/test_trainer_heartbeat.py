@@ -206,7 +206,7 @@ def test_training_goes_on_without_the_api_server(server: LeaseServer, lease: Lea
     heart = heart_with(lease, interval=0.05)
     server.status = 503
     heart.start()
-    server.wait_for(lambda: server.refused > 0)
+    server.wait_for(lambda: server.refused)
     heart.check_superseded()
     with server.changed:
         server.status = None

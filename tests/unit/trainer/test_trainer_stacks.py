@@ -162,25 +162,28 @@ STALL = """
 import ctypes, sys, time
 from pathlib import Path
 from rtj_trainer.stacks import Watchdog
-file = Path(sys.argv[1])
+file, end = Path(sys.argv[1]), int(sys.argv[2])
 with Watchdog(file, 1.0):
-    time.sleep(1.5)
-    assert file.stat().st_size == 0
-    ctypes.PyDLL(None).usleep(2_500_000)
-    time.sleep(1.0)
-    assert file.stat().st_size == 0
+    ctypes.PyDLL(None).read(end, ctypes.create_string_buffer(1), 1)
+    deadline = time.monotonic() + 60
+    while file.stat().st_size:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 assert not file.exists()
 """
 
 
 def test_a_process_that_was_stuck_for_a_while_leaves_no_trace(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    process = subprocess.Popen([sys.executable, "-c", STALL, str(file)])
-    went_off = False
-    while process.poll() is None:
-        went_off = went_off or (file.exists() and file.stat().st_size > 0)
+    end, release = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", STALL, str(file), str(end)], pass_fds=[end])
+    while process.poll() is None and not (file.exists() and file.stat().st_size):
         time.sleep(0.02)
-    assert (process.returncode, went_off) == (0, True)
+    went_off = process.poll() is None
+    os.write(release, b".")
+    assert (process.wait(), went_off) == (0, True)
+    os.close(end)
+    os.close(release)
 
 
 class TestFolder:
