@@ -24,7 +24,7 @@ def _kube(port: int, folder: Path) -> Kube:
         "users": [{"name": "fake", "user": {}}],
     }
     kubeconfig.write_text(json.dumps(config))
-    return Kube(["kubectl"], ["helm"], kubeconfig, folder)
+    return Kube(["kubectl"], ["helm"], str(kubeconfig), folder)
 
 
 @contextmanager
