@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rtj_api.launch import TrainerConfig
-from rtj_api.names import ExitCode, Reason
+from rtj_api.names import ExitCode
 from rtj_api.spec import CheckpointPolicy
 
 from rtj_trainer import startup
-from rtj_trainer.preflight.rehearsal import LEFT, Plan, Verdict, answer, or_refusal, run_apart
+from rtj_trainer.preflight.rehearsal import Plan, Verdict, answer, failed, or_refusal, run_apart
 
 
 def build(plan: Plan, folder: Path) -> Verdict:
@@ -27,12 +27,7 @@ def build(plan: Plan, folder: Path) -> Verdict:
     (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
     ended = run_apart(__name__, "build", folder, plan.seconds)
     built = answer(folder / "built.json")
-    if built is None:
-        message = f"the process that was to build the model {ended or LEFT}"
-        return Verdict(ExitCode.USER_ERROR, message, Reason.BUILDER_FAILED)
-    if "refused" in built:
-        return Verdict.of_refusal(built["refused"])
-    return Verdict(ExitCode.COMPLETED, "")
+    return failed(built, "build the model", ended) or Verdict(ExitCode.COMPLETED, "")
 
 
 def main(folder: Path) -> None:

@@ -62,10 +62,22 @@ class Verdict:
     unproven: tuple[str, ...] = ()
     """Operations that no test has proven, with the lines that made them; if a batch was wrong."""
 
-    @classmethod
-    def of_refusal(cls, refused: dict[str, Any]) -> "Verdict":
-        """Return what `or_refusal` found."""
-        return cls(refused["exitCode"], refused["message"], Reason(refused["reason"]))
+
+def failed(answered: Any, purpose: str, ended: str) -> Verdict | None:
+    """Return the verdict on a process that gave no answer, or a refusal; None if it did its work.
+
+    Args:
+        answered: What it gave, as `answer` returns it.
+        purpose: What it was to do.
+        ended: How it ended, as `run_apart` returns it.
+    """
+    if answered is None:
+        message = f"the process that was to {purpose} {ended or LEFT}"
+        return Verdict(ExitCode.USER_ERROR, message, Reason.BUILDER_FAILED)
+    if "refused" in answered:
+        refused = answered["refused"]
+        return Verdict(refused["exitCode"], refused["message"], Reason(refused["reason"]))
+    return None
 
 
 def rehearse(plan: Plan, folder: Path) -> Verdict:
@@ -78,11 +90,8 @@ def rehearse(plan: Plan, folder: Path) -> Verdict:
     (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
     ended = run_apart(__name__, "record", folder, plan.seconds)
     recorded = answer(folder / "recorded.json")
-    if recorded is None:
-        message = f"the process that was to read the dataset {ended or LEFT}"
-        return Verdict(ExitCode.USER_ERROR, message, Reason.BUILDER_FAILED)
-    if "refused" in recorded:
-        return Verdict.of_refusal(recorded["refused"])
+    if verdict := failed(recorded, "read the dataset", ended):
+        return verdict
     ended = run_apart(__name__, "compare", folder, plan.seconds)
     compared = answer(folder / "compared.json") or []
     if not ended and len(compared) <= len(recorded["steps"]):
