@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import Field
 
+from rtj_api.checkpoint import CheckpointPolicy
 from rtj_api.dataset import DatasetCache
 from rtj_api.fingerprint import FingerprintPolicy
 from rtj_api.names import BUILDER_MOUNT_PATH, VOLUME_MOUNT_PATH
 from rtj_api.restore import ForkRequest, RestoreRequest
-from rtj_api.spec import CheckpointPolicy
 from rtj_api.wire import WireModel
 
 

@@ -6,8 +6,8 @@ A pod that mounts something missing hangs in ContainerCreating and tells nobody 
 import asyncio
 from dataclasses import dataclass
 
+from rtj_api.builder import Builder
 from rtj_api.names import Reason
-from rtj_api.spec import Builder
 
 from rtj_operator.cluster import (
     CLAIMS,

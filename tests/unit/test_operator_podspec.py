@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from rtj_api.checkpoint import CheckpointPolicy
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import CONFIG_ENV, LABEL_ATTEMPT, LABEL_JOB, Cause, Reason
-from rtj_api.spec import CheckpointPolicy, JobSpec
+from rtj_api.spec import JobSpec
 from rtj_api.status import EndedAttempt, JobStatus
 from rtj_operator.core.decision import CreatePod
 from rtj_operator.core.observed import Job, Settings

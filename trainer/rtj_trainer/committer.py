@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from rtj_api.checkpoint import DEFAULT_EVERY_SECONDS, CheckpointPolicy
 from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef
 from rtj_api.restore import MAX_COMMITS_SHOWN
-from rtj_api.spec import DEFAULT_EVERY_SECONDS, CheckpointPolicy
 
 from rtj_trainer.commits.best import BestCommits, steps_of
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, CommitId, JobDirectory

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rtj_api.checkpoint import KeepBest
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import Reason
-from rtj_api.spec import KeepBest
 
 from rtj_trainer import builder, seeding
 from rtj_trainer.callbacks import CallbackRunner

@@ -19,9 +19,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from rtj_api.builder import Builder
 from rtj_api.launch import BuilderConfig
 from rtj_api.names import ExitCode
-from rtj_api.spec import Builder
 
 from rtj_trainer.preflight.building import build
 from rtj_trainer.preflight.rehearsal import Plan, Verdict, rehearse

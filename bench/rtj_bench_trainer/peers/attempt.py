@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 from typing import Any, cast
 
+from rtj_api.checkpoint import CheckpointPolicy
 from rtj_api.heartbeat import Heartbeat, TrainerPhase
 from rtj_api.launch import BuilderConfig, TrainerConfig
-from rtj_api.spec import CheckpointPolicy
 from rtj_trainer.attempt import run_attempt
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.lease import Lease

@@ -5,9 +5,9 @@ So neither skewed clocks nor a long pause without a pod, nor a slow commit, make
 commit that was called stale stays it until there is a newer one, or another attempt trains.
 """
 
+from rtj_api.checkpoint import DEFAULT_EVERY_SECONDS, CheckpointPolicy
 from rtj_api.heartbeat import Heartbeat
 from rtj_api.names import Condition, Reason
-from rtj_api.spec import DEFAULT_EVERY_SECONDS, CheckpointPolicy
 from rtj_api.time_spent import TrainerSeconds
 
 from rtj_operator.core.attempt_time import newest_figures

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from rtj_api.heartbeat import Heartbeat, TrainerPhase
 from rtj_api.names import Cause, Reason
-from rtj_api.spec import HangPolicy, JobSpec
+from rtj_api.run_policy import HangPolicy
+from rtj_api.spec import JobSpec
 
 from rtj_operator.core.classify import Ending, classify
 from rtj_operator.core.observed import ContainerExit, Observed, Pod

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from rtj_api.spec import RunPolicy
+from rtj_api.run_policy import RunPolicy
 from rtj_api.status import JobStatus
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rtj_api.builder import Builder
 from rtj_api.names import (
     BUILDER_MOUNT_PATH,
     CONFIG_ENV,
@@ -17,7 +18,7 @@ from rtj_api.names import (
     TRAINER_CONTAINER,
     VOLUME_MOUNT_PATH,
 )
-from rtj_api.spec import Builder, JobSpec
+from rtj_api.spec import JobSpec
 
 from rtj_operator.core.decision import Manifest
 from rtj_operator.core.merge import by_name, laid_over

@@ -7,7 +7,7 @@ whatever a new operator process, or a mean that has moved, would say.
 
 from rtj_api.heartbeat import Heartbeat, TrainerPhase
 from rtj_api.names import Condition, Reason
-from rtj_api.spec import HangPolicy
+from rtj_api.run_policy import HangPolicy
 from rtj_api.status import CurrentAttempt
 
 from rtj_operator.core import hang

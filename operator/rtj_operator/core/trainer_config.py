@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from rtj_api.builder import Builder
 from rtj_api.launch import BuilderConfig, LeaseConfig, TrainerConfig
 from rtj_api.names import BUILDER_MOUNT_PATH
 from rtj_api.restore import ForkRequest, RestoreOutcome, RestoreRequest, step_of
-from rtj_api.spec import Builder, JobSpec
+from rtj_api.spec import JobSpec
 
 from rtj_operator.core.observed import Job, Settings
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
+from rtj_api.builder import Builder
 from rtj_api.names import MAX_JOB_NAME_LENGTH, TRAINER_CONTAINER
-from rtj_api.spec import Builder, JobSpec
+from rtj_api.spec import JobSpec
 
 from rtj_operator.core import failure_rules
 from rtj_operator.core.trainer_config import builder_config

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rtj_api.checkpoint import CheckpointPolicy
 from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef, Heartbeat, TrainerPhase
 from rtj_api.names import ExitCode
-from rtj_api.spec import CheckpointPolicy
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory

@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 import pytest
+from rtj_api.checkpoint import KeepBest
 from rtj_api.heartbeat import BestCommit
 from rtj_api.names import ExitCode
-from rtj_api.spec import KeepBest
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.best import BestCommits, steps_of

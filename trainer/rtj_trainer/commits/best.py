@@ -4,8 +4,8 @@ The results of an epoch are in the manifest of the commit that ends it, and nowh
 ones are the best is found from the commits that are there, by any attempt.
 """
 
+from rtj_api.checkpoint import KeepBest
 from rtj_api.heartbeat import BestCommit
-from rtj_api.spec import KeepBest
 
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.lineage import own_and_older

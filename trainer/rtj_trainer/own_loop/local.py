@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import ValidationError
+from rtj_api.checkpoint import CheckpointPolicy
 from rtj_api.launch import BuilderConfig, TrainerConfig
 from rtj_api.names import CONFIG_ENV, Reason
-from rtj_api.spec import CheckpointPolicy
 
 from rtj_trainer.attempt import opened
 from rtj_trainer.commits.layout import JobDirectory

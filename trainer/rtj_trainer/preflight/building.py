@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rtj_api.checkpoint import CheckpointPolicy
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import ExitCode
-from rtj_api.spec import CheckpointPolicy
 
 from rtj_trainer import startup
 from rtj_trainer.preflight.rehearsal import Plan, Verdict, answer, failed, or_refusal, run_apart
