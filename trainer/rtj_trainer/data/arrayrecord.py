@@ -147,7 +147,7 @@ def _largest_group(headers: np.ndarray, count: int) -> tuple[int, int]:
     )
     if not fits:
         raise ValueError(f"its chunks do not hold {count} records, in groups of one size")
-    return int(groups.max(initial=0)), int(sizes.max(initial=0))
+    return max(groups.tolist(), default=0), max(sizes.tolist(), default=0)
 
 
 def _judge_group(path: Path, group: int, size: int) -> None:
