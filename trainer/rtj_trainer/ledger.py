@@ -15,8 +15,7 @@ import itertools
 import json
 import os
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,63 +233,3 @@ def _parse(path: Path, step: int, line: bytes) -> Entry:
         return Entry.parse(line)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: the line of step {step} is damaged: {line[:80]!r}") from error
-
-
-IdsOfEpochs = dict[int, dict[int | str, list[int]]]
-"""Epoch -> id -> the steps that it was in."""
-
-
-def ids_of_epochs(entries: Iterable[Entry]) -> IdsOfEpochs:
-    """Return what each epoch of a committed trajectory was trained on.
-
-    Raises:
-        ValueError: the pipeline names no examples.
-    """
-    epochs: IdsOfEpochs = {}
-    for entry in entries:
-        if entry.ids is None:
-            raise ValueError(
-                "the pipeline yields no ids; wrap its elements in rtj_trainer.data.Tagged"
-            )
-        steps = epochs.setdefault(entry.epoch, defaultdict(list))
-        for found in entry.ids:
-            steps[found].append(entry.step)
-    return epochs
-
-
-def check_epochs(
-    epochs: IdsOfEpochs,
-    expected: Collection[int | str],
-    last_is_whole: bool,
-    dropped_by: Callable[[int], int] = lambda _: 0,
-) -> dict[int, int]:
-    """Return the number of examples per epoch if no id is repeated or missing in any of them.
-
-    Args:
-        epochs: From `ids_of_epochs`.
-        expected: The ids that an epoch draws from.
-        last_is_whole: Whether the last epoch may not lack any; False for a job that still runs, or
-            that ends after a number of steps.
-        dropped_by: Returns how many of them an epoch leaves out, others in each.
-
-    Raises:
-        ValueError: names the epoch, an id that is repeated, missing or unexpected, and its steps.
-    """
-    known = set(expected)
-    for epoch, steps in epochs.items():
-        dropped = dropped_by(epoch)
-        repeated = next((found for found, at in steps.items() if len(at) > 1), None)
-        if repeated is not None:
-            at = steps[repeated]
-            raise ValueError(f"epoch {epoch} has id {repeated} {len(at)} times, at steps {at[:9]}")
-        added = sorted(steps.keys() - known, key=repr)
-        if added:
-            where = steps[added[0]][0]
-            raise ValueError(f"epoch {epoch} adds {len(added)} ids, as {added[0]} at step {where}")
-        lacking = sorted(known - steps.keys(), key=repr)
-        if len(lacking) < dropped:
-            raise ValueError(f"epoch {epoch} lacks {len(lacking)} ids, but it drops {dropped}")
-        if len(lacking) > dropped and (last_is_whole or epoch != max(epochs)):
-            but = f", but it drops {dropped} only" if dropped else ""
-            raise ValueError(f"epoch {epoch} lacks {len(lacking)} ids, as {lacking[0]}{but}")
-    return {epoch: len(steps) for epoch, steps in epochs.items()}

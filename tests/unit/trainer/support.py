@@ -13,7 +13,8 @@ from typing import Any
 from rtj_api.names import ExitCode
 from rtj_trainer.commits.layout import JobDirectory
 from rtj_trainer.commits.manifest import Manifest, read_manifest
-from rtj_trainer.ledger import Entry, check_epochs, committed_trajectory, ids_of_epochs
+from rtj_trainer.inspection.epochs import check_epoch, epochs_of
+from rtj_trainer.ledger import Entry, committed_trajectory
 
 HERE = Path(__file__).parent
 BUILDERS = HERE / "builders"
@@ -230,7 +231,7 @@ def check_each_id_once_per_epoch(
     last_is_whole: bool = True,
     dropped: int = 0,
 ) -> dict[int, int]:
-    """Return what `check_epochs` does of a committed trajectory.
+    """Return the number of examples per epoch, if `check_epoch` finds nothing wrong in any.
 
     Args:
         entries: The trajectory.
@@ -238,4 +239,9 @@ def check_each_id_once_per_epoch(
         last_is_whole: Whether the last epoch may not lack any.
         dropped: How many of them each epoch leaves out.
     """
-    return check_epochs(ids_of_epochs(entries), expected, last_is_whole, lambda _: dropped)
+    counts = {}
+    for epoch in epochs_of(entries):
+        assert not epoch.unnamed
+        check_epoch(epoch, expected, last_is_whole or not epoch.is_last, dropped)
+        counts[epoch.index] = epoch.examples
+    return counts

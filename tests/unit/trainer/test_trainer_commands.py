@@ -4,8 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.manifest import EpochSize, Manifest
 from rtj_trainer.commits.writer import write_commit
+from rtj_trainer.inspection.survey import check_ledger
 from rtj_trainer.ledger import EMPTY_HASH, Entry, LedgerWriter
 
 pytestmark = pytest.mark.unit
@@ -243,16 +247,41 @@ def test_an_epoch_that_is_not_over_may_lack_ids_but_not_repeat_them(
         assert run("ledger", "check", job.root).returncode == code
 
 
+def test_the_ledger_of_many_epochs_needs_no_more_memory_than_that_of_few(tmp_path: Path) -> None:
+    def peak(epochs: int) -> int:
+        ids = [tuple(range(1000))] * epochs
+        job = job_with(tmp_path / f"{epochs}", places(1000), ids, complete=True)
+        tracemalloc.start()
+        try:
+            report = check_ledger(job, strict=True)
+            assert report.examples_per_epoch == dict.fromkeys(range(epochs), 1000)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)  # Loads what is loaded once.
+    assert peak(40) < 1.5 * peak(4)
+
+
+def test_an_epoch_that_goes_on_after_another_is_found(tmp_path: Path) -> None:
+    job = job_with(tmp_path, None, [(0,), (0,), (0,)], complete=True, numbers=(0, 1, 0))
+    assert check_ledger(job).doubt == "epoch 0 goes on after another has begun"
+
+
 def job_with(
-    folder: Path, size: EpochSize | None, epochs: list[tuple[int, ...]], complete: bool
+    folder: Path,
+    size: EpochSize | None,
+    epochs: list[tuple[int, ...]],
+    complete: bool,
+    numbers: Sequence[int] | None = None,
 ) -> JobDirectory:
-    """Make a job whose epochs had one batch each."""
+    """Make a job whose epochs had one batch each; `numbers` counts them otherwise than from 0."""
     job = JobDirectory(folder / "job")
     job.create()
     attempt(job, 1, None, range(0), set())
     writer = LedgerWriter(job.ledger_segment(1))
-    for epoch, ids in enumerate(epochs):
-        writer.append(Entry(epoch + 1, epoch, ids, None))
+    for step, (epoch, ids) in enumerate(zip(numbers or count(), epochs, strict=False), 1):
+        writer.append(Entry(step, epoch, ids, None))
     writer.flush()
     _commit_with(job, CommitId(len(epochs), 1), writer.rolling_hash, size, complete)
     return job

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from rtj_trainer.commits.manifest import (
 )
 from rtj_trainer.cutting import Cutting
 from rtj_trainer.errors import PermanentError
-from rtj_trainer.ledger import Entry, IdsOfEpochs
+from rtj_trainer.inspection.epochs import check_epochs
 
 
 class AttemptReport(WireModel):
@@ -244,55 +243,10 @@ def check_ledger(job: JobDirectory, strict: bool = False) -> LedgerReport:
                 "cutting": manifest.cutting,
             }
         )
-        entries = ledger.committed_trajectory(job.root)
-        report = report.model_copy(update={"steps": len(entries)})
-        if not strict and all(entry.ids is None for entry in entries):
-            return report
-        found = _check_epochs(entries, manifest)
+        steps = ledger.trajectory(job, newest, manifest.ledger_hash)
+        found = check_epochs(steps, manifest, strict)
     except OSError as error:
         return report.model_copy(update={"problem": f"{error.filename}: {error.strerror}"})
     except ValueError as error:
         return report.model_copy(update={"problem": str(error)})
     return report.model_copy(update=found)
-
-
-def _check_epochs(entries: list[Entry], manifest: Manifest) -> dict[str, Any]:
-    """Return what the epochs held. Raises ValueError if that cannot be right."""
-    cut = manifest.stopped_early or manifest.target.get("totalSteps") is not None
-    whole = manifest.complete and not cut
-    size, epochs = manifest.epoch_size, ledger.ids_of_epochs(entries)
-    dropped = _dropped(size, manifest.cutting) if size else None
-    if size and size.ids_are_places and dropped:
-        counts = ledger.check_epochs(epochs, range(size.examples), whole, dropped)
-        return {"examples_per_epoch": counts}
-    counts = {epoch: sum(map(len, steps.values())) for epoch, steps in epochs.items()}
-    if size and dropped:
-        doubt = _wrong_number(epochs, size.examples, dropped, whole)
-    else:
-        doubt = _difference(epochs, whole)
-    return {"examples_per_epoch": counts, "doubt": doubt}
-
-
-def _dropped(size: EpochSize, cutting: Cutting | None) -> Callable[[int], int]:
-    """Return a function that tells how many examples an epoch leaves out."""
-    return cutting.dropped if cutting else lambda _: size.dropped
-
-
-def _wrong_number(
-    epochs: IdsOfEpochs, examples: int, dropped: Callable[[int], int], last_is_whole: bool
-) -> str | None:
-    for epoch, steps in epochs.items():
-        wanted = examples - dropped(epoch)
-        if epoch == max(epochs) and not last_is_whole:
-            wanted = sum(map(len, steps.values()))
-        if len(steps) != wanted:
-            return f"epoch {epoch} has {len(steps)} different ids instead of {wanted}"
-    return None
-
-
-def _difference(epochs: IdsOfEpochs, last_is_whole: bool) -> str | None:
-    try:
-        ledger.check_epochs(epochs, epochs[0], last_is_whole)
-    except ValueError as error:
-        return str(error)
-    return None
