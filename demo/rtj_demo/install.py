@@ -7,7 +7,7 @@ from rtj_api import crd
 from rtj_devcluster.build import name_and_tag
 
 from rtj_demo.clusters import Images, Release
-from rtj_demo.kube import Kube
+from rtj_demo.kube import PULL_SECONDS, Kube
 
 CHART = Path(__file__).parents[2] / "charts" / "rtj-operator"
 NAMESPACE = "rtj-system"
@@ -31,7 +31,7 @@ def install_operator(kube: Kube, images: Images, release: Release = EVERYWHERE) 
     }
     kube.run_helm(
         *("upgrade", "--install", release.name, str(CHART), "--namespace", release.namespace),
-        *("--create-namespace", "--wait", "--timeout", "120s"),
+        *("--create-namespace", "--wait", "--timeout", f"{PULL_SECONDS}s"),
         *(f"--set-string={name}={value}" for name, value in assignments.items()),
         *(_beside_others(kube, release) if release.jobs_in else ()),
     )

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rtj_api.heartbeat import TrainerPhase
+from rtj_api.names import ANNOTATION_HEARTBEAT
 
-from rtj_demo.kube import CommandFailedError, Kube, wait_for
+from rtj_demo.kube import PULL_SECONDS, CommandFailedError, Kube, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 INSPECTOR = "volume-inspector"
 FINAL_PHASES = ("Completed", "Failed")
+_BEFORE_TRAINING = (TrainerPhase.STARTING, TrainerPhase.RESTORING)
 
 
 def load_example(
@@ -64,14 +67,14 @@ class Job:
             lease = self.kube.get("leases", self.name, self.namespace)
         except CommandFailedError:
             return {}
-        text = lease["metadata"].get("annotations", {}).get("resumable.training/heartbeat", "{}")
+        text = lease["metadata"].get("annotations", {}).get(ANNOTATION_HEARTBEAT, "{}")
         beat: dict[str, Any] = json.loads(text)
         return beat
 
     def step(self, attempt: int = 1) -> int:
         """Return the step of the running model, or -1 before `attempt` trains."""
         beat = self.heartbeat()
-        if beat.get("attempt", 0) < attempt or beat["phase"] in ("Starting", "Restoring"):
+        if beat.get("attempt", 0) < attempt or beat["phase"] in _BEFORE_TRAINING:
             return -1
         return int(beat["position"]["step"])
 
@@ -144,7 +147,10 @@ def start_inspector(kube: Kube, namespace: str, claim: str, image: str) -> None:
     pod["spec"]["containers"][0]["image"] = image
     pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = claim
     kube.apply(pod)
-    kube.run("wait", "-n", namespace, f"pod/{INSPECTOR}", "--for=condition=Ready", "--timeout=90s")
+    kube.run(
+        *("wait", "-n", namespace, f"pod/{INSPECTOR}"),
+        *("--for=condition=Ready", f"--timeout={PULL_SECONDS}s"),
+    )
 
 
 def put_file(kube: Kube, namespace: str, source: Path, target: str) -> None:

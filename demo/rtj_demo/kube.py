@@ -21,6 +21,8 @@ from urllib3.exceptions import HTTPError
 T = TypeVar("T")
 POLL_SECONDS = 0.25
 READ_SECONDS = 15
+PULL_SECONDS = 900
+"""Longest wait for a pod to start: its node may have to pull its image first."""
 PLACES = {
     "events": ("api/v1", "events"),
     "leases": ("apis/coordination.k8s.io/v1", "leases"),

@@ -18,7 +18,7 @@ from rtj_devcluster.progress import Advance, stage
 from rtj_demo.clusters import DemoCluster
 from rtj_demo.install import install_operator
 from rtj_demo.jobs import INSPECTOR, Job, load_example, put_file, start_inspector, submit
-from rtj_demo.kube import Kube, wait_for
+from rtj_demo.kube import PULL_SECONDS, Kube, wait_for
 from rtj_demo.say import say
 
 NAMESPACE = "rtj-demo"
@@ -66,7 +66,7 @@ def tell(cluster: DemoCluster) -> None:
 
     job = _submit(kube, images.trainer, "flights")
     with stage("Train into the second epoch", total=1.0) as update:
-        _wait_for_share(job, STRIKE_AT, update)
+        _wait_for_strike(job, update)
     strike = _strike(cluster, job)
     with stage(f"Train to the end, on {job.node_name()}", total=1.0) as update:
         _finish(job, update)
@@ -105,20 +105,35 @@ def _submit(kube: Kube, image: str, name: str) -> Job:
 
     with stage(f"Start the job {name} (kubectl apply)"):
         job = submit(kube, NAMESPACE, load_example("flights", name, make_ready))
-        wait_for(f"the first step of {name}", lambda: job.step() >= 0, 120)
+        _wait_for_step(job, attempt=1)
     return job
 
 
-def _wait_for_share(job: Job, share: float, update: Advance) -> None:
+def _wait_for_step(job: Job, attempt: int, after: int = -1) -> None:
+    """Wait until an attempt is past a step, or just trains."""
+
+    def reached() -> bool:
+        _check_not_failed(job, job.status())
+        return job.step(attempt) > after
+
+    wait_for(f"a step of {job.name} in attempt {attempt}", reached, PULL_SECONDS)
+
+
+def _check_not_failed(job: Job, status: dict[str, Any]) -> None:
+    if status.get("phase") == "Failed":
+        raise DemoFailedError(f"job {job.name} failed: {json.dumps(status['conditions'])}")
+
+
+def _wait_for_strike(job: Job, update: Advance) -> None:
     def reached() -> bool:
         beat = job.heartbeat()
         if "final" in beat:
             raise DemoFailedError(f"{job.name} ended too early: {beat['final']['message']}")
         done = _done(beat)
-        update(done / share)
-        return done >= share
+        update(done / STRIKE_AT)
+        return done >= STRIKE_AT
 
-    wait_for(f"{share:.0%} of {job.name}", reached, 600)
+    wait_for(f"{STRIKE_AT:.0%} of {job.name}", reached, 600)
 
 
 def _done(told: dict[str, Any]) -> float:
@@ -137,18 +152,17 @@ def _strike(cluster: DemoCluster, job: Job) -> Strike:
         job.wait_until("a second attempt", lambda s: s["attempt"]["number"] == 2, 120)
         replaced = time.monotonic() - began
     with stage("The trainer restores its position and goes on"):
-        wait_for("the first new step", lambda: job.step(attempt=2) >= 0, 120)
+        _wait_for_step(job, attempt=2)
         status = job.wait_until("its start", lambda s: "firstStep" in s["attempt"], 60)
         start = status["attempt"]["firstStep"]
-        wait_for("the first new step", lambda: job.step(attempt=2) > start, 120)
+        _wait_for_step(job, attempt=2, after=start)
         resumed = time.monotonic() - began
     return Strike(what, seen, start, replaced, resumed)
 
 
 def _finish(job: Job, update: Advance) -> None:
     status = job.wait_for_end(900, lambda now: update(_done(now)))
-    if status["phase"] != "Completed":
-        raise DemoFailedError(f"job {job.name} failed: {json.dumps(status['conditions'])}")
+    _check_not_failed(job, status)
 
 
 def _inspect(job: Job) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
-from rtj_api.names import KIND
+from rtj_api.names import ANNOTATION_HEARTBEAT, KIND
 from rtj_api.spec import JobSpec
 from rtj_demo import __main__ as demo
-from rtj_demo import jobs, story
+from rtj_demo import jobs, kube, story
 from rtj_demo.clusters import Images, Release, UnusableClusterError
 from rtj_demo.current import CurrentCluster
 from rtj_demo.dev import DevCluster
@@ -76,7 +76,7 @@ class Kubernetes:
             return {"metadata": {"uid": name}, "status": {**status, "conditions": []}}
         self._step += STEPS // 4
         beat = {"attempt": attempt["number"], "phase": "Training", "position": position}
-        return {"metadata": {"annotations": {"resumable.training/heartbeat": json.dumps(beat)}}}
+        return {"metadata": {"annotations": {ANNOTATION_HEARTBEAT: json.dumps(beat)}}}
 
 
 class Cluster:
@@ -146,6 +146,63 @@ def test_a_demo_whose_every_promise_held_ends_with_0_and_leaves_the_cluster(
     assert "on node-2" in told.err
 
 
+class SlowPulls(Kubernetes):
+    """Its nodes pull each image for ten minutes, by a clock of its own."""
+
+    SECONDS = 600
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._since: dict[object, float] = {}
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+    def run(self, *arguments: str, stdin: str | bytes | None = None) -> str:
+        if any(option.startswith("pod/") for option in arguments):
+            self._wait(next(o for o in arguments if "--timeout=" in o).rpartition("=")[2])
+        return super().run(*arguments, stdin=stdin)
+
+    def run_helm(self, *arguments: str) -> str:
+        self._wait(arguments[arguments.index("--timeout") + 1])
+        return super().run_helm(*arguments)
+
+    def _wait(self, timeout: str) -> None:
+        if float(timeout.removesuffix("s")) < self.SECONDS:
+            raise CommandFailedError("timed out waiting for the condition")
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        node = (name, self.struck)
+        if kind == "leases" and self._since.setdefault(node, self._now) + self.SECONDS > self._now:
+            raise CommandFailedError("not found")
+        return super().get(kind, name, namespace)
+
+
+def test_a_cluster_whose_nodes_first_pull_the_images_is_waited_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    slow = cluster.kube = SlowPulls()
+    for module in (kube, story):
+        monkeypatch.setattr(module, "time", slow)
+    assert demo.main() == 0, capsys.readouterr().out
+
+
+def test_a_job_that_fails_before_its_first_step_is_not_waited_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    slow = cluster.kube = SlowPulls()
+    slow.phase = "Failed"
+    for module in (kube, story):
+        monkeypatch.setattr(module, "time", slow)
+    assert demo.main() == 1
+    assert "job flights failed" in capsys.readouterr().out
+    assert slow.monotonic() == 0
+
+
 def test_the_jobs_of_the_demo_start_at_once_although_the_example_waits(cluster: Cluster) -> None:
     demo.main()
     specs = [JobSpec.model_validate(job["spec"]) for job in cluster.kube.jobs]
@@ -153,9 +210,9 @@ def test_the_jobs_of_the_demo_start_at_once_although_the_example_waits(cluster: 
 
 
 def test_a_volume_is_looked_at_with_the_pod_of_the_examples() -> None:
-    kube = Kubernetes()
-    start_inspector(kube, "space", "claim", "trainer:2")  # type: ignore[arg-type]
-    (pod,) = kube.applied
+    kubernetes = Kubernetes()
+    start_inspector(kubernetes, "space", "claim", "trainer:2")  # type: ignore[arg-type]
+    (pod,) = kubernetes.applied
     example = yaml.safe_load((jobs.EXAMPLES / "inspector.yaml").read_text())
     example["metadata"] = {"name": jobs.INSPECTOR, "namespace": "space"}
     example["spec"]["containers"][0]["image"] = "trainer:2"
