@@ -1,5 +1,16 @@
-"""``python -m rtj_devcluster``."""
+"""`devcluster`, and `python -m rtj_devcluster`."""
 
-from rtj_devcluster.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; say what it needs, since each installation has the script."""
+    try:
+        from rtj_devcluster import cli
+    except ModuleNotFoundError as error:
+        sys.exit(f"devcluster: {error}: pip install 'resumable-training-job[devcluster]'")
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

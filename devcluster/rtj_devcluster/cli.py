@@ -51,9 +51,9 @@ def _choose(
 @app.command()
 def up(
     context: typer.Context,
-    nodes: Annotated[int | None, typer.Option(help="Number of nodes [default: 2].")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Number of nodes.", show_default="2")] = None,
     gpus_per_node: Annotated[
-        int | None, typer.Option(help="nvidia.com/gpu of each node [default: 0].")
+        int | None, typer.Option(help="nvidia.com/gpu of each node.", show_default="0")
     ] = None,
     audit: Annotated[
         bool | None, typer.Option("--audit", help="Log every request to log/audit.log.")
@@ -110,7 +110,9 @@ def build_image(
     context: typer.Context,
     image: Annotated[str, typer.Argument(help="Such as docker.io/library/x:dev.")],
     folder: Annotated[Path, typer.Argument(help="The build context.")] = Path(),
-    file: Annotated[Path | None, typer.Option(help="[default: FOLDER/Dockerfile]")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="The Dockerfile.", show_default="FOLDER/Dockerfile")
+    ] = None,
     build_arg: Annotated[list[str] | None, typer.Option(help="NAME=value")] = None,
     verbose: Annotated[bool, typer.Option(help="Show the build's output.")] = False,
 ) -> None:
@@ -211,7 +213,3 @@ def main() -> None:
     except (DevClusterError, OSError) as error:
         console.print(f"devcluster: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

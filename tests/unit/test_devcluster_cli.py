@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,32 @@ pytestmark = pytest.mark.unit
 def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "rtj_devcluster", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "defaults"),
+    [
+        ("up", ["Number of nodes. [default: (2)]", "[default: (0)]"]),
+        ("build", ["FOLDER/Dockerfile"]),
+    ],
+)
+def test_the_help_tells_defaults_that_depend(command: str, defaults: list[str]) -> None:
+    told = " ".join(call(command, "--help").stdout.replace("│", " ").split())
+    for default in defaults:
+        assert default in told
+
+
+def test_the_script_names_the_extra_that_it_needs() -> None:
+    metadata = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    module, function = metadata["project"]["scripts"]["devcluster"].split(":")
+    without = "import sys; sys.modules['typer'] = None"
+    script = f"{without}; from {module} import {function}; {function}()"
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 1
+    assert "resumable-training-job[devcluster]" in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_what_the_disk_refuses_is_one_message(
