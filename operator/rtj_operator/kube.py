@@ -53,13 +53,22 @@ class KubeCluster:
 
     @classmethod
     async def connect(cls, pulse: Pulse | None = None) -> Self:
-        """Load the credentials of the environment; they are refreshed as they expire."""
+        """Load the credentials of the environment; they are refreshed as they expire.
+
+        Raises:
+            ClusterError: there are none.
+        """
         configuration = client.Configuration()
         try:
             config.load_incluster_config(client_configuration=configuration)
         except config.ConfigException:
             path = os.environ.get("KUBECONFIG")
-            await config.load_kube_config(path, client_configuration=configuration)
+            try:
+                await config.load_kube_config(path, client_configuration=configuration)
+            except config.ConfigException as error:
+                raise ClusterError(
+                    f"No service account of a pod, and no cluster in KUBECONFIG: {error}"
+                ) from error
         # Workers and watched namespaces bound the connections; none must wait for another's.
         configuration.connection_pool_maxsize = 0
         _look_at_environment_once(configuration)
