@@ -42,6 +42,9 @@ HASH_SEED_ENV = "PYTHONHASHSEED"
 POD_UID_ENV = "RTJ_POD_UID"
 """Environment variable of the trainer container, from the downward API."""
 
+TERMINATION_LOG_ENV = "RTJ_TERMINATION_LOG"
+"""Environment variable of a trainer that runs elsewhere: the file for its last word."""
+
 
 class OpenEnum(StrEnum):
     """Words of which a newer peer may know more: one that is not known here stands for itself.

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from rtj_api.heartbeat import FinalRecord, Heartbeat, TrainerPhase
 from rtj_api.launch import TrainerConfig
-from rtj_api.names import CONFIG_ENV, POD_UID_ENV, ExitCode, Reason
+from rtj_api.names import CONFIG_ENV, POD_UID_ENV, TERMINATION_LOG_ENV, ExitCode, Reason
 
 from rtj_trainer.errors import PermanentError, StopError, SupersededError
 from rtj_trainer.heartbeat import Heart
@@ -17,7 +17,6 @@ from rtj_trainer.lease import ApiError, ApiServer, Lease
 from rtj_trainer.signals import StopRequest
 
 TERMINATION_LOG = Path("/dev/termination-log")
-TERMINATION_LOG_ENV = "RTJ_TERMINATION_LOG"
 _TRACE_CHARACTERS = 1500
 
 log = logging.getLogger("rtj_trainer")
@@ -88,7 +87,9 @@ def read_config() -> TrainerConfig:
     text = os.environ.get(CONFIG_ENV)
     if not text:
         raise PermanentError(
-            Reason.INVALID_SPEC, f"the environment variable {CONFIG_ENV} is not set"
+            Reason.INVALID_SPEC,
+            f"the environment variable {CONFIG_ENV} is not set: the operator sets it in a job's "
+            "pod. For the tools: python -m rtj_trainer --help",
         )
     try:
         return TrainerConfig.model_validate_json(text)

@@ -141,8 +141,9 @@ def _check_model(model: Any) -> None:
     if getattr(model, "optimizer", None) is None:
         raise PermanentError(
             Reason.BUILDER_INVALID,
-            f"modelFunction must return a compiled keras.Model, not {type(model).__name__} "
-            "without an optimizer; call model.compile(optimizer=…, loss=…) first",
+            "spec.builder.modelFunction must return a compiled keras.Model, not "
+            f"{type(model).__name__} without an optimizer; call model.compile(optimizer=…, loss=…) "
+            "first",
         )
     if tf.config.functions_run_eagerly():
         raise PermanentError(

@@ -1,16 +1,4 @@
-"""`python -m rtj_trainer verify builder.py`: will this dataset resume? Asked without a cluster.
-
-With the name of a model's, callbacks' or validation's function, these are looked at first, as a job
-does before its first step: the training step is traced, and on_train_begin of callbacks is called.
-
-The verdict is on the last line, and in the exit code:
-
-0   exact
-1   the builder or its data failed
-2   the command is wrong: no such file, parameters that are no JSON object
-3   there was no time to compare anything; give more by --time-budget-seconds
-78  refused: it cannot be resumed exactly, or the builder does not fit its parameters
-"""
+"""`python -m rtj_trainer verify builder.py`: will this dataset resume? Asked without a cluster."""
 
 import argparse
 import json
@@ -26,6 +14,21 @@ from rtj_api.names import ExitCode
 from rtj_trainer.preflight.building import build
 from rtj_trainer.preflight.rehearsal import Plan, Verdict, rehearse
 
+_DESCRIPTION = """\
+Tell whether a builder's dataset can be resumed exactly, without a cluster.
+
+With the name of a model's, callbacks' or validation's function, these are looked at first, as a job
+does before its first step: the training step is traced, and on_train_begin of callbacks is called.
+"""
+_EXIT_CODES = """\
+The verdict is on the last line, and in the exit code:
+
+0   exact
+1   the builder or its data failed
+2   the command is wrong: no such file, parameters that are no JSON object
+3   there was no time to compare anything; give more by --time-budget-seconds
+78  refused: it cannot be resumed exactly, or the builder does not fit its parameters
+"""
 NOT_PROVEN = 3
 _OF_JOB = Builder()
 """What a job has that names no function."""
@@ -41,10 +44,11 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "verify",
         help="tell whether a builder's dataset can be resumed exactly, without a cluster",
-        description=__doc__,
+        description=_DESCRIPTION,
+        epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("builder", type=_file, metavar="builder.py")
+    parser.add_argument("builder", type=_file, metavar="builder.py", help="the builder module")
     parser.add_argument(
         "--params",
         type=_object,

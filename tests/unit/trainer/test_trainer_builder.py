@@ -87,7 +87,7 @@ CASES: list[Any] = [
     pytest.param(
         GOOD + "\ndef build_model(): return keras.Sequential([keras.layers.Dense(1)])\n",
         {},
-        ("BuilderInvalid", ["call model.compile"]),
+        ("BuilderInvalid", ["spec.builder.modelFunction must", "call model.compile"]),
         id="model-not-compiled",
     ),
 ]

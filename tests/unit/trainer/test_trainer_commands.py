@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rtj_api.names import ExitCode
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
@@ -98,6 +99,18 @@ def output(*arguments: str | Path, code: int) -> dict[str, Any]:
     (job,) = json.loads(done.stdout)["jobs"]
     found: dict[str, Any] = job
     return found
+
+
+def test_without_arguments_and_outside_of_a_pod_the_tools_are_named() -> None:
+    done = run()
+    assert done.returncode == ExitCode.PERMANENT
+    assert "RTJ_CONFIG is not set: the operator sets it in a job's pod" in done.stdout
+    assert "python -m rtj_trainer --help" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["ledger", "check"]])
+def test_the_help_tells_the_default_of_the_output(command: list[str]) -> None:
+    assert "default: text" in run(*command, "--help").stdout
 
 
 def test_inspect_shows_attempts_commits_and_the_ledger_of_a_job(volume: Path) -> None:

@@ -155,7 +155,9 @@ def test_what_is_not_shown_to_be_exact_is_refused_at_each_attempt(
     rehearsals = Rehearsals(verdict)
     monkeypatch.setattr(doubt, "rehearse", rehearsals)
     for _ in range(2):
-        with pytest.raises(PermanentError, match="NewDataset"):
+        with pytest.raises(
+            PermanentError, match=r"NewDataset: .*; use .* such as map, filter, batch"
+        ):
             doubt.settle(config, ["NewDataset"], DEPENDS_ON, tmp_path)
     assert rehearsals.count == 2
 

@@ -54,7 +54,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
             metavar="FOLDER",
             help="the root of a volume, or the folder of one job, <volume>/<job uid>",
         )
-        command.add_argument("--output", choices=["text", "json"], default="text")
+        command.add_argument(
+            "--output", choices=["text", "json"], default="text", help="default: %(default)s"
+        )
 
 
 def _run(options: argparse.Namespace) -> int:

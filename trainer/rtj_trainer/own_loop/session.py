@@ -21,6 +21,7 @@ from rtj_trainer.own_loop.given import Source, Steps, check_fit, given, misused
 from rtj_trainer.own_loop.handed import Handed, Objects
 from rtj_trainer.own_loop.watch import Watch
 from rtj_trainer.pipeline import Pipeline, PipelineFactory, dataset_function
+from rtj_trainer.preflight.proven import USE_PROVEN
 from rtj_trainer.preflight.refusal import refuse
 from rtj_trainer.progress import Progress
 from rtj_trainer.state import TrainingState, variables_of
@@ -246,7 +247,7 @@ class Session:
         if pipeline.unproven and not source.is_of_job:
             names = ", ".join(pipeline.unproven)
             why = "which only a job's datasetFunction could be rehearsed with"
-            refuse([f"no test has proven {names}, {why}; use operations of docs/pipelines.md"])
+            refuse([f"no test has proven {names}, {why}; {USE_PROVEN}"])
         self._progress = attempt.note(pipeline)
         return pipeline
 

@@ -19,6 +19,7 @@ from rtj_api.names import ExitCode, Reason
 
 from rtj_trainer import files
 from rtj_trainer.errors import UserError
+from rtj_trainer.preflight.proven import USE_PROVEN
 from rtj_trainer.preflight.refusal import refuse
 from rtj_trainer.preflight.rehearsal import Plan, rehearse
 
@@ -63,9 +64,9 @@ def settle(
         why = f"the pipeline cannot be rehearsed, which {names} needs: {verdict.message}"
         raise UserError(verdict.reason or Reason.BUILDER_FAILED, why)
     if verdict.exit_code:
-        refuse([f"{names}: {verdict.message}; use operations of docs/pipelines.md"])
+        refuse([f"{names}: {verdict.message}; {USE_PROVEN}"])
     if not verdict.proven:
-        refuse([f"{names}: no time to rehearse; use operations of docs/pipelines.md"])
+        refuse([f"{names}: no time to rehearse; {USE_PROVEN}"])
     log.info("rehearsed: %s", verdict.message)
     try:
         files.make_directory(folder)

@@ -58,6 +58,12 @@ PROVEN_BY_REPLAY = frozenset(
 """Only in pipelines that are read again from the beginning."""
 
 
+USE_PROVEN = (
+    "use operations that tests have proven, such as map, filter, batch, shuffle, interleave, "
+    "cache, take, repeat and prefetch"
+)
+
+
 def unproven(operations: set[str], strategy: str) -> list[str]:
     """Return the dataset operations that no test has proven for a strategy."""
     proven = PROVEN | PROVEN_BY_REPLAY if strategy == "replay" else PROVEN

@@ -79,8 +79,9 @@ def refuse_empty() -> NoReturn:
     """
     raise PermanentError(
         Reason.BUILDER_INVALID,
-        "datasetFunction returned an empty dataset; check spec.builder.datasetParams, such as "
-        "paths, filters, and a batch size above the number of examples with drop_remainder",
+        "spec.builder.datasetFunction returned an empty dataset; check "
+        "spec.builder.datasetParams, such as paths, filters, and a batch size above the number of "
+        "examples with drop_remainder",
     )
 
 
