@@ -38,19 +38,34 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="rtj_bench", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=1000, help="running jobs of each kind")
-    parser.add_argument("--rate", type=float, default=20.0, help="preemptions per second")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for so long")
-    parser.add_argument("--idle", type=int, default=10_000, help="idle jobs")
-    parser.add_argument("--repeats", type=int, default=3, help="of every measurement")
+    parser.add_argument(
+        "--jobs", type=int, default=1000, help="running jobs of each kind; default: %(default)s"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=20.0, help="preemptions per second; default: %(default)s"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="for how many seconds jobs are preempted; default: %(default)s",
+    )
+    parser.add_argument("--idle", type=int, default=10_000, help="idle jobs; default: %(default)s")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="of every measurement; default: %(default)s"
+    )
     parser.add_argument(
         "--client-qps",
         type=int,
         default=1000,
-        help="requests per second that scheduler and controller manager may make; upstream: 50, 20",
+        help="requests per second that scheduler and controller manager may make; "
+        "default: %(default)s; upstream: 50, 20",
     )
     parser.add_argument(
-        "--only", action="append", choices=("relaunch", "idle", "nodes"), help="this stage"
+        "--only",
+        action="append",
+        choices=("relaunch", "idle", "nodes"),
+        help="this stage; all if none is named",
     )
     return parser.parse_args()
 

@@ -57,13 +57,17 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="rtj_bench_trainer", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="of every measurement")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="of every measurement; default: %(default)s"
+    )
     parser.add_argument(
         "--streaming",
         default=sys.executable,
-        help="Python of the environment that mosaicml-streaming is in",
+        help="Python of the environment that mosaicml-streaming is in; default: %(default)s",
     )
-    parser.add_argument("--only", action="append", choices=tuple(STAGES), help="this stage")
+    parser.add_argument(
+        "--only", action="append", choices=tuple(STAGES), help="this stage; all if none is named"
+    )
     return parser.parse_args()
 
 

@@ -27,7 +27,13 @@ CLUSTERS: dict[str, Callable[[], DemoCluster]] = {
 def main() -> int:
     """Tell the story; return 0 only if everything that it promises held."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
-    parser.add_argument("--cluster", choices=CLUSTERS, default="dev")
+    parser.add_argument(
+        "--cluster",
+        choices=CLUSTERS,
+        default="dev",
+        help="the dev cluster of this repository, a kind cluster, or the one that KUBECONFIG "
+        "names; default: %(default)s",
+    )
     parser.add_argument(
         "--clean", action="store_true", help="only take down what a demo on kind left"
     )
