@@ -500,7 +500,8 @@ def test_two_namespaces_can_each_have_a_release_of_the_same_name(
 ) -> None:
     install(watchNamespaces=["default"])
     flags = ("--namespace=kube-public", "--dry-run=server", "--set=crds.enabled=false")
-    tools.helm("install", "train", str(CHART), *flags, "--set=watchNamespaces={kube-public}")
+    told = tools.helm("install", "train", str(CHART), *flags, "--set=watchNamespaces={kube-public}")
+    assert "kubectl --namespace kube-public rollout status" in told
 
 
 def test_the_notes_tell_the_next_command(tools: Tools) -> None:

@@ -281,13 +281,14 @@ async def test_a_rule_ends_a_job_with_its_name_in_condition_and_event(
 async def test_only_one_leads_and_the_next_takes_over_at_once_when_it_lets_go(
     cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leader, "RENEW_SECONDS", 0.1)
+    looks_every = 0.1
+    monkeypatch.setattr(leader, "RENEW_SECONDS", looks_every)
     pulse = Pulse(Memory().silences)
     one, two = (Leader(cluster, namespace, name, pulse) for name in ("one", "two"))
     await asyncio.wait_for(one.acquire(), 10)
     waiting = asyncio.create_task(two.acquire())
     holding = asyncio.create_task(one.hold())
-    await asyncio.sleep(1)
+    await asyncio.sleep(10 * looks_every)
     assert not waiting.done()
     await one.hand_over(holding)
     await asyncio.wait_for(waiting, 10)

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from rtj_operator.cluster import JOBS, LEASES
 from rtj_operator.kube import KubeCluster
-from rtj_operator.leader import LEASE_NAME
+from rtj_operator.leader import LEASE_NAME, RENEW_SECONDS
 
 from tests.integration.api_proxy import ApiProxy, HungUpError, watches
 from tests.integration.crd_install import install_crd
@@ -29,11 +29,14 @@ from tests.integration.operator_world import (
 
 pytestmark = pytest.mark.integration
 
-IMPATIENT = """
+WATCH_SILENCE_SECONDS = 10
+IMPATIENT = f"""
 from rtj_operator import __main__, health
 health.LONGEST_UNREACHED_SECONDS = 6.0
-health.LONGEST_WATCH_SILENCE_SECONDS = 10.0
+health.LONGEST_WATCH_SILENCE_SECONDS = {WATCH_SILENCE_SECONDS}
 """
+TWO_LOOKS_SECONDS = 2 * RENEW_SECONDS
+"""In so long the operator reads the leader's Lease once for certain, and its watch is not late."""
 RENEWED = {"leaseTransitions": 1}
 STUCK = """
 import asyncio
@@ -201,7 +204,7 @@ async def test_a_watch_that_falls_silent_makes_the_process_unhealthy(
 ) -> None:
     async with start() as operator:
         await operator.until("/readyz", 200)
-        await asyncio.sleep(12)
+        await asyncio.sleep(WATCH_SILENCE_SECONDS + 2)
         assert await operator.get("/healthz") == (200, "ok\n")
         proxy.silent = True
         await operator.until("/healthz", 503, "the watch of leases has not told of a change")
@@ -223,12 +226,12 @@ async def test_an_api_server_that_is_away_makes_it_wait_and_not_unhealthy(
         await operator.until("/readyz", 200)
 
         proxy.silent = True  # The watch will owe an event when the API server goes.
-        await asyncio.sleep(4)
+        await asyncio.sleep(TWO_LOOKS_SECONDS)
         await cluster.replace(LEASES, namespace, {**held, "spec": {**lease["spec"], **RENEWED}})
-        await asyncio.sleep(4)
+        await asyncio.sleep(TWO_LOOKS_SECONDS)
         proxy.away, proxy.silent = True, False
         await operator.until("/readyz", 503, "the API server has not answered")
-        for _ in range(10):
+        for _ in range(WATCH_SILENCE_SECONDS):
             assert await operator.get("/healthz") == (200, "ok\n")
             await asyncio.sleep(1)
         proxy.away = False

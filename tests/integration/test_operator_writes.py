@@ -65,11 +65,11 @@ class CountingProxy(ApiProxy):
         self.writes.append(Write(time.monotonic(), what, **words))
         return None
 
-    async def until(self, holds: Callable[[Write], bool]) -> int:
-        """Wait for a write; return its index."""
+    async def until(self, holds: Callable[[Write], bool], after: int = -1) -> int:
+        """Wait for a write after that with this index; return its index."""
         while True:
             for index, write in enumerate(self.writes):
-                if holds(write):
+                if index > after and holds(write):
                     return index
             await asyncio.sleep(0.1)
 
@@ -109,7 +109,7 @@ async def test_progress_costs_a_write_in_ten_seconds_and_a_preemption_six(
                 trains = await proxy.until(lambda w: w.phase == "Running")
                 ended = await proxy.until(lambda w: w.phase == "Restarting")
                 again = await proxy.until(lambda w: (w.phase, w.attempt) == ("Running", 2))
-                await asyncio.sleep(1)  # Its Event follows.
+                told = await proxy.until(lambda w: "/events " in w.what, after=again)
         finally:
             for task in background:
                 task.cancel()
@@ -122,7 +122,6 @@ async def test_progress_costs_a_write_in_ten_seconds_and_a_preemption_six(
     others = len(proxy.writes[trains:ended]) - len(progress)
     assert others == 2, "two Events, Training and CommitSkipped"
 
-    last = proxy.writes[again].at + 1
-    preemption = [w.what for w in proxy.writes[ended:] if w.at <= last]
+    preemption = [w.what for w in proxy.writes[ended : told + 1]]
     assert len(preemption) <= MOST_WRITES_PER_PREEMPTION, preemption
     assert len([w for w in preemption if w.startswith("POST") and "/pods " in w]) == 1

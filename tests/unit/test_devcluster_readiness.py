@@ -62,8 +62,9 @@ def test_a_node_is_waited_for_until_the_cluster_sends_pods_there(
 
 def test_taints_of_people_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = ("node.kubernetes.io/unschedulable", "node.kubernetes.io/out-of-service")
-    _looks(monkeypatch, _node(*theirs))
+    left = _looks(monkeypatch, _node(*theirs))
     _wait()
+    assert not list(left)
 
 
 def test_a_node_that_stays_tainted_ends_the_wait_with_its_log(

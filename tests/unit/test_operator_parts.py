@@ -128,18 +128,22 @@ class TestQueue:
         for task in tasks:
             task.cancel()
 
+    @leaping
     async def test_a_turn_that_asks_for_a_time_gets_it(self) -> None:
         queue, second = WorkQueue(), asyncio.Event()
-        delays = [0.01, None]
+        turns, loop = list[float](), asyncio.get_running_loop()
 
         async def worker(key: Key) -> float | None:
-            if len(delays) == 1:
-                second.set()
-            return delays.pop(0)
+            turns.append(loop.time())
+            if len(turns) == 1:
+                return 5.0
+            second.set()
+            return None
 
         tasks = await self.run(queue, worker)
         queue.add(KEY)
-        await asyncio.wait_for(second.wait(), 5)
+        await asyncio.wait_for(second.wait(), 60)
+        assert turns[1] - turns[0] == pytest.approx(5.0)
         for task in tasks:
             task.cancel()
 

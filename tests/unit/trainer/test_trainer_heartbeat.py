@@ -212,6 +212,7 @@ def test_training_goes_on_without_the_api_server(server: LeaseServer, lease: Lea
         server.status = None
     server.wait_for(lambda: server.beat)
     heart.check_superseded()
+    assert server.lease["spec"]["holderIdentity"] == "pod-2"
 
 
 def test_a_superseded_heart_says_so_and_falls_silent(server: LeaseServer, lease: Lease) -> None:

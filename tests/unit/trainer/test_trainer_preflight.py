@@ -262,7 +262,9 @@ def test_every_reason_is_named_at_once(tmp_path: Path) -> None:
     ids=["range", "filter", "batch"],
 )
 def test_an_empty_dataset_is_refused(build: Build, tmp_path: Path) -> None:
-    with pytest.raises(PermanentError, match=r"spec\.builder\.datasetFunction returned an empty") as caught:
+    with pytest.raises(
+        PermanentError, match=r"spec\.builder\.datasetFunction returned an empty"
+    ) as caught:
         examine(build, tmp_path)
     assert caught.value.reason == Reason.BUILDER_INVALID
 
