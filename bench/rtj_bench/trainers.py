@@ -10,7 +10,6 @@ operator is due to a preemption.
 """
 
 import asyncio
-import json
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -130,6 +129,5 @@ async def _main(api: Api, *options: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.stderr.write(json.dumps(sys.argv) + "\n")
     url, pki, token, *options = sys.argv[1:]
     asyncio.run(_main(Api(url, Path(pki), Path(token).read_text()), *options))
