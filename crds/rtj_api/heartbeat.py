@@ -10,7 +10,7 @@ from typing import Self
 
 from pydantic import Field
 
-from rtj_api.names import Reason
+from rtj_api.names import MAX_MESSAGE_LENGTH, Reason
 from rtj_api.restore import RestoreAnswer
 from rtj_api.time_spent import TrainerSeconds
 from rtj_api.wire import WireModel
@@ -76,7 +76,7 @@ class FinalRecord(WireModel):
 
     exit_code: int
     reason: Reason
-    message: str = Field(max_length=2048)
+    message: str = Field(max_length=MAX_MESSAGE_LENGTH)
     spent: TrainerSeconds | None = None
     """All the time of the attempt; only in its last word."""
     newest_attempt: int | None = None

@@ -30,6 +30,9 @@ FIELD_MANAGER = "rtj-operator"
 MAX_JOB_NAME_LENGTH = 47
 """`<job>-<attempt>-<index>` must stay a DNS label of 63 characters."""
 
+MAX_MESSAGE_LENGTH = 2048
+"""Of what a trainer tells; a container's termination message has 4096 bytes for it and the rest."""
+
 # Where the operator mounts things in a trainer pod.
 VOLUME_MOUNT_PATH = "/var/lib/rtj"
 BUILDER_MOUNT_PATH = "/etc/rtj/builder"

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rtj_api.names import MAX_JOB_NAME_LENGTH, OpenEnum, Reason
+from rtj_api.names import MAX_JOB_NAME_LENGTH, MAX_MESSAGE_LENGTH, OpenEnum, Reason
 from rtj_api.wire import WireModel
 
 LATEST = "latest"
@@ -112,7 +112,7 @@ class RestoreAnswer(WireModel):
 
     request: int = Field(ge=0, description="Number of the request.")
     reason: Reason = Field(description="Restored, CommitNotFound or CommitDamaged.")
-    message: str = Field("", max_length=2048, description="Why not, in a sentence.")
+    message: str = Field("", max_length=MAX_MESSAGE_LENGTH, description="Why not, in a sentence.")
 
 
 class RestoreRequest(WireModel):

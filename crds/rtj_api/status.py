@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rtj_api.failure import MAX_WINDOWED_RESTARTS
 from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef, Position
-from rtj_api.names import Cause, Condition, Phase, Reason
+from rtj_api.names import MAX_MESSAGE_LENGTH, Cause, Condition, Phase, Reason
 from rtj_api.restore import MAX_COMMITS_SHOWN, ForkStatus, RestoreStatus
 from rtj_api.time_spent import TimeSpent
 from rtj_api.wire import WireModel
@@ -97,7 +97,7 @@ class EndedAttempt(WireModel):
         )
     )
     reason: Reason = Field(description="Why, in one CamelCase word.")
-    message: str = Field("", max_length=2048, description="Why, in a sentence.")
+    message: str = Field("", max_length=MAX_MESSAGE_LENGTH, description="Why, in a sentence.")
     rule_action: str | None = Field(
         None,
         max_length=64,

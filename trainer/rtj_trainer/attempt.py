@@ -13,7 +13,7 @@ from rtj_trainer import builder, hash_seed, startup
 from rtj_trainer.commits import attempts, retention
 from rtj_trainer.commits.layout import JobDirectory
 from rtj_trainer.heartbeat import Heart
-from rtj_trainer.joining import Attempt, step_of, unusable, warn
+from rtj_trainer.joining import Attempt, step_of, unusable
 from rtj_trainer.origin import Start, find_start
 from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
@@ -145,4 +145,4 @@ def _report_choice(config: TrainerConfig, start: Start, heart: Heart) -> None:
         )
         # The operator says from which step to which; why, only this trainer knows.
         passed = [f"commit {item.commit_id}: {item.why}" for item in choice.rejected]
-        warn(heart, Reason.POSITION_REGRESSED, "; ".join(passed) or "no newer commit is there")
+        heart.warn(Reason.POSITION_REGRESSED, "; ".join(passed) or "no newer commit is there")

@@ -21,6 +21,7 @@ from rtj_api.heartbeat import (
     StackDump,
     TrainerPhase,
 )
+from rtj_api.names import MAX_MESSAGE_LENGTH, ExitCode, Reason
 from rtj_api.time_spent import TrainerSeconds
 
 from rtj_trainer.errors import SupersededError
@@ -75,6 +76,12 @@ class Heart:
         with self._lock:
             self._beat = self._beat.model_copy(update=changes)
         self._changed.set()
+
+    def warn(self, reason: Reason, message: str) -> None:
+        """Tell what a user should know, although training goes on."""
+        log.warning(message)
+        told = message[:MAX_MESSAGE_LENGTH]
+        self.report(warning=FinalRecord(exit_code=ExitCode.COMPLETED, reason=reason, message=told))
 
     def taken(self) -> None:
         """Note that the commit that is now begun holds all training until now."""

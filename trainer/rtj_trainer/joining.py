@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtj_api.heartbeat import FinalRecord
 from rtj_api.launch import TrainerConfig
-from rtj_api.names import ExitCode, Reason
+from rtj_api.names import Reason
 from rtj_api.restore import MAX_COMMITS_SHOWN
 
 from rtj_trainer import fingerprint, hash_seed
@@ -137,48 +136,88 @@ class Attempt:
         """
         from rtj_trainer import seeding
         from rtj_trainer.loop import TrainingLoop
-        from rtj_trainer.preflight.doubt import settle
 
-        config, job, choice, heart = self.config, self.job, self.choice, self.heart
-        if choice.commit_id is None:
-            depends_on = {**identity, "environment": environment}
-            settle(config, pipeline.unproven, depends_on, job.root / "preflight")
+        position = pipeline.stream.position
+        self._settle(pipeline, identity, environment)
         with seeding.undisturbed():
-            pipeline.stream.position.start(step_of(choice))
-        if (manifest := choice.manifest) and not self.complete:
-            saved = Fingerprint(manifest.fingerprint, manifest.environment, manifest.cutting)
-            before = pipeline.stream.as_before.identity if pipeline.stream.as_before else {}
-            compared = {**identity, **as_before, **before}
-            current = Fingerprint(compared, environment, pipeline.stream.cutting)
-            if changed := fingerprint.check(saved, current, config.fingerprint_policy):
-                warn(heart, Reason.FINGERPRINT_CHANGED, changed)
-        ledger_hash = _restore(job, choice, state, pipeline.stream.position, progress)
-        heart.follow(progress)
+            position.start(step_of(self.choice))
+        self._check_fingerprint(pipeline, {**identity, **as_before}, environment)
+        ledger_hash = self._restore(state, position, progress)
+        self.heart.follow(progress)
         self.record_start()
         self._report_answer()
-        ledger = LedgerWriter(job.ledger_segment(config.attempt), ledger_hash)
-        constant = {
-            "strategy": pipeline.strategy.name,
-            "strategy_message": pipeline.strategy.why,
-            "cutting": pipeline.stream.cutting,
-            "fingerprint": identity,
-            "environment": environment,
-            "target": target_of(config),
-        }
-        committer = Committer(
-            job=job,
-            attempt=config.attempt,
-            policy=config.checkpoint,
+        ledger = LedgerWriter(self.job.ledger_segment(self.config.attempt), ledger_hash)
+        committer = self._committer(pipeline, state, ledger, identity, environment)
+        return TrainingLoop(position, progress, epochs, ledger, committer, self.heart, self.stop)
+
+    def _settle(
+        self, pipeline: "Pipeline", identity: dict[str, Any], environment: dict[str, Any]
+    ) -> None:
+        """Rehearse a pipeline that no test has proven, before the job's first step."""
+        from rtj_trainer.preflight.doubt import settle
+
+        if self.choice.commit_id is None:
+            depends_on = {**identity, "environment": environment}
+            settle(self.config, pipeline.unproven, depends_on, self.job.root / "preflight")
+
+    def _check_fingerprint(
+        self, pipeline: "Pipeline", identity: dict[str, Any], environment: dict[str, Any]
+    ) -> None:
+        """Compare with the commit's what there would be if the batch size were still its own."""
+        manifest, stream = self.choice.manifest, pipeline.stream
+        if manifest is None or self.complete:
+            return
+        saved = Fingerprint(manifest.fingerprint, manifest.environment, manifest.cutting)
+        before = stream.as_before.identity if stream.as_before else {}
+        current = Fingerprint({**identity, **before}, environment, stream.cutting)
+        if changed := fingerprint.check(saved, current, self.config.fingerprint_policy):
+            self.heart.warn(Reason.FINGERPRINT_CHANGED, changed)
+
+    def _restore(self, state: "TrainingState", position: Any, progress: Progress) -> str:
+        """Restore the commit; return its ledger hash."""
+        commit_id, manifest = self.choice.commit_id, self.choice.manifest
+        if commit_id is None or manifest is None:
+            return EMPTY_HASH
+        folder = self.job.commit(commit_id)
+        position.restore(folder)
+        state.restore(folder)
+        restored = state.capture().sha256()
+        if restored != manifest.state_sha256:
+            raise PermanentError(
+                Reason.POSITION_LOST,
+                f"commit {commit_id} holds state {manifest.state_sha256}, "
+                f"but restoring it gave {restored}",
+            )
+        progress.restore(manifest)
+        log.info("restored step %d, state sha256 %s", progress.step, restored)
+        return manifest.ledger_hash
+
+    def _committer(
+        self,
+        pipeline: "Pipeline",
+        state: "TrainingState",
+        ledger: LedgerWriter,
+        identity: dict[str, Any],
+        environment: dict[str, Any],
+    ) -> Committer:
+        return Committer(
+            job=self.job,
+            attempt=self.config.attempt,
+            policy=self.config.checkpoint,
             state=state,
             position=pipeline.stream.position,
             ledger=ledger,
-            constant=constant,
-            last=choice.commit_id,
+            constant={
+                "strategy": pipeline.strategy.name,
+                "strategy_message": pipeline.strategy.why,
+                "cutting": pipeline.stream.cutting,
+                "fingerprint": identity,
+                "environment": environment,
+                "target": target_of(self.config),
+            },
+            last=self.choice.commit_id,
             stop=self.stop,
-            listener=heart,
-        )
-        return TrainingLoop(
-            pipeline.stream.position, progress, epochs, ledger, committer, heart, self.stop
+            listener=self.heart,
         )
 
     def record_start(self) -> None:
@@ -195,7 +234,7 @@ class Attempt:
         if answer := start.record.answer:
             self.heart.report(restore=answer)
             if start.answers and not start.went_back:
-                warn(self.heart, answer.reason, answer.message)
+                self.heart.warn(answer.reason, answer.message)
 
 
 def step_of(choice: Choice) -> int:
@@ -203,38 +242,6 @@ def step_of(choice: Choice) -> int:
     return choice.manifest.step if choice.manifest else 0
 
 
-def warn(heart: Heart, reason: Reason, message: str) -> None:
-    """Tell what a user should know, although training goes on."""
-    log.warning(message)
-    warning = FinalRecord(exit_code=ExitCode.COMPLETED, reason=reason, message=message[:2048])
-    heart.report(warning=warning)
-
-
 def unusable(job: JobDirectory, error: OSError) -> UserError:
     """Return the end of an attempt whose volume cannot be written."""
     return UserError(Reason.VOLUME_UNUSABLE, f"{job.root}: {explain(error)}")
-
-
-def _restore(
-    job: JobDirectory,
-    choice: Choice,
-    state: Any,
-    position: Any,
-    progress: Progress,
-) -> str:
-    """Restore a commit; return its ledger hash."""
-    if choice.commit_id is None or choice.manifest is None:
-        return EMPTY_HASH
-    folder: Path = job.commit(choice.commit_id)
-    position.restore(folder)
-    state.restore(folder)
-    restored = state.capture().sha256()
-    if restored != choice.manifest.state_sha256:
-        raise PermanentError(
-            Reason.POSITION_LOST,
-            f"commit {choice.commit_id} holds state {choice.manifest.state_sha256}, "
-            f"but restoring it gave {restored}",
-        )
-    progress.restore(choice.manifest)
-    log.info("restored step %d, state sha256 %s", progress.step, restored)
-    return choice.manifest.ledger_hash

@@ -5,15 +5,14 @@ for is the step. So the same loop serves a Keras model and a user's own code.
 """
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rtj_api.heartbeat import FinalRecord, TrainerPhase
-from rtj_api.names import ExitCode, Reason
+from rtj_api.heartbeat import TrainerPhase
+from rtj_api.names import Reason
 
 from rtj_trainer import batches, startup
 from rtj_trainer.committer import CommitFailedError, Committer
@@ -26,8 +25,6 @@ from rtj_trainer.position import Batch, Position
 from rtj_trainer.preflight.strategy import refuse_empty
 from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -187,9 +184,14 @@ class TrainingLoop:
         if not self.committer.covers(self.progress.step):
             with self._warned_of_failure():
                 self.committer.commit(self.progress)
-        raise PreemptedError(
-            f"stopped at step {self.progress.step}, committed {self.committer.last}"
-        )
+        raise PreemptedError(f"stopped at step {self.progress.step}, {self._what_is_kept()}")
+
+    def _what_is_kept(self) -> str:
+        last = self.committer.last
+        if last is None:
+            return "without a commit"
+        covered = self.committer.covers(self.progress.step)
+        return f"committed {last}" if covered else f"the last commit is {last}"
 
     def _begin_commit(self) -> None:
         began = time.monotonic()
@@ -211,23 +213,19 @@ class TrainingLoop:
         try:
             yield
         except CommitFailedError as error:
-            self._warn(f"commit at step {error.step} was skipped: {error.why}")
+            self.heart.warn(
+                Reason.COMMIT_SKIPPED, f"commit at step {error.step} was skipped: {error.why}"
+            )
 
     def _warn_of_slowness(self) -> None:
         written = self.committer.tried_step
         if self._slow_step != written:
             self._slow_step = written
-            self._warn(
+            self.heart.warn(
+                Reason.COMMIT_SKIPPED,
                 f"commit at step {self.progress.step} was put off: that of step {written} is still "
-                "being written; the volume is slow"
+                "being written; the volume is slow",
             )
-
-    def _warn(self, message: str) -> None:
-        log.warning(message)
-        warning = FinalRecord(
-            exit_code=ExitCode.COMPLETED, reason=Reason.COMMIT_SKIPPED, message=message[:2048]
-        )
-        self.heart.report(warning=warning)
 
     def _check_length(self) -> None:
         step, total = self.progress.step, self.progress.total_steps

@@ -7,7 +7,7 @@ back that an earlier attempt has answered, and the beginning of a fork.
 from dataclasses import dataclass, replace
 
 from rtj_api.launch import TrainerConfig
-from rtj_api.names import Reason
+from rtj_api.names import MAX_MESSAGE_LENGTH, Reason
 from rtj_api.restore import RestoreAnswer, RestoreRequest
 
 from rtj_trainer.commits import attempts, lineage
@@ -94,7 +94,9 @@ def _go_back(
         f"{field}: {why}; there are: {', '.join(there) or 'none'}. Going on from "
         f"{choice.starts_from or 'step 0'} instead, as if it had not been set."
     )
-    answer = RestoreAnswer(request=request.request, reason=reason, message=message[:2048])
+    answer = RestoreAnswer(
+        request=request.request, reason=reason, message=message[:MAX_MESSAGE_LENGTH]
+    )
     return Start(choice, StartRecord(config.attempt, choice.starts_from, answer), answers=True)
 
 

@@ -9,7 +9,14 @@ from pathlib import Path
 from pydantic import ValidationError
 from rtj_api.heartbeat import FinalRecord, Heartbeat, TrainerPhase
 from rtj_api.launch import TrainerConfig
-from rtj_api.names import CONFIG_ENV, POD_UID_ENV, TERMINATION_LOG_ENV, ExitCode, Reason
+from rtj_api.names import (
+    CONFIG_ENV,
+    MAX_MESSAGE_LENGTH,
+    POD_UID_ENV,
+    TERMINATION_LOG_ENV,
+    ExitCode,
+    Reason,
+)
 
 from rtj_trainer.errors import PermanentError, StopError, SupersededError
 from rtj_trainer.heartbeat import Heart
@@ -58,7 +65,7 @@ class TrainerProcess:
                 FinalRecord(
                     exit_code=error.exit_code,
                     reason=error.reason,
-                    message=error.message[:2048],
+                    message=error.message[:MAX_MESSAGE_LENGTH],
                     newest_attempt=error.newest if isinstance(error, SupersededError) else None,
                 )
             )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rtj_api.names import ExitCode
 
-from tests.unit.trainer.support import BUILDERS, Kill, MakeJob
+from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob
 
 pytestmark = pytest.mark.unit
 
@@ -223,19 +223,31 @@ def test_a_volume_that_cannot_be_written_is_a_user_error(make_job: MakeJob) -> N
 
 def test_a_full_volume_skips_a_commit_and_training_goes_on(make_job: MakeJob) -> None:
     job = make_job(datasetFunction="by_index")
+    full_at(job, 10)
+    job.run_to_end()
+    assert "commit at step 10 was skipped: the volume is full" in job.log
+    assert [found.step for found in job.directory.commit_ids()] == [30, 35, 39]
+    assert not job.directory.temporary_folders()
+
+
+def test_a_stop_whose_commit_failed_names_the_last_one(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index")
+    full_at(job, 12)
+    assert job.run(Kill("step", 12, "SIGTERM")) == ExitCode.PREEMPTED
+    told = "stopped at step 12, the last commit is 000000000010-000001"
+    assert job.final_record["message"] == told
+
+
+def full_at(job: Job, step: int) -> None:
+    """Let the volume be full when this step is committed."""
     patch = job.folder / "full.py"
     patch.write_text(
         "from rtj_trainer import files\n"
-        "original, calls = files.fsync_file, []\n"
+        "original = files.fsync_file\n"
         "def full(path):\n"
-        "    calls.append(path)\n"
-        "    if '000000000010' in str(path):\n"
+        f"    if '{step:012d}' in str(path):\n"
         "        raise OSError(28, 'No space left on device')\n"
         "    original(path)\n"
         "files.fsync_file = full\n"
     )
     job.patches.append(patch)
-    job.run_to_end()
-    assert "commit at step 10 was skipped: the volume is full" in job.log
-    assert [found.step for found in job.directory.commit_ids()] == [30, 35, 39]
-    assert not job.directory.temporary_folders()
