@@ -263,15 +263,20 @@ def cluster_volumes(cluster: Cluster, folder: Path) -> list[dict[str, Any]]:
     return [volume for volume in volumes if volume["spec"]["hostPath"]["path"] == str(folder)]
 
 
+def start_writer(pods: Pods, node: str) -> Path:
+    """Start the pod `writer`, which ticks in the volume `data`; return the volume's folder."""
+    pods.claim("data")
+    pods.start("writer", TICK, node=node, claim="data")
+    pods.await_ready("writer")
+    return pods.folder("data")
+
+
 @pytest.mark.usefixtures("mended")
 def test_a_killed_node_is_silent_at_once_and_untouched_in_the_api_and_comes_back(
     cluster: Cluster, pods: Pods
 ) -> None:
     node = cluster.node_names[0]
-    pods.claim("data")
-    pods.start("writer", TICK, node=node, claim="data")
-    pods.await_ready("writer")
-    folder = pods.folder("data")
+    folder = start_writer(pods, node)
     wait_until(ticking(folder), what="the pod writes", timeout=20)
 
     hardware_address = bridge_address(cluster)
@@ -317,8 +322,8 @@ def bridge_address(cluster: Cluster) -> str:
     )
 
 
-def pids_in_cgroup(cluster: Cluster, node: str = "") -> list[int]:
-    """Return the processes of pods, as this machine numbers them."""
+def pids_in_cgroup(cluster: Cluster, node: str) -> list[int]:
+    """Return the processes of a node's pods, as this machine numbers them."""
     wanted = f"{cgroups.path_of(cluster.folder)}/{node}"
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -345,10 +350,7 @@ def test_a_partitioned_node_keeps_writing_and_answers_again_after_healing(
     cluster: Cluster, pods: Pods
 ) -> None:
     node = cluster.node_names[1]
-    pods.claim("data")
-    pods.start("writer", TICK, node=node, claim="data")
-    pods.await_ready("writer")
-    folder = pods.folder("data")
+    folder = start_writer(pods, node)
 
     cluster.partition(node)
 

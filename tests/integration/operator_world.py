@@ -79,15 +79,17 @@ def job_manifest(name: str, **spec: Any) -> Manifest:
 async def create_inputs(cluster: KubeCluster, namespace: str) -> None:
     """Create what a job mounts."""
     code = {"metadata": {"name": "code"}, "data": {"builder.py": ""}}
-    claim = {
-        "metadata": {"name": "work"},
-        "spec": {
-            "accessModes": ["ReadWriteMany"],
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
     await cluster.create(CONFIG_MAPS, namespace, code)
-    await cluster.create(CLAIMS, namespace, claim)
+    await cluster.create(CLAIMS, namespace, claim_manifest("work", "ReadWriteMany"))
+
+
+def claim_manifest(name: str, access: str) -> Manifest:
+    """Return a claim for a volume that can be mounted so."""
+    resources = {"requests": {"storage": "1Gi"}}
+    return {
+        "metadata": {"name": name},
+        "spec": {"accessModes": [access], "resources": resources},
+    }
 
 
 class PlayedNode:

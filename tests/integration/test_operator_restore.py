@@ -30,7 +30,7 @@ from rtj_operator.kube import KubeCluster
 from rtj_operator.memory import Memory
 from rtj_operator.reconcile import Reconciler
 
-from tests.integration.operator_world import create_inputs, job_manifest
+from tests.integration.operator_world import claim_manifest, create_inputs, job_manifest
 
 pytestmark = pytest.mark.integration
 
@@ -184,14 +184,7 @@ async def test_a_pod_that_waits_for_an_attached_volume_is_told_of_and_not_charge
     cluster: KubeCluster, namespace: str
 ) -> None:
     await create_inputs(cluster, namespace)
-    claim = {
-        "metadata": {"name": "single"},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-    await cluster.create(CLAIMS, namespace, claim)
+    await cluster.create(CLAIMS, namespace, claim_manifest("single", "ReadWriteOnce"))
     manifest = job_manifest("job", checkpoint={"claimName": "single"})
     await cluster.create(JOBS, namespace, manifest)
     job = Played(cluster, namespace)

@@ -90,9 +90,8 @@ def seen(**status: object) -> Pod:
     )
 
 
-def trainer_state(code: int, reason: str = "Error", message: str = "") -> list[dict[str, object]]:
-    end = {"exitCode": code, "reason": reason, "message": message}
-    return [{"name": "trainer", "state": {"terminated": end}}]
+def trainer_state(code: int) -> list[dict[str, object]]:
+    return [{"name": "trainer", "state": {"terminated": {"exitCode": code, "reason": "Error"}}}]
 
 
 @pytest.mark.parametrize("kind", ["DisruptionTarget", "TerminationTarget"])

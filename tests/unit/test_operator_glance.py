@@ -161,7 +161,7 @@ class TestSightings:
         assert found.lease is None
 
     def test_a_pod_is_as_the_newest_word_about_it_says(self) -> None:
-        sightings = with_pod(version=2)
+        sightings = with_pod()
         leaving = pod_body(3, deletionTimestamp="2026-01-01T00:00:00Z")
         sightings.known_pod(OURS, leaving, parse_pod(leaving))
         late = pod_body(2)
@@ -171,7 +171,7 @@ class TestSightings:
         assert [pod.deleting for pod in found.pods] == [True]
 
     def test_an_answer_brings_no_pod_back_that_the_watch_has_let_go(self) -> None:
-        sightings = with_pod(version=2)
+        sightings = with_pod()
         sightings.pod_gone(OURS, "pod-uid")
         body = pod_body(2)
         sightings.known_pod(OURS, body, parse_pod(body))
@@ -180,11 +180,11 @@ class TestSightings:
         assert found.pods == ()
 
 
-def with_pod(version: int) -> Sightings:
+def with_pod() -> Sightings:
     """Return what is seen of a job with one pod."""
     sightings = Sightings()
     sightings.job(OURS, raw(1))
-    body = pod_body(version)
+    body = pod_body(2)
     sightings.pod(OURS, body, parse_pod(body))
     return sightings
 

@@ -1,4 +1,4 @@
-"""The server of attempts, started once, and jobs for it; a server of Redis."""
+"""The server of attempts, started once, and jobs for it; servers of a Lease and of Redis."""
 
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rtj_devcluster import packages
 
+from tests.unit.trainer.lease_server import LeaseServer
 from tests.unit.trainer.support import BUILDERS, AttemptServer, Job, MakeJob, create_job
 
 
@@ -24,6 +25,14 @@ def make_job(attempt_server: AttemptServer, tmp_path_factory: pytest.TempPathFac
         return create_job(attempt_server, tmp_path_factory.mktemp("job"), builder, **changes)
 
     return make
+
+
+@pytest.fixture
+def server() -> Iterator[LeaseServer]:
+    made = LeaseServer("secret")
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
 
 
 @pytest.fixture

@@ -103,11 +103,12 @@ def test_batches_are_of_its_records_and_threads_may_read_at_once(tmp_path: Path)
 def test_more_files_than_are_kept_open_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrayrecord, "_OPEN_FILES", 2)
+    monkeypatch.setattr(arrayrecord, "_OPEN_READERS", 2)
     source = data.arrayrecords([write(tmp_path / f"{n}", [b"%d" % n]) for n in range(5)])
     for _ in range(2):
         assert everything(source) == [b"%d" % n for n in range(5)]
-    assert len(source._readers) == 2
+    opened = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.exists()]
+    assert sum(str(tmp_path) in path for path in opened) == 2
 
 
 def flipped(content: bytes, place: int) -> bytes:

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,6 +44,15 @@ def start(job: JobDirectory, attempt: int, expected_step: int = 0) -> CommitId |
     choice = lineage.choose(job, attempt, expected_step, lambda found: adopt(job, found, attempt))
     attempts.write_start_record(job, StartRecord(attempt, choice.starts_from))
     return choice.starts_from
+
+
+def begun_jobs(folder: Path, end: int) -> Iterator[tuple[int, JobDirectory]]:
+    """Yield numbers from 1, each with a new job whose first attempt has begun."""
+    for count in range(1, end):
+        job = JobDirectory(folder / f"{count}")
+        job.create()
+        start(job, 1)
+        yield count, job
 
 
 def commit(
@@ -111,10 +120,7 @@ def test_a_writer_killed_at_any_boundary_leaves_the_old_or_the_new_commit(
     boundary: str, before: bool, tmp_path: Path
 ) -> None:
     outcomes = set()
-    for count in range(1, 20):
-        job = JobDirectory(tmp_path / f"{count}")
-        job.create()
-        start(job, 1)
+    for count, job in begun_jobs(tmp_path, 20):
         commit(job, 10, 1)
         if not killed_at(boundary, count, before, lambda job=job: commit(job, 20, 1)):
             break
@@ -130,10 +136,7 @@ def test_a_writer_killed_at_any_boundary_leaves_the_old_or_the_new_commit(
 def test_an_attempt_killed_while_it_starts_costs_no_position(
     boundary: str, before: bool, tmp_path: Path
 ) -> None:
-    for count in range(1, 20):
-        job = JobDirectory(tmp_path / f"{count}")
-        job.create()
-        start(job, 1)
+    for count, job in begun_jobs(tmp_path, 20):
         commit(job, 10, 1)
         killed = killed_at(boundary, count, before, lambda job=job: start(job, 2))
         assert start(job, 3) in (CommitId(10, 1), CommitId(10, 2))
@@ -160,10 +163,7 @@ def test_what_a_kill_left_of_a_fence_or_a_start_record_goes_with_the_next_attemp
 def test_a_deletion_killed_at_any_boundary_spares_the_newest_commits(
     boundary: str, before: bool, tmp_path: Path
 ) -> None:
-    for count in range(1, 10):
-        job = JobDirectory(tmp_path / f"{count}")
-        job.create()
-        start(job, 1)
+    for count, job in begun_jobs(tmp_path, 10):
         for step in (10, 20, 30, 40):
             commit(job, step, 1)
         killed = killed_at(

@@ -3,7 +3,6 @@
 import http.client
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,14 +19,6 @@ from rtj_trainer.progress import Progress
 from tests.unit.trainer.lease_server import LeaseServer
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def server() -> Iterator[LeaseServer]:
-    made = LeaseServer("secret")
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
 
 
 @pytest.fixture

@@ -64,14 +64,6 @@ stacks.Watchdog.__init__.__defaults__ = (1.0,)
 
 
 @pytest.fixture
-def server() -> Iterator[LeaseServer]:
-    made = LeaseServer("secret")
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
-
-
-@pytest.fixture
 def run(make_job: MakeJob, server: LeaseServer, tmp_path: Path) -> Iterator["Hung"]:
     found = Hung(make_job, server, tmp_path)
     yield found
