@@ -6,9 +6,7 @@ after the other. Both are killed once they have taken that step, and started aga
 had saved; the two take turns, so that a machine that is busy is busy for both.
 """
 
-import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -86,12 +84,12 @@ def measure(repeats: int) -> dict[str, Any]:
         root = Path(folder)
         (root / "builder.py").write_text(BUILDER)
         (root / "naive.py").write_text(NAIVE)
-        for which in (_ours, _naive):
-            which(root, 1, "committed ")
+        _ours(root, 1, "committed ")
+        _naive(root, "committed ")
         samples = []
         for number in range(repeats):
             ours = _ours(root, number + 2, "first step ")
-            naive = _naive(root, number + 2, "first step ")
+            naive = _naive(root, "first step ")
             say(f"startup {number + 1} of {repeats}: {ours['total']} s, naive {naive['total']} s")
             samples.append({"startup_s": ours, "startup_naive_s": naive})
     return summary(samples)
@@ -103,8 +101,7 @@ def _ours(root: Path, attempt: int, until: str) -> dict[str, float]:
     return _run(["-m", "rtj_trainer"], root, config, until)
 
 
-def _naive(root: Path, attempt: int, until: str) -> dict[str, float]:
-    del attempt
+def _naive(root: Path, until: str) -> dict[str, float]:
     return _run(["naive.py"], root, {}, until)
 
 
@@ -131,7 +128,3 @@ def _parts(line: str) -> dict[str, float]:
     head, _, tail = line.partition("first step ")[2].partition(": ")
     named = (part.split() for part in tail.strip().split(", "))
     return {**{name: float(seconds) for name, seconds in named}, "total": float(head.split()[0])}
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]) if sys.argv[1:] else 3)))

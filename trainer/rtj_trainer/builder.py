@@ -140,7 +140,7 @@ def call(function: Callable[..., Any], params: dict[str, Any], field: str, *give
 def check_params(
     function: Callable[..., Any], params: dict[str, Any], field: str, *given: Any
 ) -> None:
-    """Return if a function can be called so; see `call`.
+    """Raise unless a function can be called so; see `call`.
 
     Raises:
         PermanentError: `ParamsInvalid`: a name or a type does not fit.

@@ -121,7 +121,7 @@ class Heart:
         self._dump = dump
 
     def check_superseded(self) -> None:
-        """Return if no newer attempt is known to hold the Lease.
+        """Raise if a newer attempt is known to hold the Lease.
 
         Raises:
             SupersededError: one does.

@@ -54,7 +54,7 @@ def build_trainee(
         StopError: the builder is wrong, or failed, or what it builds cannot be resumed exactly.
     """
     spec = config.builder
-    trainee = fit(
+    trainee = prepare_to_fit(
         factory.model(),
         pipeline,
         progress,
@@ -75,7 +75,7 @@ def build_trainee(
     return replace(trainee, identity={**identity, **trainee.identity})
 
 
-def fit(
+def prepare_to_fit(
     model: Any,
     pipeline: Pipeline,
     progress: Progress,

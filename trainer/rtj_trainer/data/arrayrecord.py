@@ -23,7 +23,8 @@ from rtj_trainer.data.store import Finding, stamp
 
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 _BUFFER = 1 << 15
-_OPEN_FILES = max(256, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+_OPEN_READERS = max(256, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+"""As many as can be: a file that is opened again is asked anew where its groups are."""
 _LARGEST_GROUP = 64 << 20
 _MOST_RECORDS = (1 << 31) - 1  # the library takes places as int32
 _INSTEAD = "write it again, and close its writer"
@@ -63,7 +64,7 @@ class ArrayRecords(Records):
                 return self._readers[file]
             reader = _open(self.paths[file])
             self._expect_unchanged(file)
-            if len(self._readers) < _OPEN_FILES:
+            if len(self._readers) < _OPEN_READERS:
                 self._readers[file] = reader
             return reader
 

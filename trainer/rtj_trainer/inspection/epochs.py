@@ -56,7 +56,7 @@ def epochs_of(entries: Iterable[Entry]) -> Iterator[Epoch]:
 def check_epoch(
     epoch: Epoch, expected: Collection[int | str], is_whole: bool, dropped: int = 0
 ) -> None:
-    """Return if no id is repeated or missing in an epoch.
+    """Raise if an id is repeated or missing in an epoch.
 
     Args:
         epoch: From `epochs_of`.

@@ -25,7 +25,7 @@ from rtj_trainer.preflight.proven import USE_PROVEN
 from rtj_trainer.preflight.refusal import refuse
 from rtj_trainer.progress import Progress
 from rtj_trainer.state import TrainingState, variables_of
-from rtj_trainer.trainee import fit
+from rtj_trainer.trainee import prepare_to_fit
 
 _END = object()
 
@@ -189,7 +189,7 @@ class Session:
             objects = self._handed.objects(runner)
             return _WatchedState(variables, functions, objects, self._check)
 
-        trainee = fit(
+        trainee = prepare_to_fit(
             model,
             pipeline,
             self._progress,

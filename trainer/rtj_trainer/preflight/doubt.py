@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def settle(
     config: TrainerConfig, unproven: list[str], depends_on: dict[str, Any], folder: Path
 ) -> None:
-    """Return if a pipeline with unproven operations is exact.
+    """Raise unless a pipeline with unproven operations is exact.
 
     Args:
         config: Of the attempt.
