@@ -55,7 +55,12 @@ class Api:
     async def request(
         self, method: str, path: str, body: Any = None, kind: str = "application/json"
     ) -> Any:
-        """Return the answer's object. Raises ApiError, aiohttp.ClientError."""
+        """Return the answer's object.
+
+        Raises:
+            ApiError: the API server refused.
+            aiohttp.ClientError: it did not answer.
+        """
         data = None if body is None else json.dumps(body).encode()
         async with self._session.request(
             method, self._server + path, data=data, headers={"Content-Type": kind}
@@ -79,7 +84,8 @@ class Api:
     async def watch(self, path: str, version: str) -> AsyncIterator[tuple[str, Manifest]]:
         """Yield type and object of each event, for ever; an ended stream is taken up again.
 
-        Raises ApiError if events were lost.
+        Raises:
+            ApiError: events were lost.
         """
         timeout = aiohttp.ClientTimeout(total=None)
         while True:
@@ -94,7 +100,11 @@ class Api:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float) -> None:
-    """Ask again and again. Raises TimeoutError naming what was waited for."""
+    """Ask again and again.
+
+    Raises:
+        TimeoutError: in vain; the message names what was waited for.
+    """
     deadline = time.monotonic() + seconds
     while not await condition():
         if time.monotonic() > deadline:

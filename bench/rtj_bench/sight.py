@@ -77,7 +77,11 @@ class Sight:
         return seen[at + 1] if at + 1 < len(seen) else None
 
     async def until(self, what: str, holds: Callable[[], bool], seconds: float) -> None:
-        """Wait for something to be seen. Raises TimeoutError naming it."""
+        """Wait for something to be seen.
+
+        Raises:
+            TimeoutError: it was not; the message names it.
+        """
         deadline = time.monotonic() + seconds
         while not holds():
             if self._task and self._task.done():

@@ -77,7 +77,15 @@ def compile_to(
     advance: Advance,
     lock: int,
 ) -> None:
-    """Compile one package of the module in `source`; the compiler holds the `lock`, too.
+    """Compile one package of a module.
+
+    Args:
+        target: The program.
+        source: Folder of the module.
+        package: As its path in the module.
+        flags: For the linker.
+        advance: Called with the number of packages compiled until now.
+        lock: Descriptor that the compiler holds, too.
 
     Raises:
         CommandFailedError: it does not compile; the message ends with the compiler's words.

@@ -73,9 +73,17 @@ def start(
     env: Mapping[str, str] | None = None,
     dies_with_caller: bool = False,
 ) -> Process:
-    """Start a program in a session of its own, its output in ``log``, and record it.
+    """Start a program in a session of its own, and record it before it runs.
 
-    ``dies_with_caller`` has the kernel kill it when the calling thread ends, however it ends.
+    Args:
+        record: File for what it is known by.
+        command: The program and its arguments.
+        log: File that its output is appended to.
+        env: Its whole environment; None for ours.
+        dies_with_caller: Whether the kernel kills it when the calling thread ends, however it ends.
+
+    Raises:
+        DevClusterError: there is no such program, or it ended at once.
     """
     program = shutil.which(str(command[0]))
     if program is None:

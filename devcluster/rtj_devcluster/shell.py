@@ -25,9 +25,16 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program and return its output.
 
+    Args:
+        command: The program and its arguments.
+        check: Whether a status other than 0 is an error.
+        env: Its whole environment; None for ours.
+        text_input: What it reads.
+        timeout: Seconds; None for no limit.
+
     Raises:
-        CommandFailedError: it is not installed, took longer than ``timeout`` seconds, or ended
-            with a status other than 0 while ``check`` is set.
+        CommandFailedError: it is not installed, took too long, or ended with a status other than 0
+            that was to be checked.
     """
     arguments = [str(part) for part in command]
     try:
@@ -102,11 +109,17 @@ def wait_until(
     every: float = 0.1,
     hint: Callable[[], str] = lambda: "",
 ) -> None:
-    """Wait until ``condition()`` is true, asking every ``every`` seconds.
+    """Wait until a condition is true.
+
+    Args:
+        condition: Asked again and again.
+        what: The condition in words, for the message of the error.
+        timeout: Seconds.
+        every: Seconds between two questions.
+        hint: Returns the end of that message.
 
     Raises:
-        DevClusterError: it was not true within ``timeout`` seconds. The message names ``what``
-            and ends with ``hint()``.
+        DevClusterError: it was not true in time.
     """
     deadline = time.monotonic() + timeout
     while not condition():

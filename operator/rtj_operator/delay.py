@@ -27,7 +27,11 @@ from rtj_operator.memory import Memory
 async def find_delay(
     cluster: Cluster, key: Key, observed: Observed, memory: Memory
 ) -> Problem | None:
-    """Tell why the pod does not start on its node, if its Events do. Raises ClusterError."""
+    """Tell why the pod does not start on its node, if its Events do.
+
+    Raises:
+        ClusterError: they cannot be read.
+    """
     pod, told = observed.pod, told_delay(observed)
     if pod is None or not is_due(key, observed, memory):
         return told

@@ -16,7 +16,11 @@ from rtj_operator.metrics import REGISTRY
 
 @contextlib.asynccontextmanager
 async def serving(port: int, vitals: Callable[[], Vitals]) -> AsyncIterator[None]:
-    """Answer /healthz, /readyz and /metrics on all addresses. Raises OSError for a taken port."""
+    """Answer /healthz, /readyz and /metrics on all addresses.
+
+    Raises:
+        OSError: the port is taken.
+    """
 
     async def healthz(_: web.Request) -> web.Response:
         return _answer(ailments(vitals()))

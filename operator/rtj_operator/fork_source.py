@@ -17,7 +17,8 @@ from rtj_operator.core.observed import Job, Problem
 async def find_fork(cluster: Cluster, job: Job, spec: JobSpec) -> str | Problem | None:
     """Return the uid of the job to fork, or what is wrong with it; None if nothing is to be found.
 
-    Raises ClusterError.
+    Raises:
+        ClusterError: it cannot be looked for.
     """
     wanted = spec.fork_from
     if wanted is None or job.status.forked_from:

@@ -124,7 +124,12 @@ class KubeCluster:
     ) -> AsyncIterator[tuple[str, Manifest]]:
         """Yield type and object of each event after this version, until the stream ends.
 
-        Bookmarks are among them. Raises ExpiredError, UnavailableError, RejectedError.
+        Bookmarks are among them.
+
+        Raises:
+            ExpiredError: the version is too old.
+            UnavailableError: the stream broke off.
+            RejectedError: we must not watch this.
         """
         query: Query = [
             ("watch", "true"),

@@ -73,7 +73,11 @@ class Leader:
         log.info("leading", extra={"identity": self._identity})
 
     async def hold(self) -> None:
-        """Renew for ever. Raises LeadershipLostError."""
+        """Renew for ever.
+
+        Raises:
+            LeadershipLostError: another process leads, or nobody can tell.
+        """
         renewed = time.monotonic()
         while True:
             await asyncio.sleep(self._pause)

@@ -36,7 +36,11 @@ class Needs:
 
 
 async def find_needs(cluster: Cluster, job: Job) -> Needs:
-    """Look at what the job's next pod needs. Raises ClusterError."""
+    """Look at what the job's next pod needs.
+
+    Raises:
+        ClusterError: it cannot be looked at.
+    """
     if job.spec is None:
         return Needs()
     builder, namespace = job.spec.builder, job.namespace

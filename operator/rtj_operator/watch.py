@@ -61,7 +61,12 @@ class Watch:
         """By uid, what of each object's metadata a handler may need once it is gone."""
 
     async def run(self) -> None:
-        """Watch for ever. Raises NotFoundError or RejectedError where we must not."""
+        """Watch for ever.
+
+        Raises:
+            NotFoundError: the kind or the namespace is not there.
+            RejectedError: we must not watch it.
+        """
         while True:
             pause = AGAIN_SECONDS
             try:

@@ -50,6 +50,13 @@ def build_trainee(
 ) -> Trainee:
     """Call the builder's functions for all but the dataset.
 
+    Args:
+        config: Of the attempt.
+        module: The builder.
+        factory: Made the pipeline, and makes the model.
+        pipeline: What it is trained on.
+        progress: Counts its steps.
+
     Raises:
         StopError: the builder is wrong, or failed, or what it builds cannot be resumed exactly.
     """

@@ -10,7 +10,16 @@ from rtj_bench_trainer.workload import build_dataset, build_model
 def measure(
     folder: str, width: int, layers: int, batch: int, steps: int, epochs: int
 ) -> list[float]:
-    """Return the seconds of a step in each epoch but the first; the folder is not used."""
+    """Return the seconds of a step in each epoch but the first.
+
+    Args:
+        folder: Not used.
+        width: Of the model.
+        layers: Of the model.
+        batch: Examples per step.
+        steps: Of an epoch.
+        epochs: How many, the first included.
+    """
     prepare_tensorflow({})
     model = build_model(width, layers)
     ends: list[float] = []

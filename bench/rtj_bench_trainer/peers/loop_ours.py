@@ -20,7 +20,16 @@ def build_callbacks(model: Any) -> list[Any]:
 def measure(
     folder: str, width: int, layers: int, batch: int, steps: int, epochs: int
 ) -> list[float]:
-    """Return the seconds of a step in each epoch but the first."""
+    """Return the seconds of a step in each epoch but the first.
+
+    Args:
+        folder: The volume.
+        width: Of the model.
+        layers: Of the model.
+        batch: Examples per step.
+        steps: Of an epoch.
+        epochs: How many, the first included.
+    """
     attempt.run(
         attempt.make_heart(),
         folder,

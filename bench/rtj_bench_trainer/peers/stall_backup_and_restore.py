@@ -42,7 +42,16 @@ class _After(keras.callbacks.Callback):  # type: ignore[misc]
 def measure(
     folder: str, width: int, layers: int, batch: int, commits: int, threads: int
 ) -> list[float]:
-    """Return the seconds that each backup cost."""
+    """Return the seconds that each backup cost.
+
+    Args:
+        folder: For what is saved.
+        width: Of the model.
+        layers: Of the model.
+        batch: Examples per step.
+        commits: How many to measure.
+        threads: Of TensorFlow, for one operation.
+    """
     prepare_tensorflow({"intraOpThreads": threads})
     model = build_model(width, layers)
     schedule = Schedule(commits)

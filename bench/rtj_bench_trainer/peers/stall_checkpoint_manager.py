@@ -19,7 +19,17 @@ from rtj_bench_trainer.workload import build_dataset, build_model
 def measure(
     folder: str, width: int, layers: int, batch: int, commits: int, threads: int, use: str
 ) -> list[float]:
-    """Return the seconds that each commit cost; `use` is `sync` or `async`."""
+    """Return the seconds that each commit cost.
+
+    Args:
+        folder: For what is saved.
+        width: Of the model.
+        layers: Of the model.
+        batch: Examples per step.
+        commits: How many to measure.
+        threads: Of TensorFlow, for one operation.
+        use: `sync` or `async`.
+    """
     prepare_tensorflow({"intraOpThreads": threads})
     model = build_model(width, layers)
     model.optimizer.build(model.trainable_variables)

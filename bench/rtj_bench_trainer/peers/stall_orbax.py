@@ -16,7 +16,16 @@ from rtj_bench_trainer.workload import build_dataset, build_model
 def measure(
     folder: str, width: int, layers: int, batch: int, commits: int, threads: int
 ) -> list[float]:
-    """Return the seconds that each commit cost."""
+    """Return the seconds that each commit cost.
+
+    Args:
+        folder: For what is saved.
+        width: Of the model.
+        layers: Of the model.
+        batch: Examples per step.
+        commits: How many to measure.
+        threads: Of TensorFlow, for one operation.
+    """
     prepare_tensorflow({"intraOpThreads": threads})
     model = build_model(width, layers)
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=True)

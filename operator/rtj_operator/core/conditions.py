@@ -27,7 +27,14 @@ def with_condition(
 ) -> list[ConditionStatus]:
     """Return the list with one condition set; order and the others' content are kept.
 
-    A value of None means Unknown.
+    Args:
+        conditions: The list before.
+        type_: Which one.
+        value: None means Unknown.
+        reason: One word.
+        message: Cut at `MESSAGE_LENGTH`.
+        now: When it changed, if its status is another than before.
+        generation: Of the spec that it was judged by.
     """
     old = find(conditions, type_)
     status = _STATUSES[value]
