@@ -85,16 +85,7 @@ def start(
     Raises:
         DevClusterError: there is no such program, or it ended at once.
     """
-    program = shutil.which(str(command[0]))
-    if program is None:
-        raise DevClusterError(f"{command[0]}: no such program")
-    gate = ["/bin/sh", "-c", _GATE, "sh"]
-    if dies_with_caller:
-        # The wish to die comes before the gate, which looks for the caller: whenever that dies,
-        # one of the two notices.
-        wish = ["setpriv", "--pdeathsig", "KILL"]
-        gate = [*wish, "/bin/sh", "-c", _OWNED_GATE, str(os.getpid())]
-    arguments = [*gate, program, *map(str, command[1:])]
+    arguments = _behind_gate(command, dies_with_caller)
     log.parent.mkdir(parents=True, exist_ok=True)
     gate_out, gate_in = os.pipe()
     try:
@@ -118,6 +109,20 @@ def start(
         os.close(gate_out)
         os.close(gate_in)
     return process
+
+
+def _behind_gate(command: Sequence[str | Path], dies_with_caller: bool) -> list[str]:
+    """Return a command that waits for a line on its standard input before it becomes this one."""
+    program = shutil.which(str(command[0]))
+    if program is None:
+        raise DevClusterError(f"{command[0]}: no such program")
+    gate = ["/bin/sh", "-c", _GATE, "sh"]
+    if dies_with_caller:
+        # The wish to die comes before the gate, which looks for the caller: whenever that dies,
+        # one of the two notices.
+        wish = ["setpriv", "--pdeathsig", "KILL"]
+        gate = [*wish, "/bin/sh", "-c", _OWNED_GATE, str(os.getpid())]
+    return [*gate, program, *map(str, command[1:])]
 
 
 def recorded(record: Path) -> Process | None:

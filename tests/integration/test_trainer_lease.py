@@ -25,6 +25,20 @@ RIGHTS = ["get", "update", "patch"]
 @pytest.fixture
 def api(kube_apiserver: Path, kubectl: Kubectl, namespace: str, tmp_path: Path) -> ApiServer:
     """Speak as a service account that may touch the one Lease and nothing else."""
+    create_account(kubectl, namespace)
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "job", "namespace": namespace},
+    }
+    kubectl("apply", "-f", "-", text_input=json.dumps(lease))
+    token = tmp_path / "token"
+    token.write_text(kubectl("create", "token", "trainer", "-n", namespace))
+    return ApiServer(connection_to(kube_apiserver), token)
+
+
+def create_account(kubectl: Kubectl, namespace: str) -> None:
+    """Create the service account `trainer`, and wait until it has its rights."""
     kubectl("create", "serviceaccount", "trainer", "-n", namespace)
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -53,14 +67,9 @@ def api(kube_apiserver: Path, kubectl: Kubectl, namespace: str, tmp_path: Path) 
         name="job",
         namespace=namespace,
     )
-    lease = {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": "job", "namespace": namespace},
-    }
-    kubectl("apply", "-f", "-", text_input=json.dumps(lease))
-    token = tmp_path / "token"
-    token.write_text(kubectl("create", "token", "trainer", "-n", namespace))
+
+
+def connection_to(kube_apiserver: Path) -> http.client.HTTPSConnection:
     cluster = yaml.safe_load(kube_apiserver.read_text())["clusters"][0]["cluster"]
     address = urlsplit(cluster["server"])
     assert address.hostname
@@ -72,7 +81,7 @@ def api(kube_apiserver: Path, kubectl: Kubectl, namespace: str, tmp_path: Path) 
         )
     else:
         context.load_verify_locations(cafile=cluster["certificate-authority"])
-    return ApiServer(http.client.HTTPSConnection(host, port, timeout=10, context=context), token)
+    return http.client.HTTPSConnection(host, port, timeout=10, context=context)
 
 
 def holder(kubectl: Kubectl, namespace: str) -> tuple[str, int]:

@@ -120,17 +120,21 @@ class World:
         self.due: float | None = 0.0
         self.turns = 0
         self._loop = asyncio.new_event_loop()
+        self._create_inputs()
+        policy = {"maxNoProgressRestarts": no_progress, **(failure_policy or {})}
+        job = self.api.put(JOBS.kind, NAMESPACE, make_job(run_policy or {}, policy))
+        self.uid = job["metadata"]["uid"]
+        self.start_operator()
+        self.api.changed = self._on_change
+
+    def _create_inputs(self) -> None:
+        """Create the nodes, and what the job mounts."""
         for node in NODE_NAMES:
             self.api.put(NODES.kind, "", {"metadata": {"name": node}})
             lease = {"metadata": {"name": node}, "spec": {"renewTime": "0"}}
             self.api.put(LEASES.kind, NODE_LEASES, lease)
         self.api.put("ConfigMap", NAMESPACE, config_map())
         self.api.put("PersistentVolumeClaim", NAMESPACE, {"metadata": {"name": "work"}})
-        policy = {"maxNoProgressRestarts": no_progress, **(failure_policy or {})}
-        job = self.api.put(JOBS.kind, NAMESPACE, make_job(run_policy or {}, policy))
-        self.uid = job["metadata"]["uid"]
-        self.start_operator()
-        self.api.changed = self._on_change
 
     def close(self) -> None:
         self._loop.close()
@@ -527,22 +531,7 @@ class World:
         lease = self.api.objects[place]
         if lease["spec"].get("leaseTransitions", 0) > trainer.attempt:
             return
-        restored = trainer.restored
-        phase = TrainerPhase.TRAINING if restored else TrainerPhase.STARTING
-        beat = Heartbeat(
-            attempt=trainer.attempt,
-            phase=TrainerPhase.FINISHED if final else phase,
-            position=Position(step=trainer.step if restored else 0, total_steps=TOTAL_STEPS),
-            commit=trainer.commit if restored else None,
-            started_from=trainer.started_from if restored else None,
-            commits=[found.id for found in reversed(self.volume.commits[-10:])] if restored else [],
-            restore=trainer.answer if restored else None,
-            warning=trainer.warning,
-            stacks=trainer.stacks,
-            watchdog_path=f"{self.uid}/stacks/{trainer.attempt:06d}-stuck.txt",
-            spent=trainer.watch.read(),
-            final=final,
-        )
+        beat = self._heartbeat_of(trainer, final)
         annotations = lease["metadata"].setdefault("annotations", {})
         if annotations.get(ANNOTATION_DUMP_STACKS) == beat.standstill:
             path = f"{self.uid}/stacks/{beat.standstill}.txt"
@@ -565,6 +554,24 @@ class World:
             self.watches.tell("update", LEASES.kind, lease)
         else:
             self.api.update(*place, write)
+
+    def _heartbeat_of(self, trainer: Trainer, final: FinalRecord | None) -> Heartbeat:
+        restored = trainer.restored
+        phase = TrainerPhase.TRAINING if restored else TrainerPhase.STARTING
+        return Heartbeat(
+            attempt=trainer.attempt,
+            phase=TrainerPhase.FINISHED if final else phase,
+            position=Position(step=trainer.step if restored else 0, total_steps=TOTAL_STEPS),
+            commit=trainer.commit if restored else None,
+            started_from=trainer.started_from if restored else None,
+            commits=[found.id for found in reversed(self.volume.commits[-10:])] if restored else [],
+            restore=trainer.answer if restored else None,
+            warning=trainer.warning,
+            stacks=trainer.stacks,
+            watchdog_path=f"{self.uid}/stacks/{trainer.attempt:06d}-stuck.txt",
+            spent=trainer.watch.read(),
+            final=final,
+        )
 
     def _exit(
         self,

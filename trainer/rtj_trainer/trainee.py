@@ -123,11 +123,7 @@ def prepare_to_fit(
     params = {"verbose": 0, "epochs": progress.epochs, "steps": known}
     runner = CallbackRunner(callbacks(model), model, params)
     state = state_of(model, functions, runner)
-    as_before = {}
-    if pipeline.stream.as_before:
-        before = retrace_step(model, pipeline.stream.as_before.element_spec)
-        if before:
-            as_before = _computed([before, *functions[1:]], state)
+    as_before = _computed_before(model, pipeline, functions, state)
     evaluation = None
     if data:
         evaluation = Evaluation(
@@ -144,6 +140,16 @@ def prepare_to_fit(
         **_computed(functions, state),
     }
     return Trainee(state, epochs, identity, as_before, data.file_names if data else [])
+
+
+def _computed_before(
+    model: Any, pipeline: Pipeline, functions: list[Any], state: TrainingState
+) -> dict[str, Any]:
+    """Return what would be computed if only the batch size were still that of the commit."""
+    if not pipeline.stream.as_before:
+        return {}
+    before = retrace_step(model, pipeline.stream.as_before.element_spec)
+    return _computed([before, *functions[1:]], state) if before else {}
 
 
 def _computed(functions: list[Any], state: TrainingState) -> dict[str, Any]:
