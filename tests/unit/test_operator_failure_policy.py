@@ -489,7 +489,7 @@ class TestUnstartable:
 
 
 def test_the_rules_that_the_documentation_shows_are_accepted() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "operator.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text()
     (example,) = re.findall(r"```yaml\n(failurePolicy:.*?)```", text, re.DOTALL)
     shown = yaml.safe_load(example)
     parsed, error = parse_spec("job", {**spec().model_dump(by_alias=True), **shown})
