@@ -164,7 +164,7 @@ class FailurePolicy(WireModel):
         le=31_536_000,
         description=(
             "runPolicy.backoffLimit and maxDisruptionRestarts, both then at most 100, count only "
-            "restarts of the last so many seconds; set on a live job, only those from then on. "
+            "restarts within this many seconds; if set on a live job, counting starts then. "
             "Default: all restarts count."
         ),
     )

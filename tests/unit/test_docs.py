@@ -35,7 +35,7 @@ def links() -> Iterator[Any]:
                 yield pytest.param(page, link, id=f"{page.relative_to(ROOT)}:{link}")
 
 
-@pytest.mark.parametrize(("page", "link"), links())
+@pytest.mark.parametrize(("page", "link"), list(links()))
 def test_a_link_leads_to_a_file_and_its_heading(page: Path, link: str) -> None:
     path, _, anchor = link.partition("#")
     target = (page.parent / path).resolve() if path else page
