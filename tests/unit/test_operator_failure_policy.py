@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from rtj_api.heartbeat import FinalRecord
+from rtj_api.heartbeat import FinalRecord, Heartbeat
 from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
 from rtj_api.spec import JobSpec
 from rtj_api.status import EndedAttempt, Restarts
@@ -468,6 +468,24 @@ class TestUnstartable:
         failed = condition(self.stuck("ErrImagePull", 600, "fetch"), Condition.FAILED)
         assert failed
         assert "container fetch in spec.trainer.podTemplate" in failed.message
+
+    @pytest.mark.parametrize("heard", [beat(), None])
+    @pytest.mark.parametrize("reason", ["ImagePullBackOff", "ErrImageNeverPull"])
+    def test_is_not_one_whose_trainer_runs_beside_a_sidecar_that_cannot(
+        self, heard: Heartbeat | None, reason: str
+    ) -> None:
+        waiting = Waiting(reason, container="proxy")
+        observed = look(
+            pod(waiting=waiting),
+            status=running(),
+            silence=Silence(unstartable=600),
+            heartbeat=heard,
+        )
+        decision = decided(observed)
+        assert decision.status.attempt
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert shown.reason is Reason.TRAINING
 
     def test_is_timed_anew_once_it_was_seen_without_a_problem(self) -> None:
         world = World(failure_policy={"cannotStartTimeoutSeconds": 30})

@@ -40,7 +40,12 @@ MEND_CONTAINER = "Create what is named, or fix spec.trainer"
 
 
 def cannot_start(pod: Pod) -> bool:
-    """Whether something keeps a container of the pod from starting."""
+    """Whether something keeps a container of the pod from starting, and with it the trainer.
+
+    Beside a trainer that has started, a sidecar may wait for its image as long as it likes.
+    """
+    if pod.started:
+        return False
     reason = pod.waiting.reason if pod.waiting else ""
     return reason in IMAGE_PROBLEMS or reason in CREATE_PROBLEMS
 
