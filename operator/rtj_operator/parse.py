@@ -15,11 +15,14 @@ from rtj_api.names import (
 from rtj_api.status import JobStatus
 
 from rtj_operator.cluster import Manifest
-from rtj_operator.core.observed import ContainerExit, Job, Pod, Waiting
+from rtj_operator.core.observed import CRASHES, ContainerExit, Job, Pod, Waiting
 from rtj_operator.core.validate import parse_spec
 
 DISRUPTIONS = ("DisruptionTarget", "TerminationTarget")
 """Set by the eviction API, the taint manager, the scheduler and the kubelet; and by Kueue."""
+
+RESTARTS_OF_A_LOOP = 2
+"""One may be the node's: it restarts what ran on it when it comes back."""
 
 
 def parse_job(raw: Manifest) -> Job:
@@ -127,16 +130,35 @@ def _disruption(conditions: list[dict[str, Any]]) -> Waiting | None:
 
 
 def _waiting(containers: list[dict[str, Any]], conditions: list[dict[str, Any]]) -> Waiting | None:
-    """Return why the first container that does not run yet waits: init containers come first."""
-    for container in containers:
+    """Return why the first container that does not run yet waits: init containers come first.
+
+    One after which another has begun was started once, and keeps nobody waiting.
+    """
+    begun = [place for place, container in enumerate(containers) if _has_begun(container)]
+    for container in containers[max(begun, default=0) :]:
         if waiting := (container.get("state") or {}).get("waiting"):
             return Waiting(
                 waiting.get("reason", ""), waiting.get("message", ""), container.get("name", "")
             )
+        if _crashes(container):
+            times = f"restarted {container['restartCount']} times"
+            return Waiting(CRASHES, times, container.get("name", ""))
     for condition in conditions:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return Waiting(condition.get("reason", ""), condition.get("message", ""))
     return None
+
+
+def _has_begun(container: dict[str, Any]) -> bool:
+    state = container.get("state") or {}
+    return "running" in state or "terminated" in state or bool(container.get("restartCount"))
+
+
+def _crashes(container: dict[str, Any]) -> bool:
+    """Whether it failed again and again, and has not started yet though it may run just now."""
+    ended = (container.get("state") or {}).get("terminated")
+    through = container.get("started") or (ended and ended.get("exitCode") == 0)
+    return container.get("restartCount", 0) >= RESTARTS_OF_A_LOOP and not through
 
 
 def _may_run(container: dict[str, Any]) -> bool:

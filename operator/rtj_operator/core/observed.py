@@ -52,6 +52,9 @@ class Waiting:
     """Which container waits; empty for the pod as a whole."""
 
 
+CRASHES = "CrashLoopBackOff"
+"""Why a container waits that fails whenever it is started; also said of it while it runs again."""
+
 FINISHED = ("Succeeded", "Failed")
 """Phases of a pod that has given back node, devices and volumes."""
 
