@@ -67,6 +67,12 @@ def parse_heartbeat(lease: Mapping[str, Any], job_uid: str) -> Heartbeat | None:
     return beat if beat.job_uid in (None, job_uid) else None
 
 
+def given_up(node: Manifest) -> bool:
+    """Whether the control plane has heard nothing of a node for so long that it knows no more."""
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return any((c.get("type"), c.get("status")) == ("Ready", "Unknown") for c in conditions)
+
+
 def parse_stacks_asked(lease: Manifest) -> str | None:
     """Read from the Lease which standstill the trainer is asked about."""
     return (lease["metadata"].get("annotations") or {}).get(ANNOTATION_DUMP_STACKS)

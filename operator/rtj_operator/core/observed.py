@@ -114,7 +114,7 @@ class Silence:
     node_lease: float = 0.0
     """The Lease in kube-node-lease of the pod's node."""
     node_gone: bool = False
-    """The Node object is gone."""
+    """The Node object is gone; or it never had a Lease, and its condition Ready is Unknown."""
     progress: float = 0.0
     """Step or phase in the heartbeat, or since the container was first seen running without one."""
     unstartable: float = 0.0
