@@ -366,6 +366,28 @@ class TestPreemption:
         overdue = look(stopping, status=running(), silence=Silence(terminating=65))
         assert created(decided(overdue)) == ["job-2-0"]
 
+    def test_one_that_never_had_a_node_costs_nothing_however_long_a_finalizer_keeps_it(self) -> None:
+        """A queue such as Kueue deletes gated pods that carry a finalizer of its own."""
+        first = look()
+        gated = pod(node=None, phase="Pending", started=False, deleting=True)
+        held = after(first, decided(first), gated, silence=Silence(terminating=50))
+        decision = decided(held)
+        attempt = decision.status.attempt
+        assert attempt
+        assert (attempt.number, attempt.pod_uid) == (1, None)
+        assert decision.actions == ()
+        told = condition(decision, Condition.PROGRESSING)
+        assert told
+        assert told.status == "True"
+        late = decided(replace(held, silence=Silence(terminating=60)))
+        told = condition(late, Condition.PROGRESSING)
+        assert told
+        assert (told.status, told.reason) == ("False", Reason.WAITING_FOR_PODS)
+        assert "finalizers keeps it" in told.message
+        again = decided(after(held, late))
+        assert created(again) == ["job-1-0"]
+        assert (again.status.restarts, again.status.attempts) == (Restarts(), [])
+
     def test_and_not_on_a_dead_node(self) -> None:
         stopping = pod(deleting=True, grace_seconds=60)
         dead = look(stopping, status=running(), heartbeat=beat(), silence=DEAD)
