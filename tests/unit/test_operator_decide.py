@@ -748,6 +748,22 @@ class TestSuspension:
         paused = decided(look(status=status, heartbeat=last, spec=self.PAUSED))
         assert paused.status.restarts == Restarts(preempted=2, no_progress=0, total=2)
 
+    def test_a_pause_that_is_over_is_told_no_more(self) -> None:
+        crashed = look(exited(1), status=running())
+        waits = after(crashed, decided(crashed))
+        due = pause(decided(crashed))
+        paused = after(waits, decided(replace(waits, job=replace(waits.job, spec=self.PAUSED))))
+        rests = replace(paused, job=replace(paused.job, spec=self.PAUSED))
+        before = decided(rests, seconds=due - 1)
+        assert before.status.next_attempt_time
+        assert before.requeue_after == pytest.approx(1)
+        over = decided(rests, seconds=due)
+        assert (over.status.next_attempt_time, over.requeue_after) == (None, None)
+        for look_ in (paused, after(paused, over)):
+            resumed = decided(look_, seconds=3600)
+            assert created(resumed) == ["job-2-0"]
+            assert not [c for c in resumed.status.conditions if " in -" in c.message]
+
     def test_a_clock_that_is_set_back_makes_no_pause_longer(self) -> None:
         crashed = look(exited(1), status=running())
         waits = after(crashed, decided(crashed))

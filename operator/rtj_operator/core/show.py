@@ -127,6 +127,11 @@ def suspended(plan: Plan) -> None:
     plan.condition(Condition.RUNNING, False, Reason.SUSPENDED_BY_USER, message)
     if find(plan.status.conditions, Condition.RESTARTING):
         plan.condition(Condition.RESTARTING, False, Reason.SUSPENDED_BY_USER, message)
+    due = plan.status.next_attempt_time
+    if due and plan.now < due:
+        plan.wake((due - plan.now).total_seconds())
+    else:
+        plan.update(next_attempt_time=None)
 
 
 def _resting_place(plan: Plan) -> str:
