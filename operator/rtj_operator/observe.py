@@ -249,7 +249,7 @@ def _until_now(silence: Silence, memory: Memory) -> Silence:
 async def _ask_node(cluster: Cluster, pod: Pod, memory: Memory) -> tuple[float, bool]:
     """Look at the node itself: the watch may be behind. Returns seconds of silence, and "gone".
 
-    A node that never had a Lease, as some virtual ones, is silent only if the control plane says so.
+    A node that never had a Lease, as some virtual ones, is gone also if the control plane says so.
     """
     name = pod.node or ""
     lease = await _lease(cluster, NODE_LEASES, name)

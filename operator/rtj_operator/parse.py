@@ -38,6 +38,7 @@ def parse_job(raw: Manifest) -> Job:
         spec=spec,
         spec_error=error,
         deleting="deletionTimestamp" in meta,
+        orphans="orphan" in (meta.get("finalizers") or []),
     )
 
 

@@ -33,7 +33,9 @@ JOB: dict[str, Any] = {
     },
 }
 POD_SPEC = "spec.trainer.podTemplate.spec"
+CONTAINERS = f"{POD_SPEC}.containers"
 RESOURCES = "spec.trainer.resources"
+NEW_POD = "leave it out, since each attempt is a new pod"
 RESTART_AT_42 = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
 
 Apply = Callable[[dict[str, Any]], subprocess.CompletedProcess[str]]
@@ -157,8 +159,7 @@ def message_of(path: str, index: int) -> str:
         *(
             (
                 {f"{POD_SPEC}.containers": [{"name": "trainer", **fields}]},
-                f"{field} of the container trainer in spec.trainer.podTemplate.spec.containers "
-                "cannot be set: leave it out, since each attempt is a new pod",
+                f"{field} of the container trainer in {CONTAINERS} cannot be set: {NEW_POD}",
             )
             for field, fields in [
                 ("restartPolicy", {"restartPolicy": "Always"}),

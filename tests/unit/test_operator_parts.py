@@ -11,7 +11,7 @@ from rtj_operator.cluster import Key, UnavailableError
 from rtj_operator.config import Config, ConfigError
 from rtj_operator.core.budget import backoff, idle_attempts, jittered
 from rtj_operator.core.validate import parse_spec
-from rtj_operator.parse import parse_heartbeat, parse_pod
+from rtj_operator.parse import parse_heartbeat, parse_job, parse_pod
 from rtj_operator.queue import WorkQueue
 from rtj_operator.silence import Silences
 
@@ -358,6 +358,14 @@ def test_a_heartbeat_that_makes_no_sense_is_no_heartbeat() -> None:
     lease = {"metadata": {"annotations": {"resumable.training/heartbeat": '{"attempt": "?"}'}}}
     assert parse_heartbeat(lease, "uid") is None
     assert parse_heartbeat({"metadata": {}}, "uid") is None
+
+
+@pytest.mark.parametrize("finalizer", ["orphan", "foregroundDeletion", "example.com/backup"])
+def test_only_the_finalizer_orphan_says_that_pods_outlive_a_job(finalizer: str) -> None:
+    marks = {"deletionTimestamp": "2026-05-01T12:00:00Z", "finalizers": [finalizer]}
+    meta = {"name": "job", "namespace": "ns", "uid": "u", **marks}
+    job = parse_job({"metadata": meta, "spec": GOOD})
+    assert (job.deleting, job.orphans) == (True, finalizer == "orphan")
 
 
 def test_an_empty_pod_is_one_of_which_nothing_is_known_yet() -> None:

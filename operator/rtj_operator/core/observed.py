@@ -28,6 +28,9 @@ class Job:
     spec_error: str = ""
     """What is wrong with the spec, with the field's path; empty when it is accepted."""
     deleting: bool = False
+    """Whether it was deleted, and is only there until its finalizers are removed."""
+    orphans: bool = False
+    """Whether what it owns is to outlive it."""
 
 
 @dataclass(frozen=True)

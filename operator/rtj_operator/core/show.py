@@ -134,6 +134,17 @@ def suspended(plan: Plan) -> None:
         plan.update(next_attempt_time=None)
 
 
+def deleted(plan: Plan) -> None:
+    """Show that the job ends here, though its object may stay for as long as a finalizer wants."""
+    message = "The job was deleted. It launches nothing more, and goes with its last finalizer."
+    if plan.status.phase is not Phase.SUSPENDED:
+        plan.update(phase=Phase.PENDING)
+    plan.update(next_attempt_time=None)
+    plan.condition(Condition.RUNNING, False, Reason.JOB_DELETED, message)
+    if find(plan.status.conditions, Condition.RESTARTING):
+        plan.condition(Condition.RESTARTING, False, Reason.JOB_DELETED, message)
+
+
 def _resting_place(plan: Plan) -> str:
     commit, position = plan.status.last_commit, plan.status.position
     place = f"The next attempt starts from {origin(plan)}."
