@@ -28,7 +28,7 @@ from rtj_operator.core.observed import Job, Observed, Pod, Problem, Settings, Si
 from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
 from rtj_operator.parse import (
-    given_up,
+    is_lost,
     owned_by,
     parse_heartbeat,
     parse_job,
@@ -266,7 +266,7 @@ async def _ask_node(cluster: Cluster, pod: Pod, memory: Memory) -> tuple[float, 
         return silent, True
     except RejectedError:
         return silent, False  # Not allowed to read nodes: the Lease must do.
-    return silent, not memory.silences.knows(("node", name)) and given_up(node)
+    return silent, not memory.silences.knows(("node", name)) and is_lost(node)
 
 
 async def every_job(cluster: Cluster, namespaces: tuple[str, ...]) -> AsyncIterator[Manifest]:

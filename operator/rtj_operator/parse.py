@@ -29,6 +29,7 @@ def parse_job(raw: Manifest) -> Job:
     """Read a job. Raises pydantic.ValidationError for a status that this version cannot read."""
     meta = raw["metadata"]
     spec, error = parse_spec(meta["name"], raw.get("spec") or {})
+    deleting = "deletionTimestamp" in meta
     return Job(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -37,8 +38,8 @@ def parse_job(raw: Manifest) -> Job:
         status=JobStatus.model_validate(raw.get("status") or {}),
         spec=spec,
         spec_error=error,
-        deleting="deletionTimestamp" in meta,
-        orphans="orphan" in (meta.get("finalizers") or []),
+        deleting=deleting,
+        orphans=deleting and "orphan" in (meta.get("finalizers") or []),
     )
 
 
@@ -68,7 +69,7 @@ def parse_heartbeat(lease: Mapping[str, Any], job_uid: str) -> Heartbeat | None:
     return beat if beat.job_uid in (None, job_uid) else None
 
 
-def given_up(node: Manifest) -> bool:
+def is_lost(node: Manifest) -> bool:
     """Whether the control plane has heard nothing of a node for so long that it knows no more."""
     conditions = (node.get("status") or {}).get("conditions") or []
     return any((c.get("type"), c.get("status")) == ("Ready", "Unknown") for c in conditions)

@@ -362,10 +362,13 @@ def test_a_heartbeat_that_makes_no_sense_is_no_heartbeat() -> None:
 
 @pytest.mark.parametrize("finalizer", ["orphan", "foregroundDeletion", "example.com/backup"])
 def test_only_the_finalizer_orphan_says_that_pods_outlive_a_job(finalizer: str) -> None:
-    marks = {"deletionTimestamp": "2026-05-01T12:00:00Z", "finalizers": [finalizer]}
+    marks: dict[str, Any] = {"deletionTimestamp": "2026-05-01T12:00:00Z", "finalizers": [finalizer]}
     meta = {"name": "job", "namespace": "ns", "uid": "u", **marks}
     job = parse_job({"metadata": meta, "spec": GOOD})
     assert (job.deleting, job.orphans) == (True, finalizer == "orphan")
+    del meta["deletionTimestamp"]
+    lives = parse_job({"metadata": meta, "spec": GOOD})
+    assert (lives.deleting, lives.orphans) == (False, False)
 
 
 def test_an_empty_pod_is_one_of_which_nothing_is_known_yet() -> None:
