@@ -110,6 +110,7 @@ class Reason(OpenEnum):
     COMPLETED = "Completed"
     SUSPENDED_BY_USER = "SuspendedByUser"
     RESUMED = "Resumed"
+    JOB_DELETED = "JobDeleted"
     RESTORE_REQUESTED = "RestoreRequested"
     SPEC_CHANGED = "SpecChanged"
     # Why an attempt ended, or the job.

@@ -1,8 +1,8 @@
 """`python -m rtj_operator`: watch, lead, and work until something ends it.
 
-Crash-only: a lost leader Lease, or a watch that is forbidden, ends the process and Kubernetes starts
-another; a watch that breaks is opened again. That costs a second, and no state is in memory that
-could be lost.
+Crash-only: a lost leader Lease, or a watch that is forbidden, ends the process, and Kubernetes
+starts another; a watch that breaks is opened again. That costs a second, and no state is in memory
+that could be lost.
 """
 
 import asyncio

@@ -28,6 +28,7 @@ from rtj_operator.core.observed import Job, Observed, Pod, Problem, Settings, Si
 from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
 from rtj_operator.parse import (
+    is_lost,
     owned_by,
     parse_heartbeat,
     parse_job,
@@ -219,7 +220,8 @@ async def _silence(
     node_lease, node_gone = 0.0, False
     limit = observed.settings.node_silence
     quiet = min(heartbeat, silences.of(("node", pod.node))) >= limit / 2 or heartbeat >= limit
-    if quiet or not silences.knows(("node", pod.node)):
+    asked = silences.knows(("node", pod.node)) or silences.knows(("no lease", pod.node))
+    if quiet or not asked:
         node_lease, node_gone = await _ask_node(cluster, pod, memory)
     return Silence(
         heartbeat=max(heartbeat - lag, 0.0),
@@ -245,22 +247,26 @@ def _until_now(silence: Silence, memory: Memory) -> Silence:
 
 
 async def _ask_node(cluster: Cluster, pod: Pod, memory: Memory) -> tuple[float, bool]:
-    """Look at the node itself: the watch may be behind. Returns seconds of silence, and "gone"."""
+    """Look at the node itself: the watch may be behind. Returns seconds of silence, and "gone".
+
+    A node that never had a Lease, as some virtual ones, is gone also if the control plane says so.
+    """
     name = pod.node or ""
     lease = await _lease(cluster, NODE_LEASES, name)
-    if lease is None and memory.silences.knows(("node", name)):
-        # It went with its Node, which is no sign of life.
+    if lease is None:
+        # It went with its Node, which is no sign of life, or there never was one.
+        memory.silences.seconds(("no lease", name), True)
         silent = memory.silences.of(("node", name))
     else:
-        renewed = (lease.get("spec") or {}).get("renewTime") if lease else None
+        renewed = (lease.get("spec") or {}).get("renewTime")
         silent = memory.silences.seconds(("node", name), renewed)
     try:
-        await cluster.get(NODES, "", name)
+        node = await cluster.get(NODES, "", name)
     except NotFoundError:
         return silent, True
     except RejectedError:
         return silent, False  # Not allowed to read nodes: the Lease must do.
-    return silent, False
+    return silent, not memory.silences.knows(("node", name)) and is_lost(node)
 
 
 async def every_job(cluster: Cluster, namespaces: tuple[str, ...]) -> AsyncIterator[Manifest]:

@@ -44,7 +44,7 @@ from tests.model.histories import History, Step, happens, history, while_it_runs
 from tests.model.test_operator_model import EXITS, OPERATOR
 from tests.model.volume import Volume
 from tests.model.watches import KINDS
-from tests.model.world import NODE_NAMES
+from tests.model.world import FOREIGN, NODE_NAMES
 
 Patch = pytest.MonkeyPatch
 Seed = Callable[[Patch], None]
@@ -506,11 +506,22 @@ def each_look_writes(patch: Patch) -> None:
 
 
 @breaks(
-    "a_deleted_job_is_left_alone",
-    history(while_it_runs("delete_the_job", how="slowly", calls=2)),
+    "nothing_is_made_for_a_deleted_job",
+    history(
+        while_it_runs("delete_the_job", how="slowly", finalizer=FOREIGN, calls=2),
+        happens("exit", how=PREEMPTED),
+    ),
 )
-def a_job_that_is_being_deleted_is_looked_after(patch: Patch) -> None:
+def a_job_that_is_being_deleted_goes_on(patch: Patch) -> None:
     _decide_on(patch, lambda look: replace(look, job=replace(look.job, deleting=False)))
+
+
+@breaks(
+    "a_deleted_job_is_seen_to_its_end",
+    history(while_it_runs("delete_the_job", how="slowly", finalizer=FOREIGN, calls=2)),
+)
+def a_job_that_is_being_deleted_is_left_alone(patch: Patch) -> None:
+    _decide_on(patch, lambda look: replace(look, job=replace(look.job, orphans=look.job.deleting)))
 
 
 # What the watches tell is acted on, though not every event needs a look.

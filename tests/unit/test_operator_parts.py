@@ -11,7 +11,7 @@ from rtj_operator.cluster import Key, UnavailableError
 from rtj_operator.config import Config, ConfigError
 from rtj_operator.core.budget import backoff, idle_attempts, jittered
 from rtj_operator.core.validate import parse_spec
-from rtj_operator.parse import parse_heartbeat, parse_pod
+from rtj_operator.parse import parse_heartbeat, parse_job, parse_pod
 from rtj_operator.queue import WorkQueue
 from rtj_operator.silence import Silences
 
@@ -360,6 +360,17 @@ def test_a_heartbeat_that_makes_no_sense_is_no_heartbeat() -> None:
     assert parse_heartbeat({"metadata": {}}, "uid") is None
 
 
+@pytest.mark.parametrize("finalizer", ["orphan", "foregroundDeletion", "example.com/backup"])
+def test_only_the_finalizer_orphan_says_that_pods_outlive_a_job(finalizer: str) -> None:
+    marks: dict[str, Any] = {"deletionTimestamp": "2026-05-01T12:00:00Z", "finalizers": [finalizer]}
+    meta = {"name": "job", "namespace": "ns", "uid": "u", **marks}
+    job = parse_job({"metadata": meta, "spec": GOOD})
+    assert (job.deleting, job.orphans) == (True, finalizer == "orphan")
+    del meta["deletionTimestamp"]
+    lives = parse_job({"metadata": meta, "spec": GOOD})
+    assert (lives.deleting, lives.orphans) == (False, False)
+
+
 def test_an_empty_pod_is_one_of_which_nothing_is_known_yet() -> None:
     pod = parse_pod({"metadata": {"name": "p", "uid": "u"}})
     assert (pod.attempt, pod.node, pod.ended, pod.started) == (0, None, False, False)
@@ -379,6 +390,59 @@ def test_a_pod_waits_for_its_init_container_first() -> None:
     waiting = parse_pod(raw).waiting
     assert waiting
     assert (waiting.container, waiting.reason) == ("fetch", "ErrImagePull")
+
+
+def of_sidecar(restarts: int, *, started: bool, **state: Any) -> dict[str, Any]:
+    return {"name": "proxy", "restartCount": restarts, "started": started, "state": state}
+
+
+BACKS_OFF = {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting failed container"}
+RUNS = {"startedAt": "2026-05-01T12:00:00Z"}
+NOT_BEGUN = {"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}
+
+
+def waits_for(*before: dict[str, Any]) -> tuple[str, str] | None:
+    """Return which container a pod waits for whose trainer has not begun, and why."""
+    trainer = {"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}}
+    status = {"initContainerStatuses": list(before), "containerStatuses": [trainer]}
+    waiting = parse_pod({"metadata": {"name": "p", "uid": "u"}, "status": status}).waiting
+    return (waiting.container, waiting.reason) if waiting else None
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        of_sidecar(1, started=False, waiting=BACKS_OFF),
+        of_sidecar(2, started=False, running=RUNS),
+        of_sidecar(3, started=False, terminated={"exitCode": 1}),
+    ],
+)
+def test_a_sidecar_that_crashes_before_the_trainer_does_so_also_while_it_runs(
+    sidecar: dict[str, Any],
+) -> None:
+    assert waits_for(sidecar, NOT_BEGUN) == ("proxy", "CrashLoopBackOff")
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        of_sidecar(0, started=False, running=RUNS),
+        of_sidecar(1, started=False, running=RUNS),
+        of_sidecar(9, started=True, running=RUNS),
+        of_sidecar(9, started=False, terminated={"exitCode": 0}),
+    ],
+)
+def test_a_sidecar_that_starts_or_is_through_does_not_crash(
+    sidecar: dict[str, Any],
+) -> None:
+    assert waits_for(sidecar, NOT_BEGUN) == ("fetch", "PodInitializing")
+
+
+@pytest.mark.parametrize("reason", ["CrashLoopBackOff", "ErrImagePull"])
+def test_a_sidecar_keeps_nobody_waiting_once_a_later_container_has_begun(reason: str) -> None:
+    sidecar = of_sidecar(9, started=False, waiting={"reason": reason})
+    fetches = {"name": "fetch", "restartCount": 0, "state": {"running": RUNS}}
+    assert waits_for(sidecar, fetches) == ("trainer", "PodInitializing")
 
 
 def test_the_exits_of_all_containers_are_read() -> None:

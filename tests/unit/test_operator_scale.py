@@ -22,6 +22,7 @@ from rtj_operator.queue import WorkQueue
 from tests.unit.leaping_time import leaping
 from tests.unit.operator_looks import (
     NODE,
+    NOW,
     after,
     beat,
     created,
@@ -59,6 +60,7 @@ class TestRest:
         [
             (running(), {}),
             (SUSPENDED, {"suspend": False}),
+            (SUSPENDED.model_copy(update={"next_attempt_time": NOW}), {"suspend": True}),
             (SUSPENDED, {"suspend": True, "activeDeadlineSeconds": 60}),
             (COMPLETED, {"ttlSecondsAfterFinished": 60}),
             (JobStatus(), {"suspend": True}),

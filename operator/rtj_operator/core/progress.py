@@ -125,11 +125,13 @@ def run_by(attempt: CurrentAttempt, pod: Pod) -> CurrentAttempt:
 def until_identified(observed: Observed) -> float | None:
     """Return the seconds until the node is worth a write of its own; None without one."""
     pod = observed.pod
-    if pod is None:
-        return None
-    if observed.beat or pod.deleting or pod.ended:
+    if observed.beat and pod:
         return 0.0
-    return IDENTIFIED_AFTER_SECONDS - observed.silence.heartbeat if pod.node else None
+    if pod is None or pod.node is None:
+        return None
+    if pod.deleting or pod.ended:
+        return 0.0
+    return IDENTIFIED_AFTER_SECONDS - observed.silence.heartbeat
 
 
 def progressed(beat: Heartbeat | None, committed_before: int | None) -> bool:
