@@ -31,6 +31,7 @@ from rtj_operator.cluster import (
 )
 from rtj_operator.core.decide import decide
 from rtj_operator.core.decision import (
+    NOTICE_LENGTH,
     Action,
     CreatePod,
     Decision,
@@ -111,7 +112,11 @@ class Reconciler:
         raw, observed = look
         job = observed.job
         decision = decide(observed, self._now())
-        await self._show(key, raw, job.status, decision)
+        try:
+            await self._show(key, raw, job.status, decision)
+        except RejectedError as error:
+            await self._tell_of_refused_status(key, job, error)
+            raise
         try:
             for action in decision.actions:
                 await self._perform(key, job, action)
@@ -172,6 +177,14 @@ class Reconciler:
         metrics.JOBS.saw(key, decision.status)
         if decision.mirrored:
             self._memory.mirrored(key)
+
+    async def _tell_of_refused_status(self, key: Key, job: Job, error: RejectedError) -> None:
+        """Say where it can be said that nothing is done for the job as long as this lasts."""
+        log.error("status refused", extra={"job": str(key), "reason": str(error)})
+        message = f"The status was refused, and nothing is done before it is written: {error}"
+        number = job.status.attempt.number if job.status.attempt else 0
+        notice = Notice(Reason.STATUS_REJECTED, message[:NOTICE_LENGTH], number, "Warning")
+        await self._tell(job, notice, self._now())
 
     async def _perform(self, key: Key, job: Job, action: Action) -> None:
         try:

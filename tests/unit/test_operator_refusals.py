@@ -133,6 +133,24 @@ def test_a_creation_that_only_seemed_to_fail_is_not_held_against_the_next(world:
     assert len(world.pods()) == 1
 
 
+def test_a_status_that_is_refused_is_told_in_an_event(fresh: World) -> None:
+    replace = fresh.api.replace
+
+    async def refuse(*args: Any) -> Manifest:
+        if args[-1] == "status":
+            raise RejectedError("status.attempts[0].reason: Too long")
+        return await replace(*args)
+
+    fresh.api.replace = refuse  # type: ignore[method-assign]
+    fresh.turn()
+    fresh.turn()
+    (told,) = fresh.events(Reason.STATUS_REJECTED)
+    assert "status.attempts[0].reason: Too long" in told
+    fresh.api.replace = replace  # type: ignore[method-assign]
+    fresh.advance(1)
+    assert len(fresh.pods()) == 1
+
+
 def relaunch(world: World) -> None:
     """Evict the pod; the operator asks once for another."""
     for pod in world.pods():
