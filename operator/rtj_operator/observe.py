@@ -73,7 +73,7 @@ async def observe(
         memory.saw_pod(key, observed.pod)
     observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
-        refusal = memory.refusal(key) or _deleted_each_time(observed, key, memory)
+        refusal = memory.refusals.standing(key) or _deleted_each_time(observed, key, memory)
         if refusal:
             problem, seconds = refusal
             needs = Needs((problem,), refused_for=seconds)
