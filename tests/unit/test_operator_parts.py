@@ -475,3 +475,24 @@ def test_the_configuration_names_the_variable_that_is_wrong() -> None:
         Config.from_env({"RTJ_RESYNC_SECONDS": "0"})
     with pytest.raises(ConfigError, match="RTJ_NODE_SILENCE_SECONDS='10' must be at least 11"):
         Config.from_env({"RTJ_NODE_SILENCE_SECONDS": "10"})
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "problem"),
+    [
+        ("RTJ_NODE_SILENCE_SECONDS", "nan", "is not a number"),
+        ("RTJ_RESYNC_SECONDS", "inf", "is not a number"),
+        ("RTJ_WORKERS", "nan", "is not a number"),
+        ("RTJ_LOG_LEVEL", "chatty", "must be one of CRITICAL"),
+    ],
+)
+def test_a_word_that_no_setting_can_be_is_refused_with_its_variable(
+    name: str, word: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}='{word}' {problem}"):
+        Config.from_env({name: word})
+
+
+@pytest.mark.parametrize(("word", "level"), [("debug", "DEBUG"), ("", "INFO")])
+def test_a_log_level_is_taken_in_any_case_and_if_empty_as_usual(word: str, level: str) -> None:
+    assert Config.from_env({"RTJ_LOG_LEVEL": word}).log_level == level
