@@ -19,7 +19,7 @@ from rtj_api.restore import RestoreRequest
 from rtj_api.spec import JobSpec
 from rtj_api.status import JobStatus, Restarts
 from rtj_api.time_spent import TimeSpent
-from rtj_operator import handlers, observe, reconcile, rest
+from rtj_operator import handlers, observe, passing_over, reconcile
 from rtj_operator.cluster import PODS, ConflictError
 from rtj_operator.core import (
     budget,
@@ -649,4 +649,4 @@ def nobody_sweeps(patch: Patch) -> None:
     ),
 )
 def a_finished_job_rests_whatever_pods_it_has(patch: Patch) -> None:
-    patch.setattr(rest, "_left_a_pod", lambda *_: False)
+    patch.setattr(passing_over, "_left_a_pod", lambda *_: False)
