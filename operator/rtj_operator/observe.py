@@ -72,16 +72,22 @@ async def observe(
         observed = _put_together(key, job, mine, lease, memory, settings)
     if observed.pod:
         memory.saw_pod(key, observed.pod)
-    observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
+    observed = replace(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
-        refusal = memory.refusal(key) or _deleted_each_time(observed, key, memory)
+        refusal = memory.refusals.standing(key) or _deleted_each_time(observed, key, memory)
         if refusal:
             problem, seconds = refusal
             needs = Needs((problem,), refused_for=seconds)
         else:
             needs = await find_needs(cluster, job)
-        observed = _with(observed, **needs.__dict__)
-    observed = _with(observed, delay=await delay.find_delay(cluster, key, observed, memory))
+        observed = replace(
+            observed,
+            problems=needs.problems,
+            exclusive_claim=needs.exclusive_claim,
+            fork_uid=needs.fork_uid,
+            refused_for=needs.refused_for,
+        )
+    observed = replace(observed, delay=await delay.find_delay(cluster, key, observed, memory))
     return raw, observed
 
 
@@ -101,10 +107,10 @@ async def glance(
         return None
     memory.saw_pod(key, observed.pod)
     silence = await _silence(cluster, observed, seen.lease, memory, lag=0.0)
-    observed = _with(observed, silence=_until_now(silence, memory))
+    observed = replace(observed, silence=_until_now(silence, memory))
     if delay.is_due(key, observed, memory):
         return None
-    return seen.job, _with(observed, delay=delay.told_delay(observed))
+    return seen.job, replace(observed, delay=delay.told_delay(observed))
 
 
 def _put_together(
@@ -150,10 +156,6 @@ def _seen(memory: Memory, key: Key, raw: Manifest) -> Pod:
     pod = parse_pod(raw)
     memory.sightings.known_pod(key, raw, pod)
     return pod
-
-
-def _with(observed: Observed, **fields: object) -> Observed:
-    return Observed(**{**observed.__dict__, **fields})
 
 
 async def _get_or_none(cluster: Cluster, key: Key) -> Manifest | None:

@@ -19,7 +19,7 @@ from rtj_api.restore import RestoreRequest
 from rtj_api.spec import JobSpec
 from rtj_api.status import JobStatus, Restarts
 from rtj_api.time_spent import TimeSpent
-from rtj_operator import handlers, observe, reconcile, rest
+from rtj_operator import handlers, observe, passing_over, reconcile
 from rtj_operator.cluster import PODS, ConflictError
 from rtj_operator.core import (
     budget,
@@ -37,8 +37,8 @@ from rtj_operator.core import (
 )
 from rtj_operator.core.decision import Decision
 from rtj_operator.core.observed import Job, Observed, Pod
-from rtj_operator.memory import Memory
 from rtj_operator.parse import parse_pod
+from rtj_operator.refusals import CREATION, Refusals
 
 from tests.model.histories import History, Step, happens, history, while_it_runs
 from tests.model.test_operator_model import EXITS, OPERATOR
@@ -615,14 +615,14 @@ def nobody_hangs(patch: Patch) -> None:
     history(happens("set_quota", refuse=True), while_it_runs("exit", how=PREEMPTED)),
 )
 def a_pod_that_was_refused_is_never_tried_again(patch: Patch) -> None:
-    refused = Memory.refused
+    refused = Refusals.refused
 
-    def for_ever(memory: Memory, *args: Any) -> float:
-        delay = refused(memory, *args)
-        memory._refusals[args[0]].until = math.inf
+    def for_ever(refusals: Refusals, *args: Any) -> float:
+        delay = refused(refusals, *args)
+        refusals._refused[args[0]][CREATION].until = math.inf
         return delay
 
-    patch.setattr(Memory, "refused", for_ever)
+    patch.setattr(Refusals, "refused", for_ever)
 
 
 @breaks(
@@ -660,4 +660,4 @@ def nobody_sweeps(patch: Patch) -> None:
     ),
 )
 def a_finished_job_rests_whatever_pods_it_has(patch: Patch) -> None:
-    patch.setattr(rest, "_left_a_pod", lambda *_: False)
+    patch.setattr(passing_over, "_left_a_pod", lambda *_: False)

@@ -33,9 +33,9 @@ from rtj_operator.core.observed import Settings
 from rtj_operator.handlers import Handlers
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
+from rtj_operator.passing_over import passed_over
 from rtj_operator.queue import FIRST_RETRY_SECONDS, WorkQueue
 from rtj_operator.reconcile import Reconciler
-from rtj_operator.rest import passed_over
 from rtj_trainer.stopwatch import Stopwatch
 
 from tests.model.manifests import (

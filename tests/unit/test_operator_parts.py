@@ -1,18 +1,19 @@
 """The operator's small parts: its queue, its clocks of silence, its budgets, its reading."""
 
 import asyncio
+import itertools
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from rtj_api.names import Cause, Reason
 from rtj_api.status import EndedAttempt
-from rtj_operator.cluster import Key, UnavailableError
+from rtj_operator.cluster import ClusterError, ConflictError, Key, UnavailableError
 from rtj_operator.config import Config, ConfigError
 from rtj_operator.core.budget import backoff, idle_attempts, jittered
 from rtj_operator.core.validate import parse_spec
 from rtj_operator.parse import parse_heartbeat, parse_job, parse_pod
-from rtj_operator.queue import WorkQueue
+from rtj_operator.queue import UnfinishedError, WorkQueue
 from rtj_operator.silence import Silences
 
 from tests.unit.leaping_time import leaping
@@ -166,6 +167,37 @@ class TestQueue:
         assert len(turns) == 3
         for task in tasks:
             task.cancel()
+
+
+class TestUnfinished:
+    """A turn that could not do all; other clocks of its job run."""
+
+    async def pauses(self, due: float | None, cause: ClusterError, turns: int) -> list[float]:
+        """Return the pauses between so many turns that each fail."""
+        queue, began, enough = WorkQueue(), list[float](), asyncio.Event()
+
+        async def worker(key: Key) -> None:
+            began.append(asyncio.get_running_loop().time())
+            if len(began) == turns:
+                enough.set()
+            raise UnfinishedError(cause, due)
+
+        task = asyncio.create_task(queue.work(worker))
+        queue.add(KEY)
+        await enough.wait()
+        task.cancel()
+        return [later - earlier for earlier, later in itertools.pairwise(began)]
+
+    @leaping
+    async def test_it_is_taken_again_ever_later_but_not_after_the_next_clock(self) -> None:
+        assert max(await self.pauses(None, UnavailableError("500"), 9)) > 6
+        assert max(await self.pauses(2.0, UnavailableError("500"), 9)) == pytest.approx(2.0)
+
+    @leaping
+    async def test_what_was_in_its_way_counts_as_ever(self) -> None:
+        assert max(await self.pauses(None, ConflictError("409"), 9)) == pytest.approx(1.0)
+        told = UnavailableError("429", retry_after=5.0)
+        assert min(await self.pauses(2.0, told, 3)) == pytest.approx(5.0)
 
 
 class TestSilence:
@@ -507,3 +539,24 @@ def test_the_configuration_names_the_variable_that_is_wrong() -> None:
         Config.from_env({"RTJ_RESYNC_SECONDS": "0"})
     with pytest.raises(ConfigError, match="RTJ_NODE_SILENCE_SECONDS='10' must be at least 11"):
         Config.from_env({"RTJ_NODE_SILENCE_SECONDS": "10"})
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "problem"),
+    [
+        ("RTJ_NODE_SILENCE_SECONDS", "nan", "is not a number"),
+        ("RTJ_RESYNC_SECONDS", "inf", "is not a number"),
+        ("RTJ_WORKERS", "nan", "is not a number"),
+        ("RTJ_LOG_LEVEL", "chatty", "must be one of CRITICAL"),
+    ],
+)
+def test_a_word_that_no_setting_can_be_is_refused_with_its_variable(
+    name: str, word: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}='{word}' {problem}"):
+        Config.from_env({name: word})
+
+
+@pytest.mark.parametrize(("word", "level"), [("debug", "DEBUG"), ("", "INFO")])
+def test_a_log_level_is_taken_in_any_case_and_if_empty_as_usual(word: str, level: str) -> None:
+    assert Config.from_env({"RTJ_LOG_LEVEL": word}).log_level == level

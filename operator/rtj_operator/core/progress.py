@@ -5,6 +5,7 @@ from typing import Any
 
 from rtj_api.heartbeat import Heartbeat, Position
 from rtj_api.names import Phase
+from rtj_api.restore import MAX_COMMITS_SHOWN
 from rtj_api.status import MAX_BEST_SHOWN, CurrentAttempt, JobStatus
 
 from rtj_operator.core.judge import has_recorded_start, is_training
@@ -91,7 +92,7 @@ def _of_the_job(beat: Heartbeat, status: JobStatus, total_steps: int | None) -> 
     if beat.commit and not unsure:
         fields["last_commit"] = beat.commit
     if beat.commits:
-        fields["commits"] = beat.commits
+        fields["commits"] = beat.commits[:MAX_COMMITS_SHOWN]
     if unsure or not is_training(beat):
         return fields
     fields["best_commits"] = beat.best_commits[:MAX_BEST_SHOWN]
