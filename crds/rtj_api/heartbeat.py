@@ -10,10 +10,10 @@ from typing import Self
 
 from pydantic import Field
 
-from rtj_api.names import MAX_MESSAGE_LENGTH, Reason
+from rtj_api.names import MAX_MESSAGE_LENGTH
 from rtj_api.restore import RestoreAnswer
 from rtj_api.time_spent import TrainerSeconds
-from rtj_api.wire import WireModel
+from rtj_api.wire import SpokenReason, WireModel
 
 
 class TrainerPhase(StrEnum):
@@ -75,7 +75,7 @@ class FinalRecord(WireModel):
     """How the trainer ended, in its own words."""
 
     exit_code: int
-    reason: Reason
+    reason: SpokenReason
     message: str = Field(max_length=MAX_MESSAGE_LENGTH)
     spent: TrainerSeconds | None = None
     """All the time of the attempt; only in its last word."""

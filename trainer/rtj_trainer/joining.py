@@ -170,7 +170,8 @@ class Attempt:
         saved = Fingerprint(manifest.fingerprint, manifest.environment, manifest.cutting)
         before = stream.as_before.identity if stream.as_before else {}
         current = Fingerprint({**identity, **before}, environment, stream.cutting)
-        if changed := fingerprint.check(saved, current, self.config.fingerprint_policy):
+        policy, in_job = self.config.fingerprint_policy, self.config.lease is not None
+        if changed := fingerprint.check(saved, current, policy, in_job=in_job):
             self.heart.warn(Reason.FINGERPRINT_CHANGED, changed)
 
     def _restore(self, state: "TrainingState", position: Any, progress: Progress) -> str:
