@@ -400,7 +400,7 @@ def trained(array: Path, store: Path) -> dict[str, Any]:
     from rtj_trainer.pipeline import PipelineFactory
     from rtj_trainer.progress import Progress
     from rtj_trainer.state import TrainingState, variables_of
-    from rtj_trainer.trainee import fit
+    from rtj_trainer.trainee import prepare_to_fit
 
     def batches(rows: Any) -> Any:
         return data.batches(data.arrays((rows, rows)), 2)
@@ -408,7 +408,7 @@ def trained(array: Path, store: Path) -> dict[str, Any]:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=False)
     train = PipelineFactory(lambda: batches(np.zeros((4, 1))), 0, 1, None)
-    return fit(
+    return prepare_to_fit(
         model,
         train.pipeline(False, store),
         Progress(),
