@@ -4,6 +4,7 @@ A file is on disk when it was fsynced *and* the directory that names it was fsyn
 the commit protocol goes through these functions, so a test can kill a process at each of them.
 """
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -95,3 +96,10 @@ def sha256_of_file(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def explain(error: OSError) -> str:
+    """Return what is wrong with the volume, for a user."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return f"the volume is full ({error}); free space or enlarge the claim"
+    return f"the volume cannot be written ({error})"

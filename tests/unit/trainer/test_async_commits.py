@@ -126,12 +126,12 @@ def test_a_slow_volume_delays_commits_by_seconds_and_not_training(make_job: Make
         checkpoint={"claimName": "claim", "everySeconds": 10, "keep": 9},
     )
     clock = (
-        "from rtj_trainer import committer\n"
+        "from rtj_trainer import pace\n"
         "class Clock:\n"
         "    @staticmethod\n"
         "    def monotonic():\n"
         "        return 3.0 * steps\n"
-        "committer.time = Clock\n"
+        "pace.time = Clock\n"
     )
     hold(job, {4: 20}, clock)
     job.run_to_end()
