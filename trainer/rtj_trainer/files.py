@@ -52,13 +52,16 @@ def create_exclusively(path: Path, content: bytes) -> bool:
 
     The content is written under a private name first and then hard-linked: `link` fails if the
     target exists, on local file systems and on NFS, and no reader ever sees half of the content.
+    Over NFS the answer may get lost and the call be sent again, which then finds its own link; so
+    it is the number of links that tells.
     """
     private = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     write_file(private, content)
     try:
         os.link(private, path)
     except FileExistsError:
-        return False
+        if private.stat().st_nlink != 2:  # itself, and the one that was asked for
+            return False
     finally:
         private.unlink(missing_ok=True)
     fsync_directory(path.parent)
