@@ -165,15 +165,21 @@ class Committer:
         )
         position = self.job.commits / f"{TEMPORARY_PREFIX}{commit_id}-position"
         try:
-            position.mkdir()
-            self.position.save(position)
-        except OSError as error:
+            self._save_position(position, progress.step)
+            snapshot = self.state.capture()
+        except BaseException:
             shutil.rmtree(position, ignore_errors=True)
-            raise CommitFailedError(progress.step, error) from error
-        snapshot = self.state.capture()
+            raise
         self.listener.taken()
         self.pace.begun()
         self._writing = self._writer.submit(self._write, commit_id, manifest, snapshot, position)
+
+    def _save_position(self, folder: Path, step: int) -> None:
+        try:
+            folder.mkdir()
+            self.position.save(folder)
+        except OSError as error:
+            raise CommitFailedError(step, error) from error
 
     def settle(self, wait: bool = False) -> None:
         """Return once nothing is being written, or at once if it still is and `wait` is False.

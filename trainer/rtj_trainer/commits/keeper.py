@@ -46,7 +46,10 @@ class Keeper:
         self._tell = tell
         self._best = BestCommits(job, attempt, policy.keep_best)
         self._spared = 0
-        tell(self._best.commits())
+        try:
+            tell(self._best.commits())
+        except OSError as error:  # Told after the next commit.
+            log.warning("the best commits could not be found: %s", error)
 
     def is_best(self, results: dict[str, float]) -> bool:
         """Return whether an epoch with these results is to be kept for them.
