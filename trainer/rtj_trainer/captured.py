@@ -106,7 +106,7 @@ def _called(node: Any) -> Iterator[str]:
         yield from (found.name for found in value.list.func)
 
 
-def _of_tensor(tensor: Any) -> Iterator[bytes]:
+def _of_tensor(tensor: Any) -> Iterator[bytes | memoryview]:
     array = np.asarray(tensor)
     yield f"{tensor.dtype.name}{list(array.shape)}\n".encode()
     if array.dtype == object:
@@ -115,7 +115,7 @@ def _of_tensor(tensor: Any) -> Iterator[bytes]:
         yield bytes_of(array)
 
 
-def _of_resource(resource: Any, readers: list[Any]) -> Iterator[bytes]:
+def _of_resource(resource: Any, readers: list[Any]) -> Iterator[bytes | memoryview]:
     table = next((node for node in readers if node.op in _OF_TABLES), None)
     operations = sorted({node.op for node in readers if "Summary" not in node.op})
     if table:
@@ -129,7 +129,7 @@ def _of_resource(resource: Any, readers: list[Any]) -> Iterator[bytes]:
         )
 
 
-def _of_table(table: Any, reader: Any) -> Iterator[bytes]:
+def _of_table(table: Any, reader: Any) -> Iterator[bytes | memoryview]:
     """Yield keys and values in the order of the keys: a table gives them in any."""
     of_keys, of_values = (reader.attr[name].type for name in _OF_TABLES[reader.op])
     keys, values = tf.raw_ops.LookupTableExportV2(
