@@ -20,7 +20,7 @@ _VERSION_FUNCTIONS = {"cudnn": "cudnnGetVersion", "cublasLt": "cublasLtGetVersio
 _CPU_INFO = Path("/proc/cpuinfo")
 _CPU_INFO_LINES = ("flags", "Features")
 """Where it tells what the CPU can do: on x86, on Arm."""
-_INSTRUCTIONS = re.compile(r"avx|fma|f16c|amx|asimd|fphp|sve|sme|i8mm|bf16")
+_INSTRUCTIONS = re.compile(r"avx|fma|f16c|amx|asimd|fphp|sve|i8mm|bf16")
 """Sets of vector instructions, by which a kernel is chosen and so the order of its sums."""
 _SETTINGS = (
     *("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),

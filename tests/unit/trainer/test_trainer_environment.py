@@ -79,7 +79,7 @@ def test_a_job_that_goes_on_on_another_cpu_is_refused_or_warned_of(make_job: Mak
 
 
 @pytest.mark.parametrize(
-    "line", ["flags : sse avx2", "Features\t: fp asimd sve2 crc32", "model : 1"]
+    "line", ["flags : sse avx2 smep", "Features\t: fp asimd sve2 crc32", "model : 1"]
 )
 def test_the_sets_of_instructions_are_found_on_every_machine(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
