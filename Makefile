@@ -101,7 +101,7 @@ test-nightly: setup ## The model of the operator, with ten thousand random histo
 	RTJ_EVERY_BATCH=1 $(BIN)/pytest tests/pipelines $(PARALLEL)
 
 .PHONY: bench-operator
-bench-operator: setup ## How fast the operator is, beside batch/v1 Jobs; an hour and more on a quiet machine.
+bench-operator: setup ## How fast the operator is, beside batch/v1 Jobs; an hour and a half and more on a quiet machine.
 	$(BIN)/python -m rtj_bench $(BENCH)
 
 # The peers of the trainer are kept out of .venv: one of them needs torch.
@@ -118,7 +118,7 @@ $(VENV)-streaming/.installed: requirements/bench-streaming.txt | $(VENV)/.instal
 	touch $@
 
 .PHONY: bench-trainer
-bench-trainer: $(VENV)-bench/.installed ## How fast the trainer is, beside its peers; an hour on a quiet machine.
+bench-trainer: $(VENV)-bench/.installed ## How fast the trainer is, beside its peers; an hour and a half on a quiet machine.
 	# Without Streaming its figures are null, and the run fails, but at its end.
 	$(MAKE) $(VENV)-streaming/.installed || true
 	$(VENV)-bench/bin/python -m rtj_bench_trainer --streaming $(VENV)-streaming/bin/python $(BENCH)

@@ -19,7 +19,10 @@ ModuleName = Annotated[
     ),
 ]
 
-_ANY_JSON = "any JSON. kubectl drops a null and turns 1.0 into 1. Default: none."
+_ANY_JSON = (
+    "any JSON, at most 96 KiB in all of spec.builder. kubectl drops a null and turns 1.0 into 1. "
+    "Default: none."
+)
 """How the description of parameters ends: what is in them, and what arrives."""
 
 

@@ -3,7 +3,7 @@
 The operator has a running attempt only through its pod, and a pod's spec is fixed. So what an
 attempt is launched with waits for the next one; what the operator itself looks at counts at once;
 and what the steps already trained depend on is refused. Every field of the spec is listed here, and
-tests compare the list with the schema, with the rules and with docs/operator.md.
+tests compare the list with the schema, with the rules and with docs/decisions.md.
 """
 
 from enum import StrEnum

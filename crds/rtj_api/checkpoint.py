@@ -98,9 +98,9 @@ class CheckpointPolicy(WireModel):
         ge=1,
         le=1_000_000_000,
         description=(
-            "Of every this many steps keep one commit for good, beside the newest: the first at or "
-            "after each multiple. Only going back past them deletes them, so the claim must have "
-            "room. Default: none."
+            "Also keep one commit for each multiple of this many steps, permanently: the first at "
+            "or after it. Only going back past them deletes them, so the claim must have room. "
+            "Default: none."
         ),
     )
     keep_best: KeepBest | None = Field(

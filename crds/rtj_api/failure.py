@@ -164,7 +164,7 @@ class FailurePolicy(WireModel):
         le=31_536_000,
         description=(
             "runPolicy.backoffLimit and maxDisruptionRestarts, both then at most 100, count only "
-            "restarts of the last so many seconds; set on a live job, only those from then on. "
+            "restarts within this many seconds; if set on a live job, counting starts then. "
             "Default: all restarts count."
         ),
     )
@@ -173,9 +173,10 @@ class FailurePolicy(WireModel):
         ge=10,
         le=604_800,
         description=(
-            "Seconds that a pod may be unable to start, since its image cannot be pulled or its "
-            "container cannot be created, before the job fails. Waiting for a node, or for a pull "
-            "that goes on, is not counted. A job without a commit fails at once if its image has "
-            "an invalid name, or is not on the node with imagePullPolicy Never. Default: 600."
+            "Seconds that a pod may be unable to start, since its image cannot be pulled, its "
+            "container cannot be created or a sidecar crashes before it, before the job fails. "
+            "Waiting for a node, or for a pull that goes on, is not counted. A job without a "
+            "commit fails at once if its image has an invalid name, or is not on the node with "
+            "imagePullPolicy Never. Default: 600."
         ),
     )

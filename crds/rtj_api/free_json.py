@@ -48,13 +48,21 @@ def _objects(what: str, item: dict[str, Any] = _OBJECT, most: int = 1000) -> dic
     }
 
 
+_TEXT: dict[str, Any] = {"type": "string", "maxLength": 1024}
+_RULES: dict[str, Any] = {"type": "array", "maxItems": 100, "items": _OBJECT}
+
+_LAST_MESSAGE = (_TEXT, "leave it out, since the operator reads the trainer's last message")
+_NEW_POD = "leave it out, since each attempt is a new pod"
 _THEIRS = {
-    "image": "set spec.trainer.image instead",
-    "imagePullPolicy": "set spec.trainer.imagePullPolicy instead",
-    "terminationMessagePath": "leave it out, since the operator reads the trainer's last message",
-    "terminationMessagePolicy": "leave it out, since the operator reads the trainer's last message",
+    "image": (_TEXT, "set spec.trainer.image instead"),
+    "imagePullPolicy": (_TEXT, "set spec.trainer.imagePullPolicy instead"),
+    "terminationMessagePath": _LAST_MESSAGE,
+    "terminationMessagePolicy": _LAST_MESSAGE,
+    "restartPolicy": (_TEXT, _NEW_POD),
+    "restartPolicyRules": (_RULES, _NEW_POD),
 }
-"""Fields that only further containers may have, and what to do instead for the trainer's."""
+"""Fields that only further containers may have, with their type, and what to do instead for the
+trainer's."""
 
 
 def _container(name: str, resources: str, refused: dict[str, str]) -> dict[str, Any]:
@@ -71,12 +79,9 @@ def _container(name: str, resources: str, refused: dict[str, str]) -> dict[str, 
         "properties": {
             "name": _NAME | {"description": name},
             **{
-                field: {
-                    "type": "string",
-                    "maxLength": 1024,
-                    "description": f"As in a pod{refused.get(field, '')}. Default: none.",
-                }
-                for field in _THEIRS
+                field: kind
+                | {"description": f"As in a pod{refused.get(field, '')}. Default: none."}
+                for field, (kind, _) in _THEIRS.items()
             },
             "env": _objects("Environment variables"),
             "envFrom": _objects("Sources of environment variables"),
@@ -99,7 +104,7 @@ _CONTAINER = _container(
     "; for the container trainer, spec.trainer.resources wins where both say something",
     {
         field: f"; refused for the container trainer: {instead}"
-        for field, instead in _THEIRS.items()
+        for field, (_, instead) in _THEIRS.items()
     },
 )
 _INIT_CONTAINER = _container(
@@ -110,7 +115,7 @@ _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["nam
 
 _ACCOUNT = (_NAME, "leave it out, since each job has an account of its own")
 _OVERRULED = {
-    "restartPolicy": (_NAME, "leave it out, since each attempt is a new pod"),
+    "restartPolicy": (_NAME, _NEW_POD),
     "serviceAccountName": _ACCOUNT,
     "serviceAccount": _ACCOUNT,
     "terminationGracePeriodSeconds": (
@@ -163,7 +168,7 @@ _POD_SPEC: dict[str, Any] = {
                     f"cannot be set: {instead}"
                 ),
             }
-            for name, instead in _THEIRS.items()
+            for name, (_, instead) in _THEIRS.items()
         ),
         {
             "rule": (

@@ -10,10 +10,9 @@ from typing import Self
 
 from pydantic import Field
 
-from rtj_api.names import Reason
 from rtj_api.restore import RestoreAnswer
 from rtj_api.time_spent import TrainerSeconds
-from rtj_api.wire import WireModel
+from rtj_api.wire import SpokenReason, WireModel
 
 
 class TrainerPhase(StrEnum):
@@ -75,7 +74,7 @@ class FinalRecord(WireModel):
     """How the trainer ended, in its own words."""
 
     exit_code: int
-    reason: Reason
+    reason: SpokenReason
     message: str = Field(max_length=2048)
     spent: TrainerSeconds | None = None
     """All the time of the attempt; only in its last word."""

@@ -110,6 +110,7 @@ class Reason(OpenEnum):
     COMPLETED = "Completed"
     SUSPENDED_BY_USER = "SuspendedByUser"
     RESUMED = "Resumed"
+    JOB_DELETED = "JobDeleted"
     RESTORE_REQUESTED = "RestoreRequested"
     SPEC_CHANGED = "SpecChanged"
     # Why an attempt ended, or the job.
@@ -136,6 +137,8 @@ class Reason(OpenEnum):
     CONTAINER_NOT_STARTED = "ContainerNotStarted"
     POD_REJECTED = "PodRejected"
     POD_NAME_TAKEN = "PodNameTaken"
+    STATUS_REJECTED = "StatusRejected"
+    DELETION_REJECTED = "DeletionRejected"
     FORK_SOURCE_NOT_FOUND = "ForkSourceNotFound"
     VOLUME_STILL_ATTACHED = "VolumeStillAttached"
     # Whether it moves on, and how much is at risk.

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rtj_api.names import MAX_JOB_NAME_LENGTH, OpenEnum, Reason
-from rtj_api.wire import WireModel
+from rtj_api.names import MAX_JOB_NAME_LENGTH, OpenEnum
+from rtj_api.wire import SpokenReason, WireModel
 
 LATEST = "latest"
 MAX_COMMITS_SHOWN = 20
@@ -111,7 +111,7 @@ class RestoreAnswer(WireModel):
     """What the trainer made of a request to go back; kept in the start record."""
 
     request: int = Field(ge=0, description="Number of the request.")
-    reason: Reason = Field(description="Restored, CommitNotFound or CommitDamaged.")
+    reason: SpokenReason = Field(description="Restored, CommitNotFound or CommitDamaged.")
     message: str = Field("", max_length=2048, description="Why not, in a sentence.")
 
 

@@ -50,22 +50,31 @@ def _still_ahead(field: str, trained: str) -> str:
     return f"!({lowered} && {known}) || {new} > {position}.{trained}"
 
 
+def _when_created(rule: str, message: str) -> Rule:
+    """Return a rule that only a new job can break, which has no status yet.
+
+    A job of an older schema may break it. It cannot be mended, but its status must be written, for
+    which rules of the whole job are evaluated, too.
+    """
+    return Rule(f"has(self.status) || {rule}", message)
+
+
 def _immutable(path: str) -> Rule:
     return Rule("self == oldSelf", f"{path} cannot change: {_CREATE_ANOTHER}")
 
 
 RULES: dict[str, list[Rule]] = {
     "": [
-        Rule(
+        _when_created(
             f"self.metadata.name.size() <= {MAX_JOB_NAME_LENGTH}",
             f"metadata.name is too long: use at most {MAX_JOB_NAME_LENGTH} characters, since pods "
             "are named <job>-<attempt>-<index>",
         ),
-        Rule(
+        _when_created(
             "!self.metadata.name.contains('.')",
             "metadata.name has a dot, which the host name of a pod cannot have: use '-' instead",
         ),
-        Rule(
+        _when_created(
             "!has(self.spec.forkFrom) || !has(self.spec.forkFrom.jobName) || "
             "self.spec.forkFrom.jobName != self.metadata.name",
             "spec.forkFrom.jobName names this job itself: to go back in it, set "

@@ -8,7 +8,7 @@ refuses, since a keyword that the API server ignores is a bound that nobody chec
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from rtj_api.wire import WireModel
+from rtj_api.wire import MAX_WORD_LENGTH, WireModel
 
 Schema = dict[str, Any]
 
@@ -64,7 +64,7 @@ def with_open_enums(schema: Schema) -> Schema:
     """
     widened = dict(_map_children(schema, with_open_enums))
     if widened.pop("enum", None) is not None:
-        widened.setdefault("maxLength", 64)
+        widened.setdefault("maxLength", MAX_WORD_LENGTH)
     return widened
 
 

@@ -18,6 +18,8 @@ from rtj_api.wire import WireModel
 
 MAX_ATTEMPTS_KEPT = 10
 MAX_BEST_SHOWN = 20
+MAX_CONDITIONS = 32
+"""More than the operator has: others may set conditions, too, and so may a newer operator."""
 
 
 class ConditionStatus(WireModel):
@@ -182,7 +184,7 @@ class JobStatus(WireModel):
     )
     conditions: list[ConditionStatus] = Field(
         default_factory=list,
-        max_length=9,
+        max_length=MAX_CONDITIONS,
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],

@@ -1,7 +1,8 @@
 """`python -m rtj_operator`: watch, lead, and work until something ends it.
 
-Crash-only: when any part fails (a watch, the leader Lease), the process ends and Kubernetes starts
-another. That costs a second, and no state is in memory that could be lost.
+Crash-only: a lost leader Lease, or a watch that is forbidden, ends the process, and Kubernetes
+starts another; a watch that breaks is opened again. That costs a second, and no state is in memory
+that could be lost.
 """
 
 import asyncio
@@ -9,7 +10,9 @@ import logging
 import os
 import signal
 import sys
-from typing import NoReturn
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any, NoReturn
 
 import kopf
 from rtj_api.names import LABEL_JOB
@@ -33,9 +36,9 @@ from rtj_operator.kube import KubeCluster
 from rtj_operator.leader import Leader
 from rtj_operator.memory import Memory
 from rtj_operator.observe import every_job
+from rtj_operator.passing_over import key_of, passed_over
 from rtj_operator.queue import WorkQueue
 from rtj_operator.reconcile import Reconciler
-from rtj_operator.rest import key_of, passed_over
 from rtj_operator.watch import Watch
 
 log = logging.getLogger("rtj_operator")
@@ -43,6 +46,9 @@ log = logging.getLogger("rtj_operator")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REACH_AGAIN_SECONDS = 2.0
 RESYNC_AGAIN_SECONDS = 10.0
+
+Loop = Callable[[], Coroutine[Any, Any, None]]
+"""Something that is done for ever."""
 
 
 async def run(config: Config) -> None:
@@ -74,9 +80,12 @@ async def run(config: Config) -> None:
         handlers = Handlers(queue, memory, pulse)
         watching = asyncio.create_task(_watch_jobs(config, handlers, ready))
         beside = asyncio.create_task(_watch_parts(config, cluster, handlers))
-        leading = asyncio.create_task(
-            _lead(config, cluster, leader, queue, reconciler, announcer, handlers, memory)
-        )
+        work: list[Loop] = [
+            partial(_resync, config, cluster, queue, memory),
+            *[partial(queue.work, reconciler)] * config.workers,
+            *[announcer.run] * AT_ONCE,
+        ]
+        leading = asyncio.create_task(_lead(leader, handlers, work))
         stopped = asyncio.create_task(_signal(ready))
         parts = {watching, beside, leading, stopped}
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -148,25 +157,14 @@ async def _signal(ready: asyncio.Event) -> None:
     await stop.wait()
 
 
-async def _lead(
-    config: Config,
-    cluster: KubeCluster,
-    leader: Leader,
-    queue: WorkQueue,
-    reconciler: Reconciler,
-    announcer: Announcer,
-    handlers: Handlers,
-    memory: Memory,
-) -> None:
+async def _lead(leader: Leader, handlers: Handlers, work: Iterable[Loop]) -> None:
+    """Wait until this process leads; do then what only the leader does."""
     await leader.acquire()
     handlers.lead()
     async with asyncio.TaskGroup() as group:
         group.create_task(leader.hold())
-        group.create_task(_resync(config, cluster, queue, memory))
-        for _ in range(config.workers):
-            group.create_task(queue.work(reconciler))
-        for _ in range(AT_ONCE):
-            group.create_task(announcer.run())
+        for loop in work:
+            group.create_task(loop())
 
 
 async def _resync(config: Config, cluster: KubeCluster, queue: WorkQueue, memory: Memory) -> None:

@@ -1,4 +1,4 @@
-"""The port: the five verbs that the operator needs of a cluster, and the ways they may fail.
+"""The port: what the operator needs of a cluster, and the ways in which that may fail.
 
 Objects are plain dicts as on the wire, since typed models drop or refuse fields that they do not
 know, and a user's pod template may hold any.
@@ -107,8 +107,10 @@ class Cluster(Protocol):
         """
         ...
 
-    def each(self, kind: Kind, namespace: str) -> AsyncIterator[Manifest]:
-        """Read all objects, a page of them in memory at a time; namespace "" means all."""
+    def each(
+        self, kind: Kind, namespace: str, selector: str = "", fields: str = ""
+    ) -> AsyncIterator[Manifest]:
+        """Read the same, a page of them in memory at a time."""
         ...
 
     async def create(self, kind: Kind, namespace: str, manifest: Manifest) -> Manifest:

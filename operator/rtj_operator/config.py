@@ -1,5 +1,7 @@
 """What the administrator sets, from the environment that the chart fills."""
 
+import logging
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -43,7 +45,7 @@ class Config:
             identity=env.get("RTJ_IDENTITY") or f"{socket.gethostname()}-{os.getpid()}",
             resync_seconds=_number(env, "RTJ_RESYNC_SECONDS", cls.resync_seconds, least=1),
             workers=int(_number(env, "RTJ_WORKERS", cls.workers, least=1)),
-            log_level=env.get("RTJ_LOG_LEVEL", cls.log_level).upper(),
+            log_level=_level(env, "RTJ_LOG_LEVEL", cls.log_level),
             health_port=int(_number(env, "RTJ_HEALTH_PORT", cls.health_port, least=1)),
             settings=Settings(
                 node_silence=_number(
@@ -60,7 +62,16 @@ def _number(env: Mapping[str, str], name: str, default: float, least: float) -> 
     try:
         value = float(text)
     except ValueError:
-        raise ConfigError(f"{name}={text!r} is not a number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"{name}={text!r} is not a number")
     if value < least:
         raise ConfigError(f"{name}={text!r} must be at least {least:g}")
     return value
+
+
+def _level(env: Mapping[str, str], name: str, default: str) -> str:
+    level, levels = (env.get(name) or default).upper(), logging.getLevelNamesMapping()
+    if level not in levels:
+        raise ConfigError(f"{name}={env[name]!r} must be one of {', '.join(levels)}")
+    return level

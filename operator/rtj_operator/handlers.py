@@ -20,8 +20,8 @@ from rtj_operator.core.observed import Pod
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
 from rtj_operator.parse import owner_of, parse_heartbeat, parse_pod
+from rtj_operator.passing_over import passed_over
 from rtj_operator.queue import WorkQueue
-from rtj_operator.rest import passed_over
 
 PATIENCE_SECONDS = 30.0
 """How long what is only to be shown may wait while other jobs need a pod."""

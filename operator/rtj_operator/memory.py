@@ -5,18 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rtj_operator.cluster import Key
-from rtj_operator.core.budget import backoff
-from rtj_operator.core.observed import Job, Pod, Problem
+from rtj_operator.core.observed import Job, Pod
 from rtj_operator.creations import Creations
+from rtj_operator.refusals import Refusals
 from rtj_operator.sightings import Sightings
 from rtj_operator.silence import Silences
-
-
-@dataclass
-class _Refusal:
-    problem: Problem
-    count: int
-    until: float
 
 
 @dataclass
@@ -27,14 +20,13 @@ class Memory:
     silences: Silences = field(init=False)
     sightings: Sightings = field(default_factory=Sightings)
     creations: Creations = field(init=False)
+    refusals: Refusals = field(init=False)
     resting: dict[Key, str] = field(default_factory=dict)
     """The resourceVersion at which a job wanted nothing."""
     _met: dict[Key, tuple[str, int]] = field(default_factory=dict)
     """Uid and generation of the job that the following is known of."""
     _looked: dict[Key, float] = field(default_factory=dict)
     _mirrored: dict[Key, float] = field(default_factory=dict)
-    _refusals: dict[Key, _Refusal] = field(default_factory=dict)
-    _failing: dict[Key, float] = field(default_factory=dict)
     _last_pods: dict[Key, Pod] = field(default_factory=dict)
     _asked: dict[Key, tuple[str, float]] = field(default_factory=dict)
     """The pod whose Events were read, and when they may be read again."""
@@ -42,6 +34,7 @@ class Memory:
     def __post_init__(self) -> None:
         self.silences = Silences(self.clock)
         self.creations = Creations(self.clock)
+        self.refusals = Refusals(self.clock)
 
     def looked(self, key: Key, job: Job) -> None:
         """Note that all of the job was read just now.
@@ -54,7 +47,7 @@ class Memory:
         if uid != job.uid:
             self._start_anew(key)
         elif before != self._met[key]:
-            self._refusals.pop(key, None)
+            self.refusals.over(key)
 
     def since_looked(self, key: Key) -> float:
         """Return the seconds since then; infinite for a process that has just started."""
@@ -67,31 +60,6 @@ class Memory:
     def since_mirrored(self, key: Key) -> float:
         """Return the seconds since then; infinite for a process that has just started."""
         return self.clock() - self._mirrored.get(key, float("-inf"))
-
-    def refused(self, key: Key, problem: Problem) -> float:
-        """Note that creating something for the job was refused.
-
-        Returns the seconds for which it is not tried again, ever more of them.
-        """
-        count = self._refusals[key].count + 1 if key in self._refusals else 1
-        self._refusals[key] = _Refusal(problem, count, self.clock() + backoff(count))
-        return backoff(count)
-
-    def failing(self, key: Key) -> float:
-        """Note that the API server failed to create the job's pod; return for how long it has."""
-        return self.clock() - self._failing.setdefault(key, self.clock())
-
-    def refusal(self, key: Key) -> tuple[Problem, float] | None:
-        """Return why creating must not be tried yet, and for how many seconds."""
-        refusal = self._refusals.get(key)
-        if refusal is None or self.clock() >= refusal.until:
-            return None
-        return refusal.problem, refusal.until - self.clock()
-
-    def accepted(self, key: Key) -> None:
-        """Note that the pod was created."""
-        self._refusals.pop(key, None)
-        self._failing.pop(key, None)
 
     def may_ask(self, key: Key, pod: Pod) -> bool:
         """Whether the Events of a pod that does not start may be read, or read again."""
@@ -107,7 +75,7 @@ class Memory:
 
         While it was read a watch may have told more of it; no pod starts or ends twice.
         """
-        self._failing.pop(key, None)
+        self.refusals.works(key)
         kept = self._last_pods.get(key)
         if not (kept and kept.uid == pod.uid and _progress(kept) > _progress(pod)):
             self._last_pods[key] = pod
@@ -144,7 +112,7 @@ class Memory:
         self._mirrored.pop(key, None)
         self._last_pods.pop(key, None)
         self._asked.pop(key, None)
-        self.accepted(key)
+        self.refusals.forget(key)
 
 
 def _progress(pod: Pod) -> tuple[bool, bool]:

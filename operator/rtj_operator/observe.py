@@ -28,6 +28,7 @@ from rtj_operator.core.observed import Job, Observed, Pod, Problem, Settings, Si
 from rtj_operator.core.unstartable import cannot_start
 from rtj_operator.memory import Memory
 from rtj_operator.parse import (
+    is_lost,
     owned_by,
     parse_heartbeat,
     parse_job,
@@ -71,16 +72,22 @@ async def observe(
         observed = _put_together(key, job, mine, lease, memory, settings)
     if observed.pod:
         memory.saw_pod(key, observed.pod)
-    observed = _with(observed, silence=await _silence(cluster, observed, lease, memory, lag))
+    observed = replace(observed, silence=await _silence(cluster, observed, lease, memory, lag))
     if _may_launch(observed):
-        refusal = memory.refusal(key) or _deleted_each_time(observed, key, memory)
+        refusal = memory.refusals.standing(key) or _deleted_each_time(observed, key, memory)
         if refusal:
             problem, seconds = refusal
             needs = Needs((problem,), refused_for=seconds)
         else:
             needs = await find_needs(cluster, job)
-        observed = _with(observed, **needs.__dict__)
-    observed = _with(observed, delay=await delay.find_delay(cluster, key, observed, memory))
+        observed = replace(
+            observed,
+            problems=needs.problems,
+            exclusive_claim=needs.exclusive_claim,
+            fork_uid=needs.fork_uid,
+            refused_for=needs.refused_for,
+        )
+    observed = replace(observed, delay=await delay.find_delay(cluster, key, observed, memory))
     return raw, observed
 
 
@@ -100,10 +107,10 @@ async def glance(
         return None
     memory.saw_pod(key, observed.pod)
     silence = await _silence(cluster, observed, seen.lease, memory, lag=0.0)
-    observed = _with(observed, silence=_until_now(silence, memory))
+    observed = replace(observed, silence=_until_now(silence, memory))
     if delay.is_due(key, observed, memory):
         return None
-    return seen.job, _with(observed, delay=delay.told_delay(observed))
+    return seen.job, replace(observed, delay=delay.told_delay(observed))
 
 
 def _put_together(
@@ -149,10 +156,6 @@ def _seen(memory: Memory, key: Key, raw: Manifest) -> Pod:
     pod = parse_pod(raw)
     memory.sightings.known_pod(key, raw, pod)
     return pod
-
-
-def _with(observed: Observed, **fields: object) -> Observed:
-    return Observed(**{**observed.__dict__, **fields})
 
 
 async def _get_or_none(cluster: Cluster, key: Key) -> Manifest | None:
@@ -219,7 +222,8 @@ async def _silence(
     node_lease, node_gone = 0.0, False
     limit = observed.settings.node_silence
     quiet = min(heartbeat, silences.of(("node", pod.node))) >= limit / 2 or heartbeat >= limit
-    if quiet or not silences.knows(("node", pod.node)):
+    asked = silences.knows(("node", pod.node)) or silences.knows(("no lease", pod.node))
+    if quiet or not asked:
         node_lease, node_gone = await _ask_node(cluster, pod, memory)
     return Silence(
         heartbeat=max(heartbeat - lag, 0.0),
@@ -245,22 +249,26 @@ def _until_now(silence: Silence, memory: Memory) -> Silence:
 
 
 async def _ask_node(cluster: Cluster, pod: Pod, memory: Memory) -> tuple[float, bool]:
-    """Look at the node itself: the watch may be behind. Returns seconds of silence, and "gone"."""
+    """Look at the node itself: the watch may be behind. Returns seconds of silence, and "gone".
+
+    A node that never had a Lease, as some virtual ones, is gone also if the control plane says so.
+    """
     name = pod.node or ""
     lease = await _lease(cluster, NODE_LEASES, name)
-    if lease is None and memory.silences.knows(("node", name)):
-        # It went with its Node, which is no sign of life.
+    if lease is None:
+        # It went with its Node, which is no sign of life, or there never was one.
+        memory.silences.seconds(("no lease", name), True)
         silent = memory.silences.of(("node", name))
     else:
-        renewed = (lease.get("spec") or {}).get("renewTime") if lease else None
+        renewed = (lease.get("spec") or {}).get("renewTime")
         silent = memory.silences.seconds(("node", name), renewed)
     try:
-        await cluster.get(NODES, "", name)
+        node = await cluster.get(NODES, "", name)
     except NotFoundError:
         return silent, True
     except RejectedError:
         return silent, False  # Not allowed to read nodes: the Lease must do.
-    return silent, False
+    return silent, not memory.silences.knows(("node", name)) and is_lost(node)
 
 
 async def every_job(cluster: Cluster, namespaces: tuple[str, ...]) -> AsyncIterator[Manifest]:

@@ -15,17 +15,21 @@ from rtj_api.names import (
 from rtj_api.status import JobStatus
 
 from rtj_operator.cluster import Manifest
-from rtj_operator.core.observed import ContainerExit, Job, Pod, Waiting
+from rtj_operator.core.observed import CRASHES, ContainerExit, Job, Pod, Waiting
 from rtj_operator.core.validate import parse_spec
 
 DISRUPTIONS = ("DisruptionTarget", "TerminationTarget")
 """Set by the eviction API, the taint manager, the scheduler and the kubelet; and by Kueue."""
+
+RESTARTS_OF_A_LOOP = 2
+"""One may be the node's: it restarts what ran on it when it comes back."""
 
 
 def parse_job(raw: Manifest) -> Job:
     """Read a job. Raises pydantic.ValidationError for a status that this version cannot read."""
     meta = raw["metadata"]
     spec, error = parse_spec(meta["name"], raw.get("spec") or {})
+    deleting = "deletionTimestamp" in meta
     return Job(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -34,7 +38,8 @@ def parse_job(raw: Manifest) -> Job:
         status=JobStatus.model_validate(raw.get("status") or {}),
         spec=spec,
         spec_error=error,
-        deleting="deletionTimestamp" in meta,
+        deleting=deleting,
+        orphans=deleting and "orphan" in (meta.get("finalizers") or []),
     )
 
 
@@ -62,6 +67,12 @@ def parse_heartbeat(lease: Mapping[str, Any], job_uid: str) -> Heartbeat | None:
     except ValidationError:
         return None
     return beat if beat.job_uid in (None, job_uid) else None
+
+
+def is_lost(node: Manifest) -> bool:
+    """Whether the control plane has heard nothing of a node for so long that it knows no more."""
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return any((c.get("type"), c.get("status")) == ("Ready", "Unknown") for c in conditions)
 
 
 def parse_stacks_asked(lease: Manifest) -> str | None:
@@ -127,16 +138,35 @@ def _disruption(conditions: list[dict[str, Any]]) -> Waiting | None:
 
 
 def _waiting(containers: list[dict[str, Any]], conditions: list[dict[str, Any]]) -> Waiting | None:
-    """Return why the first container that does not run yet waits: init containers come first."""
-    for container in containers:
+    """Return why the first container that does not run yet waits: init containers come first.
+
+    One after which another has begun was started once, and keeps nobody waiting.
+    """
+    begun = [place for place, container in enumerate(containers) if _has_begun(container)]
+    for container in containers[max(begun, default=0) :]:
         if waiting := (container.get("state") or {}).get("waiting"):
             return Waiting(
                 waiting.get("reason", ""), waiting.get("message", ""), container.get("name", "")
             )
+        if _crashes(container):
+            times = f"restarted {container['restartCount']} times"
+            return Waiting(CRASHES, times, container.get("name", ""))
     for condition in conditions:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return Waiting(condition.get("reason", ""), condition.get("message", ""))
     return None
+
+
+def _has_begun(container: dict[str, Any]) -> bool:
+    state = container.get("state") or {}
+    return "running" in state or "terminated" in state or bool(container.get("restartCount"))
+
+
+def _crashes(container: dict[str, Any]) -> bool:
+    """Whether it failed again and again, and has not started yet though it may run just now."""
+    ended = (container.get("state") or {}).get("terminated")
+    through = container.get("started") or (ended and ended.get("exitCode") == 0)
+    return container.get("restartCount", 0) >= RESTARTS_OF_A_LOOP and not through
 
 
 def _may_run(container: dict[str, Any]) -> bool:

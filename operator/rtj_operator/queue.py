@@ -23,6 +23,21 @@ LONGEST_CONFLICT_SECONDS = 1.0
 NOTEWORTHY_FAILURES = 3
 """Conflicts and short outages mend themselves; nobody needs to read of the first two."""
 
+
+class UnfinishedError(ClusterError):
+    """Not all that a turn was to do could be done.
+
+    Args:
+        cause: What is in its way.
+        due: Seconds until the job needs another turn all the same, None if it does not.
+    """
+
+    def __init__(self, cause: ClusterError, due: float | None) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.due = math.inf if due is None else due
+
+
 Worker = Callable[[Key], Awaitable[float | None]]
 
 
@@ -113,6 +128,8 @@ class WorkQueue:
     def _failed(self, key: Key, error: Exception) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 20), LONGEST_RETRY_SECONDS)
+        if isinstance(error, UnfinishedError):
+            delay, error = min(delay, error.due), error.cause
         if isinstance(error, ConflictError):
             delay = min(delay, LONGEST_CONFLICT_SECONDS)
         if isinstance(error, UnavailableError) and error.retry_after:

@@ -18,7 +18,6 @@ from rtj_api.names import Reason
 from rtj_api.status import JobStatus
 
 from rtj_operator import metrics
-from rtj_operator.act import RefusedError, perform
 from rtj_operator.cluster import (
     JOBS,
     Cluster,
@@ -31,14 +30,13 @@ from rtj_operator.cluster import (
 )
 from rtj_operator.core.decide import decide
 from rtj_operator.core.decision import (
-    Action,
-    CreatePod,
+    NOTICE_LENGTH,
     Decision,
-    EnsureObjects,
     Notice,
     waits,
 )
 from rtj_operator.core.observed import Job, Observed, Problem, Settings
+from rtj_operator.execute import Executor
 from rtj_operator.memory import Memory
 from rtj_operator.observe import glance, observe
 
@@ -49,11 +47,6 @@ LONGEST_TIME_BETWEEN_LOOKS = 300.0
 
 MOST_MIRRORED_PER_SECOND = 25.0
 MOST_MIRRORED_PER_SECOND_IN_A_RUSH = 2.5
-
-LONGEST_HIDDEN_FAILURE_SECONDS = 10.0
-"""An error of the API server mostly passes; one that creating a pod meets for longer, such as a
-webhook that is down, must be seen by whoever reads the job."""
-
 
 Look = Callable[[Cluster, Key, Memory, Settings], Awaitable[tuple[Manifest, Observed] | None]]
 
@@ -90,6 +83,7 @@ class Reconciler:
     ) -> None:
         self._cluster = cluster
         self._memory = memory
+        self._executor = Executor(cluster, memory, self._warn)
         self._settings = settings
         self._tell = tell
         self._now = now
@@ -111,17 +105,16 @@ class Reconciler:
         raw, observed = look
         job = observed.job
         decision = decide(observed, self._now())
-        await self._show(key, raw, job.status, decision)
         try:
-            for action in decision.actions:
-                await self._perform(key, job, action)
-        except RefusedError as error:
-            log.warning("refused", extra={"job": str(key), "reason": str(error)})
-            return _until_next_look(decision, self._memory.refused(key, error.problem))
+            await self._show(key, raw, job.status, decision)
+        except RejectedError as error:
+            await self._tell_of_refused_status(key, job, error)
+            raise
+        try:
+            return await self._executor.carry_out(key, job, decision)
         finally:
             now = self._now()
             await asyncio.gather(*(self._tell(job, notice, now) for notice in decision.notices))
-        return decision.requeue_after
 
     async def _needs_nothing(self, key: Key) -> Decision | None:
         """Return what a glance leads to if that is to wait, having written how the job stands.
@@ -173,37 +166,22 @@ class Reconciler:
         if decision.mirrored:
             self._memory.mirrored(key)
 
-    async def _perform(self, key: Key, job: Job, action: Action) -> None:
-        try:
-            await perform(self._cluster, job, action)
-        except UnavailableError as error:
-            creates = isinstance(action, CreatePod | EnsureObjects)
-            if not creates or error.retry_after:
-                raise
-            if self._memory.failing(key) >= LONGEST_HIDDEN_FAILURE_SECONDS:
-                message = f"{job.name} gets no pod, since the API server fails: {error}"
-                raise RefusedError(Problem(Reason.POD_REJECTED, message)) from error
-            raise
-        if isinstance(action, CreatePod):
-            self._memory.accepted(key)
-            self._memory.creations.note(key, action.manifest["metadata"]["name"])
+    async def _tell_of_refused_status(self, key: Key, job: Job, error: RejectedError) -> None:
+        """Say where it can be said that nothing is done for the job as long as this lasts."""
+        log.error("status refused", extra={"job": str(key), "reason": str(error)})
+        message = f"The status was refused, and nothing is done before it is written: {error}"
+        await self._warn(job, Problem(Reason.STATUS_REJECTED, message))
+
+    async def _warn(self, job: Job, problem: Problem) -> None:
+        number = job.status.attempt.number if job.status.attempt else 0
+        notice = Notice(problem.reason, problem.message[:NOTICE_LENGTH], number, "Warning")
+        await self._tell(job, notice, self._now())
 
     async def _write(self, key: Key, raw: Manifest, status: JobStatus) -> None:
         fields = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         body = {**raw, "status": fields}
         written = await self._cluster.replace(JOBS, key.namespace, body, "status")
         self._memory.sightings.job(key, written)
-
-
-def _until_next_look(decision: Decision, pause: float) -> float:
-    """Return the seconds until a look that follows a refusal, which is not tried again so long.
-
-    A job that gets no pod is looked at at once: the user must be told in the words of this refusal,
-    and its other clocks go on. What a job whose pod runs is refused can wait, but they cannot.
-    """
-    if any(isinstance(action, CreatePod) for action in decision.actions):
-        return 0.0
-    return min(pause, decision.requeue_after or pause)
 
 
 def _log_turn(key: Key, old: JobStatus, new: JobStatus) -> None:

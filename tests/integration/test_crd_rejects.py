@@ -33,7 +33,10 @@ JOB: dict[str, Any] = {
     },
 }
 POD_SPEC = "spec.trainer.podTemplate.spec"
+CONTAINERS = f"{POD_SPEC}.containers"
 RESOURCES = "spec.trainer.resources"
+NEW_POD = "leave it out, since each attempt is a new pod"
+RESTART_AT_42 = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
 
 Apply = Callable[[dict[str, Any]], subprocess.CompletedProcess[str]]
 
@@ -151,6 +154,19 @@ def message_of(path: str, index: int) -> str:
                 ("imagePullPolicy", "set spec.trainer.imagePullPolicy instead"),
                 ("terminationMessagePath", "the operator reads the trainer's last message"),
                 ("terminationMessagePolicy", "the operator reads the trainer's last message"),
+            ]
+        ),
+        *(
+            (
+                {f"{POD_SPEC}.containers": [{"name": "trainer", **fields}]},
+                f"{field} of the container trainer in {CONTAINERS} cannot be set: {NEW_POD}",
+            )
+            for field, fields in [
+                ("restartPolicy", {"restartPolicy": "Always"}),
+                (
+                    "restartPolicyRules",
+                    {"restartPolicy": "Never", "restartPolicyRules": [RESTART_AT_42]},
+                ),
             ]
         ),
         ({f"{POD_SPEC}.serviceAccount": "me"}, "each job has an account of its own"),
@@ -464,6 +480,12 @@ def test_a_window_needs_budgets_whose_times_fit_into_status(
         },
         {f"{RESOURCES}.limits": {"nvidia.com/gpu": 1, "memory": "1.5Gi", "cpu": "250m"}},
         {f"{POD_SPEC}.containers": [{"name": "trainer", "env": []}, {"name": "b", "image": "x"}]},
+        {
+            f"{POD_SPEC}.containers": [
+                {"name": "b", "restartPolicy": "Never", "restartPolicyRules": [RESTART_AT_42]}
+            ]
+        },
+        {f"{POD_SPEC}.initContainers": [{"name": "b", "restartPolicy": "Always"}]},
         {f"{POD_SPEC}.tolerations": [{"operator": "Exists"}]},
         {"spec.trainer.podTemplate.metadata.labels": {"team": "wind"}},
         {"spec.dataset.cache": {"batchSize": 8, "maxSize": "1.5Gi", "url": "redis://a:1/0"}},

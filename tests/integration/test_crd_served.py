@@ -16,6 +16,7 @@ from rtj_api.spec import JobSpec
 from rtj_api.status import ConditionStatus, CurrentAttempt, EndedAttempt, JobStatus, Restarts
 from rtj_api.time_spent import TimeSpent
 from rtj_devcluster import kubebox
+from rtj_devcluster.shell import wait_until
 
 from tests.integration.crd_install import install_crd
 
@@ -27,6 +28,11 @@ SPEC: dict[str, Any] = {
     "builder": {"claim": {"name": "code"}},
     "checkpoint": {"claimName": "work"},
     "trainer": {"image": "i"},
+}
+JOB: dict[str, Any] = {
+    "apiVersion": "resumable.training/v1alpha1",
+    "kind": "ResumableTrainingJob",
+    "metadata": {"name": "job"},
 }
 STATUS = JobStatus(
     observed_generation=1,
@@ -79,14 +85,7 @@ class Server:
 
     def create(self, spec: dict[str, Any], *flags: str, **others: Any) -> dict[str, Any]:
         """Create the job `job` and return it."""
-        body = {
-            "apiVersion": "resumable.training/v1alpha1",
-            "kind": "ResumableTrainingJob",
-            "metadata": {"name": "job"},
-            "spec": spec,
-            **others,
-        }
-        self.run("create", "--filename=-", *flags, stdin=body)
+        self.run("create", "--filename=-", *flags, stdin={**JOB, "spec": spec, **others})
         return self.job()
 
     def job(self) -> dict[str, Any]:
@@ -194,6 +193,35 @@ def test_status_takes_the_words_of_a_newer_operator(server: Server) -> None:
     server.create(SPEC)
     written = server.write_status({"phase": "Resizing"})
     assert written["status"] == {"phase": "Resizing"}
+
+
+def test_a_job_that_was_made_before_a_rule_of_its_pod_still_gets_its_status(
+    server: Server, kube_apiserver: Path
+) -> None:
+    older = crd.manifest()
+    pod = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    for part in ("trainer", "podTemplate", "spec"):
+        pod = pod["properties"][part]
+    del pod["x-kubernetes-validations"]
+    template = {"spec": {"containers": [{"name": "trainer", "restartPolicy": "Always"}]}}
+    spec = SPEC | {"trainer": {"image": "i", "podTemplate": template}}
+    body = {**JOB, "metadata": {"name": "other"}, "spec": spec}
+
+    def taken() -> bool:
+        told = server.run("create", "--filename=-", "--dry-run=server", stdin=body, check=False)
+        return "created" in told
+
+    try:
+        server.run("apply", "--filename=-", stdin=older)
+        wait_until(taken, what="the rules are gone", timeout=30)
+        server.create(spec)
+    finally:
+        install_crd(kube_apiserver)
+    wait_until(lambda: not taken(), what="the rules are back", timeout=30)
+    status = STATUS.model_dump(mode="json", by_alias=True, exclude_none=True)
+    body = {**server.job(), "status": status}
+    server.run("replace", "--subresource=status", "--filename=-", stdin=body)
+    assert server.job()["status"]["phase"] == "Running"
 
 
 def test_a_stale_status_write_is_a_conflict(server: Server) -> None:

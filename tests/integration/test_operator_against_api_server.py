@@ -177,6 +177,32 @@ async def test_everything_goes_with_the_job(
     assert await operator.turn() is None
 
 
+async def test_a_deleted_job_that_a_finalizer_keeps_is_seen_to_its_end(
+    cluster: KubeCluster, namespace: str, kubectl: Callable[..., str]
+) -> None:
+    await create_inputs(cluster, namespace)
+    kept = job_manifest("job", totalSteps=10_000)
+    kept["metadata"]["finalizers"] = ["example.com/backup"]
+    await cluster.create(JOBS, namespace, kept)
+    node = PlayedNode(cluster, namespace, {}, total_steps=10_000)
+    living = asyncio.create_task(node.live())
+    operator = Operator(cluster, namespace)
+    await operator.until(lambda s: s.get("phase") == "Running")
+    kubectl("delete", "rtj", "job", "-n", namespace, "--wait=false")
+    status = await operator.until(lambda s: _running_condition(s).get("reason") == "JobDeleted")
+    living.cancel()
+    assert await _names(cluster, PODS, namespace) == []
+    (ended,) = status["attempts"]
+    assert (ended["cause"], ended["reason"]) == ("Suspended", "JobDeleted")
+    assert status["lastCommit"]["step"] == node.steps[1]
+    job = await cluster.get(JOBS, namespace, "job")
+    assert status["observedGeneration"] == job["metadata"]["generation"] > 1
+    job["metadata"]["finalizers"] = []
+    await cluster.replace(JOBS, namespace, job)
+    assert await operator.turn() is None
+    assert await _names(cluster, JOBS, namespace) == []
+
+
 async def test_a_taken_pod_name_is_shown_and_mended_by_its_owner(
     cluster: KubeCluster, namespace: str
 ) -> None:

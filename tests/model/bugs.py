@@ -19,7 +19,7 @@ from rtj_api.restore import RestoreRequest
 from rtj_api.spec import JobSpec
 from rtj_api.status import JobStatus, Restarts
 from rtj_api.time_spent import TimeSpent
-from rtj_operator import handlers, observe, reconcile, rest
+from rtj_operator import handlers, observe, passing_over, reconcile
 from rtj_operator.cluster import PODS, ConflictError
 from rtj_operator.core import (
     budget,
@@ -37,14 +37,14 @@ from rtj_operator.core import (
 )
 from rtj_operator.core.decision import Decision
 from rtj_operator.core.observed import Job, Observed, Pod
-from rtj_operator.memory import Memory
 from rtj_operator.parse import parse_pod
+from rtj_operator.refusals import CREATION, Refusals
 
 from tests.model.histories import History, Step, happens, history, while_it_runs
 from tests.model.test_operator_model import EXITS, OPERATOR
 from tests.model.volume import Volume
 from tests.model.watches import KINDS
-from tests.model.world import NODE_NAMES
+from tests.model.world import FOREIGN, NODE_NAMES
 
 Patch = pytest.MonkeyPatch
 Seed = Callable[[Patch], None]
@@ -506,11 +506,22 @@ def each_look_writes(patch: Patch) -> None:
 
 
 @breaks(
-    "a_deleted_job_is_left_alone",
-    history(while_it_runs("delete_the_job", how="slowly", calls=2)),
+    "nothing_is_made_for_a_deleted_job",
+    history(
+        while_it_runs("delete_the_job", how="slowly", finalizer=FOREIGN, calls=2),
+        happens("exit", how=PREEMPTED),
+    ),
 )
-def a_job_that_is_being_deleted_is_looked_after(patch: Patch) -> None:
+def a_job_that_is_being_deleted_goes_on(patch: Patch) -> None:
     _decide_on(patch, lambda look: replace(look, job=replace(look.job, deleting=False)))
+
+
+@breaks(
+    "a_deleted_job_is_seen_to_its_end",
+    history(while_it_runs("delete_the_job", how="slowly", finalizer=FOREIGN, calls=2)),
+)
+def a_job_that_is_being_deleted_is_left_alone(patch: Patch) -> None:
+    _decide_on(patch, lambda look: replace(look, job=replace(look.job, orphans=look.job.deleting)))
 
 
 # What the watches tell is acted on, though not every event needs a look.
@@ -604,14 +615,14 @@ def nobody_hangs(patch: Patch) -> None:
     history(happens("set_quota", refuse=True), while_it_runs("exit", how=PREEMPTED)),
 )
 def a_pod_that_was_refused_is_never_tried_again(patch: Patch) -> None:
-    refused = Memory.refused
+    refused = Refusals.refused
 
-    def for_ever(memory: Memory, *args: Any) -> float:
-        delay = refused(memory, *args)
-        memory._refusals[args[0]].until = math.inf
+    def for_ever(refusals: Refusals, *args: Any) -> float:
+        delay = refused(refusals, *args)
+        refusals._refused[args[0]][CREATION].until = math.inf
         return delay
 
-    patch.setattr(Memory, "refused", for_ever)
+    patch.setattr(Refusals, "refused", for_ever)
 
 
 @breaks(
@@ -649,4 +660,4 @@ def nobody_sweeps(patch: Patch) -> None:
     ),
 )
 def a_finished_job_rests_whatever_pods_it_has(patch: Patch) -> None:
-    patch.setattr(rest, "_left_a_pod", lambda *_: False)
+    patch.setattr(passing_over, "_left_a_pod", lambda *_: False)

@@ -197,8 +197,10 @@ class Promises(RuleBasedStateMachine):
         assert self.world.undecided_pods == []
 
     @always
-    def a_deleted_job_is_left_alone(self) -> None:
-        assert self.world.written_after_deletion == []
+    def nothing_is_made_for_a_deleted_job(self) -> None:
+        written = self.world.written_after_deletion
+        made = [write for write in written if write[0] == "create" and write[1] != EVENTS.kind]
+        assert made == []
 
     # What must hold once something has been done.
 
@@ -231,10 +233,18 @@ class Promises(RuleBasedStateMachine):
         assert status.phase.final or self.world.deleted, f"stuck: {status}"
 
     @promise
+    def a_deleted_job_is_seen_to_its_end(self) -> None:
+        if self.world.kept:
+            assert self.live_pods() == []
+            assert self.world.status().attempt is None, self.world.status()
+
+    @promise
     def no_pod_is_left_over(self) -> None:
-        pods = self.world.pods()
-        live = [p for p in pods if p.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
-        assert (pods if self.world.deleted else live) == []
+        assert (self.world.pods() if self.world.deleted else self.live_pods()) == []
+
+    def live_pods(self) -> list[dict[str, Any]]:
+        ended = ("Succeeded", "Failed")
+        return [p for p in self.world.pods() if p.get("status", {}).get("phase") not in ended]
 
 
 def number(status: JobStatus) -> int | None:

@@ -19,7 +19,7 @@ from rtj_operator.cluster import PODS
 from tests.model.budgets import FAILED, IGNORED, RECREATED, RULES
 from tests.model.promises import BACKOFF_LIMIT, Promises, number
 from tests.model.watches import KINDS
-from tests.model.world import JOB_PLACE, NAMESPACE, NODE_NAMES, Trainer, World
+from tests.model.world import FOREGROUND, FOREIGN, JOB_PLACE, NAMESPACE, NODE_NAMES, Trainer, World
 
 pytestmark = pytest.mark.unit
 
@@ -284,13 +284,14 @@ class OperatorMachine(Promises):
 
     @happens(
         how=st.sampled_from(["not at all"] * 9 + ["at once", "slowly", "in between"]),
+        finalizer=st.sampled_from([FOREGROUND, FOREIGN]),
         calls=st.integers(2, 14),
     )
-    def delete_the_job(self, how: str, calls: int) -> None:
-        """A user deletes it, at times between two calls of the operator."""
+    def delete_the_job(self, how: str, finalizer: str, calls: int) -> None:
+        """A user deletes it, at times between two calls of the operator; or it is kept a while."""
         if how == "not at all" or self.world.deleted:
             return
-        delete = partial(self.world.delete_job, foreground=how == "slowly")
+        delete = partial(self.world.delete_job, finalizer if how == "slowly" else None)
         if how == "in between":
             self.world.api.meanwhile = (calls, delete)
             self.world.turn()
@@ -387,6 +388,10 @@ class OperatorMachine(Promises):
                 break
         self.every_job_comes_to_its_end()
         world.advance(60)
+        world.finish_deletions()
+        world.work()
+        self.a_deleted_job_is_seen_to_its_end()
+        world.let_go()
         world.finish_deletions()
         world.work()
         self.no_pod_is_left_over()

@@ -33,9 +33,9 @@ from rtj_operator.core.observed import Settings
 from rtj_operator.handlers import Handlers
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
+from rtj_operator.passing_over import passed_over
 from rtj_operator.queue import FIRST_RETRY_SECONDS, WorkQueue
 from rtj_operator.reconcile import Reconciler
-from rtj_operator.rest import passed_over
 from rtj_trainer.stopwatch import Stopwatch
 
 from tests.model.manifests import (
@@ -57,6 +57,8 @@ KEY = Key(NAMESPACE, JOB)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NODE_NAMES = ("node-a", "node-b")
 JOB_PLACE = (JOBS.kind, NAMESPACE, JOB)
+FOREGROUND, FOREIGN = "foregroundDeletion", "example.com/backup"
+"""Finalizers: of the garbage collector, and of somebody who knows nothing of pods."""
 EVENT_TYPES = {"create": "ADDED", "update": "MODIFIED", "delete": "DELETED"}
 RESYNC_SECONDS = 300
 """How often the operator looks at every job though nothing was heard."""
@@ -431,7 +433,7 @@ class World:
             return
         if JOB_PLACE not in self.api.objects:
             self.api.remove_owned(self.uid)
-        elif not self.pods():
+        elif not self.pods() and not self.kept:
             self.api.remove(*JOB_PLACE)
 
     def kill_node(self, node: str) -> None:
@@ -597,15 +599,31 @@ class World:
         generation: int = self.api.update(*JOB_PLACE, change)["metadata"]["generation"]
         return generation
 
-    def delete_job(self, foreground: bool) -> None:
-        """Delete the job: at once, or marked until its pods are gone."""
+    def delete_job(self, finalizer: str | None = None) -> None:
+        """Delete the job: at once, or marked until its pods are gone, or somebody lets it go."""
         self.deleted = True
-        if not foreground:
+        if finalizer is None:
             self.api.remove(*JOB_PLACE)
             return
-        mark = {"deletionTimestamp": "now", "finalizers": ["foregroundDeletion"]}
-        self.api.update(*JOB_PLACE, lambda o: o["metadata"].update(mark))
-        self.api.remove_owned(self.uid)
+
+        def mark(job: dict[str, Any]) -> None:
+            job["metadata"] |= {"deletionTimestamp": "now", "finalizers": [finalizer]}
+            job["metadata"]["generation"] += 1
+
+        self.api.update(*JOB_PLACE, mark)
+        if finalizer == FOREGROUND:
+            self.api.remove_owned(self.uid)
+
+    @property
+    def kept(self) -> bool:
+        """Whether a finalizer of somebody else's keeps the job, which was deleted."""
+        job = self.api.objects.get(JOB_PLACE)
+        return job is not None and job["metadata"].get("finalizers") == [FOREIGN]
+
+    def let_go(self) -> None:
+        """Let the job go that a finalizer keeps."""
+        if self.kept:
+            self.api.remove(*JOB_PLACE)
 
     def set_run_policy(self, **fields: Any) -> None:
         """Change spec.runPolicy, as a user does."""

@@ -5,14 +5,25 @@ from typing import Any
 
 import pytest
 from rtj_api.heartbeat import Heartbeat, TrainerPhase
-from rtj_api.names import ANNOTATION_HEARTBEAT, Cause, ExitCode, Phase, Reason
-from rtj_api.restore import RestoreAnswer, RestoreStatus
+from rtj_api.names import ANNOTATION_HEARTBEAT, Cause, Condition, ExitCode, Phase, Reason
+from rtj_api.restore import MAX_COMMITS_SHOWN, RestoreAnswer, RestoreStatus
 from rtj_api.status import EndedAttempt, JobStatus
 from rtj_operator.core.decision import AskForStacks
 from rtj_operator.core.observed import Silence
 from rtj_operator.parse import parse_heartbeat, parse_job, parse_pod
 
-from tests.unit.operator_looks import NOW, beat, created, decided, final, look, pod, running, spec
+from tests.unit.operator_looks import (
+    NOW,
+    beat,
+    commit,
+    created,
+    decided,
+    final,
+    look,
+    pod,
+    running,
+    spec,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -64,6 +75,28 @@ def test_a_reason_of_a_newer_trainer_is_told_as_it_is(path: str) -> None:
     assert json.loads(heard.model_dump_json(by_alias=True, exclude_none=True)) == with_word(
         BEAT, path
     )
+
+
+@pytest.mark.parametrize("word", ["A" * 65, "two words", "", "Words\nbelow"])
+@pytest.mark.parametrize("path", ["warning.reason", "restore.reason", "final.reason"])
+def test_a_reason_that_no_status_can_hold_is_read_as_the_general_one(path: str, word: str) -> None:
+    heard = read(with_word(BEAT, path, word))
+    assert heard
+    told = json.loads(heard.model_dump_json(by_alias=True, exclude_none=True))
+    assert told == with_word(BEAT, path, Reason.TRAINER_FAILED)
+
+
+def test_a_list_of_a_newer_trainer_is_cut_to_what_status_can_hold() -> None:
+    there = [commit(step).id for step in range(MAX_COMMITS_SHOWN + 5)]
+    told = decided(look(pod(), status=running(), heartbeat=beat(commits=there))).status
+    assert told.commits == there[:MAX_COMMITS_SHOWN]
+
+
+def test_a_condition_of_somebody_else_beside_all_of_ours_is_kept() -> None:
+    words = [*(kind.value for kind in Condition), "example.com/Audited"]
+    raw = {**STATUS, "conditions": [{**STATUS["conditions"][0], "type": word} for word in words]}
+    job = parse_job({"metadata": {"namespace": "ns", "name": "job", "uid": "uid"}, "status": raw})
+    assert [condition.type for condition in job.status.conditions] == words
 
 
 def test_a_phase_of_a_newer_trainer_is_training_that_has_the_timeout_of_that() -> None:

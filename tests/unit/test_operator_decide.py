@@ -1,6 +1,7 @@
 """What the operator does about what it sees, one sentence a test."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from rtj_api.heartbeat import CacheProgress, FinalRecord, Heartbeat, Position, TrainerPhase
@@ -8,7 +9,7 @@ from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
 from rtj_api.status import EndedAttempt, JobStatus, Restarts
 from rtj_operator.core.budget import backoff
 from rtj_operator.core.decision import DeleteJob, EnsureObjects
-from rtj_operator.core.observed import Problem, Silence, Waiting
+from rtj_operator.core.observed import Observed, Pod, Problem, Silence, Waiting
 
 from tests.unit.operator_looks import (
     DONE,
@@ -205,12 +206,11 @@ class TestLaunching:
         mended = look(*pods, status=status, heartbeat=beat())
         assert decided(mended).status.phase is (Phase.RUNNING if there else Phase.RESTARTING)
 
-    def test_a_job_that_is_being_deleted_is_left_alone(self) -> None:
-        observed = look()
-        observed = type(observed)(
-            **{**observed.__dict__, "job": type(observed.job)(**_deleting(observed.job))}
-        )
-        assert decided(observed).actions == ()
+    def test_a_job_that_is_being_deleted_is_launched_no_more(self) -> None:
+        for observed in (look(), look(exited(75), status=running())):
+            decision = decided(deleting(observed))
+            assert decision.actions == ()
+            assert decided(deleting(after(observed, decision))).status == decision.status
 
     def test_an_image_that_cannot_be_pulled_is_named(self) -> None:
         waiting = pod(
@@ -228,8 +228,63 @@ class TestLaunching:
         assert decided(after(observed, decision, reworded)).notices == ()
 
 
-def _deleting(job: object) -> dict[str, object]:
-    return {**job.__dict__, "deleting": True}
+def deleting(observed: Observed, **fields: bool) -> Observed:
+    """Return a look at the job after its deletion, while a finalizer keeps it."""
+    return replace(observed, job=replace(observed.job, deleting=True, **fields))
+
+
+class TestDeletion:
+    """When somebody deletes the job, and a finalizer of somebody else's keeps it in sight."""
+
+    def test_its_pod_is_stopped_and_seen_to_its_end(self) -> None:
+        trains = look(pod(), status=running(), heartbeat=beat(12))
+        asked = decided(deleting(trains))
+        assert deleted(asked) == ["pod-1"]
+        stopping = pod(deleting=True, grace_seconds=60)
+        waits = decided(deleting(after(trains, asked, stopping)))
+        assert waits.status.attempt
+        assert waits.actions == ()
+        last = beat(15, commit=commit(15), final=final(75, Reason.TRAINER_PREEMPTED))
+        over = decided(deleting(after(trains, waits, heartbeat=last)))
+        assert over.actions == ()
+        (attempt,) = over.status.attempts
+        assert (attempt.cause, attempt.reason) == (Cause.SUSPENDED, Reason.JOB_DELETED)
+        assert over.status.last_commit == commit(15)
+        assert (over.status.phase, over.status.restarts) == (Phase.PENDING, Restarts())
+        for kind in (Condition.RUNNING, Condition.PROGRESSING):
+            shown = condition(over, kind)
+            assert shown
+            assert (shown.status, shown.reason) == ("False", Reason.JOB_DELETED)
+
+    @pytest.mark.parametrize("silence", [DEAD, Silence(progress=10_000)])
+    def test_one_that_dies_meanwhile_is_not_replaced(self, silence: Silence) -> None:
+        going = pod(deleting=True, grace_seconds=60)
+        observed = look(going, status=running(), heartbeat=beat(), silence=silence)
+        assert created(decided(deleting(observed))) == []
+
+    def test_what_its_end_is_told_is_the_end(self) -> None:
+        done = look(exited(0, DONE), status=running(), heartbeat=beat(100, final=DONE))
+        assert decided(deleting(done)).status.phase is Phase.COMPLETED
+
+    def test_a_suspended_one_stays_suspended_and_waits_for_no_pause(self) -> None:
+        status = JobStatus(phase=Phase.SUSPENDED, next_attempt_time=NOW + timedelta(seconds=60))
+        decision = decided(deleting(look(status=status, spec=spec(runPolicy={"suspend": True}))))
+        assert (decision.status.phase, decision.status.next_attempt_time) == (Phase.SUSPENDED, None)
+        assert decision.requeue_after is None
+
+    def test_a_finished_one_is_not_deleted_again(self) -> None:
+        over = spec(runPolicy={"ttlSecondsAfterFinished": 60})
+        status = JobStatus(phase=Phase.COMPLETED, completion_time=NOW - timedelta(seconds=90))
+        assert decided(look(status=status, spec=over)).actions
+        decision = decided(deleting(look(status=status, spec=over)))
+        assert (decision.actions, decision.requeue_after) == ((), None)
+
+    @pytest.mark.parametrize("pods", [(pod(),), ()])
+    def test_whose_pod_is_to_be_kept_keeps_it(self, pods: tuple[Pod, ...]) -> None:
+        """`kubectl delete --cascade=orphan`: its pods are no longer its own."""
+        observed = look(*pods, status=running())
+        decision = decided(deleting(observed, orphans=True))
+        assert (decision.status, decision.actions) == (observed.job.status, ())
 
 
 class TestRunning:
@@ -365,6 +420,28 @@ class TestPreemption:
         stopping = pod(deleting=True, grace_seconds=60)
         overdue = look(stopping, status=running(), silence=Silence(terminating=65))
         assert created(decided(overdue)) == ["job-2-0"]
+
+    def test_one_without_a_node_costs_nothing_however_long_a_finalizer_keeps_it(self) -> None:
+        """A queue such as Kueue deletes gated pods that carry a finalizer of its own."""
+        first = look()
+        gated = pod(node=None, phase="Pending", started=False, deleting=True)
+        held = after(first, decided(first), gated, silence=Silence(terminating=50))
+        decision = decided(held)
+        attempt = decision.status.attempt
+        assert attempt
+        assert (attempt.number, attempt.pod_uid) == (1, None)
+        assert decision.actions == ()
+        told = condition(decision, Condition.PROGRESSING)
+        assert told
+        assert told.status == "True"
+        late = decided(replace(held, silence=Silence(terminating=60)))
+        told = condition(late, Condition.PROGRESSING)
+        assert told
+        assert (told.status, told.reason) == ("False", Reason.WAITING_FOR_PODS)
+        assert "finalizers keeps it" in told.message
+        again = decided(after(held, late))
+        assert created(again) == ["job-1-0"]
+        assert (again.status.restarts, again.status.attempts) == (Restarts(), [])
 
     def test_and_not_on_a_dead_node(self) -> None:
         stopping = pod(deleting=True, grace_seconds=60)
@@ -725,6 +802,22 @@ class TestSuspension:
         last = beat(6, 3, commit=commit(6, 3))
         paused = decided(look(status=status, heartbeat=last, spec=self.PAUSED))
         assert paused.status.restarts == Restarts(preempted=2, no_progress=0, total=2)
+
+    def test_a_pause_that_is_over_is_told_no_more(self) -> None:
+        crashed = look(exited(1), status=running())
+        waits = after(crashed, decided(crashed))
+        due = pause(decided(crashed))
+        paused = after(waits, decided(replace(waits, job=replace(waits.job, spec=self.PAUSED))))
+        rests = replace(paused, job=replace(paused.job, spec=self.PAUSED))
+        before = decided(rests, seconds=due - 1)
+        assert before.status.next_attempt_time
+        assert before.requeue_after == pytest.approx(1)
+        over = decided(rests, seconds=due)
+        assert (over.status.next_attempt_time, over.requeue_after) == (None, None)
+        for look_ in (paused, after(paused, over)):
+            resumed = decided(look_, seconds=3600)
+            assert created(resumed) == ["job-2-0"]
+            assert not [c for c in resumed.status.conditions if " in -" in c.message]
 
     def test_a_clock_that_is_set_back_makes_no_pause_longer(self) -> None:
         crashed = look(exited(1), status=running())

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from rtj_api.heartbeat import FinalRecord
+from rtj_api.heartbeat import FinalRecord, Heartbeat
 from rtj_api.names import Cause, Condition, ExitCode, Phase, Reason
 from rtj_api.spec import JobSpec
 from rtj_api.status import EndedAttempt, Restarts
+from rtj_operator.core.conditions import find
 from rtj_operator.core.decision import Decision
 from rtj_operator.core.observed import ContainerExit, Pod, Silence, Waiting
 from rtj_operator.core.validate import parse_spec
@@ -34,6 +35,7 @@ from tests.unit.operator_looks import (
     pod,
     running,
     spec,
+    starting,
 )
 
 pytestmark = pytest.mark.unit
@@ -418,6 +420,7 @@ class TestUnstartable:
             ("ImagePullBackOff", Reason.IMAGE_NOT_PULLABLE),
             ("CreateContainerConfigError", Reason.CONTAINER_NOT_CREATED),
             ("CreateContainerError", Reason.CONTAINER_NOT_CREATED),
+            ("CrashLoopBackOff", Reason.CONTAINER_NOT_STARTED),
         ],
     )
     def test_is_waited_for_ten_minutes_and_then_fails_the_job(
@@ -469,6 +472,55 @@ class TestUnstartable:
         assert failed
         assert "container fetch in spec.trainer.podTemplate" in failed.message
 
+    def test_names_the_sidecar_that_crashes_and_where_it_says_why(self) -> None:
+        waits = pod(started=False, waiting=Waiting("CrashLoopBackOff", container="proxy"))
+        shown = condition(decided(look(waits, status=starting())), Condition.RUNNING)
+        assert shown
+        assert "container proxy of spec.trainer.podTemplate, which fails again" in shown.message
+        assert "kubectl logs job-1-0 -c proxy" in shown.message
+
+    @pytest.mark.parametrize("heard", [beat(), None])
+    @pytest.mark.parametrize(
+        "reason", ["ImagePullBackOff", "ErrImageNeverPull", "CrashLoopBackOff"]
+    )
+    def test_is_not_one_whose_trainer_runs_beside_a_sidecar_that_cannot(
+        self, heard: Heartbeat | None, reason: str
+    ) -> None:
+        waiting = Waiting(reason, container="proxy")
+        observed = look(
+            pod(waiting=waiting),
+            status=running(),
+            silence=Silence(unstartable=600),
+            heartbeat=heard,
+        )
+        decision = decided(observed)
+        assert decision.status.attempt
+        shown = condition(decision, Condition.RUNNING)
+        assert shown
+        assert shown.reason is Reason.TRAINING
+
+    def test_is_one_whose_sidecar_crashes_though_it_runs_for_a_while_each_time(self) -> None:
+        world = World(failure_policy={"cannotStartTimeoutSeconds": 300})
+
+        def proxy(restarts: int, **state: Any) -> None:
+            (pod,) = world.pods()
+            status = {"name": "proxy", "restartCount": restarts, "started": False, "state": state}
+            world._update_pod(pod, lambda p: p["status"].update(initContainerStatuses=[status]))
+
+        world.work()
+        world.schedule()
+        world._set_state(world.pods()[0], "Pending", {"waiting": {"reason": "PodInitializing"}})
+        for restarts in range(1, 9):
+            proxy(restarts, waiting={"reason": "CrashLoopBackOff"})
+            world.advance(30)
+            proxy(restarts + 1, running={})
+            world.advance(10)
+        assert [told for told in world.events(Reason.CONTAINER_NOT_STARTED) if "proxy" in told]
+        shown = find(world.status().conditions, Condition.FAILED)
+        assert shown
+        assert shown.reason is Reason.CONTAINER_NOT_STARTED
+        world.close()
+
     def test_is_timed_anew_once_it_was_seen_without_a_problem(self) -> None:
         world = World(failure_policy={"cannotStartTimeoutSeconds": 30})
 
@@ -489,7 +541,7 @@ class TestUnstartable:
 
 
 def test_the_rules_that_the_documentation_shows_are_accepted() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "operator.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text()
     (example,) = re.findall(r"```yaml\n(failurePolicy:.*?)```", text, re.DOTALL)
     shown = yaml.safe_load(example)
     parsed, error = parse_spec("job", {**spec().model_dump(by_alias=True), **shown})

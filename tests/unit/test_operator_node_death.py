@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from rtj_api.names import LABEL_ATTEMPT
+from rtj_operator.cluster import LEASES, NODE_LEASES, NODES
 
-from tests.model.world import World
+from tests.model.world import NODE_NAMES, World
 
 pytestmark = pytest.mark.unit
 
@@ -59,3 +60,56 @@ def test_a_pod_that_starts_slowly_is_not_taken_from_a_node_that_speaks_late(worl
     for _ in range(600):
         world.advance(1)
         assert attempts(world) == ["1"]
+
+
+@pytest.fixture
+def without_leases(world: World) -> World:
+    """Nodes whose kubelets renew no Lease, as some virtual ones, and an operator new to them."""
+    world.node_seconds = 1_000_000
+    for node in NODE_NAMES:
+        world.api.remove(LEASES.kind, NODE_LEASES, node)
+    world.start_operator()
+    return world
+
+
+def ready(world: World, status: str) -> None:
+    """Let the control plane say whether the pod's node is ready."""
+    place = (NODES.kind, "", world.pods()[0]["spec"]["nodeName"])
+    said = {"conditions": [{"type": "Ready", "status": status}]}
+    world.api.update(*place, lambda node: node.update(status=said))
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_node_without_a_lease_is_not_dead_for_that(without_leases: World, heard: bool) -> None:
+    world = without_leases
+    if heard:
+        world.start_containers()
+        for trainer in world.trainers.values():
+            trainer.stuck = True
+    for status in ("True", "False"):
+        ready(world, status)
+        for _ in range(25):
+            world.advance(1)
+            assert attempts(world) == ["1"]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_node_without_a_lease_is_dead_once_the_control_plane_says_so(
+    without_leases: World, heard: bool, gone: bool
+) -> None:
+    world = without_leases
+    if heard:
+        world.start_containers()
+    world.advance(10)
+    node = world.pods()[0]["spec"]["nodeName"]
+    world.kill_node(node)
+    world.advance(25)
+    assert attempts(world) == ["1"]
+    if gone:
+        world.api.remove(NODES.kind, "", node)
+    else:
+        ready(world, "Unknown")
+    world.advance(REPLACED_WITHIN_SECONDS)
+    assert attempts(world) == ["1", "2"]
+    assert [ended.reason for ended in world.status().attempts] == ["NodeLost"]

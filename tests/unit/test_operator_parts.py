@@ -1,18 +1,19 @@
 """The operator's small parts: its queue, its clocks of silence, its budgets, its reading."""
 
 import asyncio
+import itertools
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from rtj_api.names import Cause, Reason
 from rtj_api.status import EndedAttempt
-from rtj_operator.cluster import Key, UnavailableError
+from rtj_operator.cluster import ClusterError, ConflictError, Key, UnavailableError
 from rtj_operator.config import Config, ConfigError
 from rtj_operator.core.budget import backoff, idle_attempts, jittered
 from rtj_operator.core.validate import parse_spec
-from rtj_operator.parse import parse_heartbeat, parse_pod
-from rtj_operator.queue import WorkQueue
+from rtj_operator.parse import parse_heartbeat, parse_job, parse_pod
+from rtj_operator.queue import UnfinishedError, WorkQueue
 from rtj_operator.silence import Silences
 
 from tests.unit.leaping_time import leaping
@@ -166,6 +167,37 @@ class TestQueue:
         assert len(turns) == 3
         for task in tasks:
             task.cancel()
+
+
+class TestUnfinished:
+    """A turn that could not do all; other clocks of its job run."""
+
+    async def pauses(self, due: float | None, cause: ClusterError, turns: int) -> list[float]:
+        """Return the pauses between so many turns that each fail."""
+        queue, began, enough = WorkQueue(), list[float](), asyncio.Event()
+
+        async def worker(key: Key) -> None:
+            began.append(asyncio.get_running_loop().time())
+            if len(began) == turns:
+                enough.set()
+            raise UnfinishedError(cause, due)
+
+        task = asyncio.create_task(queue.work(worker))
+        queue.add(KEY)
+        await enough.wait()
+        task.cancel()
+        return [later - earlier for earlier, later in itertools.pairwise(began)]
+
+    @leaping
+    async def test_it_is_taken_again_ever_later_but_not_after_the_next_clock(self) -> None:
+        assert max(await self.pauses(None, UnavailableError("500"), 9)) > 6
+        assert max(await self.pauses(2.0, UnavailableError("500"), 9)) == pytest.approx(2.0)
+
+    @leaping
+    async def test_what_was_in_its_way_counts_as_ever(self) -> None:
+        assert max(await self.pauses(None, ConflictError("409"), 9)) == pytest.approx(1.0)
+        told = UnavailableError("429", retry_after=5.0)
+        assert min(await self.pauses(2.0, told, 3)) == pytest.approx(5.0)
 
 
 class TestSilence:
@@ -360,6 +392,17 @@ def test_a_heartbeat_that_makes_no_sense_is_no_heartbeat() -> None:
     assert parse_heartbeat({"metadata": {}}, "uid") is None
 
 
+@pytest.mark.parametrize("finalizer", ["orphan", "foregroundDeletion", "example.com/backup"])
+def test_only_the_finalizer_orphan_says_that_pods_outlive_a_job(finalizer: str) -> None:
+    marks: dict[str, Any] = {"deletionTimestamp": "2026-05-01T12:00:00Z", "finalizers": [finalizer]}
+    meta = {"name": "job", "namespace": "ns", "uid": "u", **marks}
+    job = parse_job({"metadata": meta, "spec": GOOD})
+    assert (job.deleting, job.orphans) == (True, finalizer == "orphan")
+    del meta["deletionTimestamp"]
+    lives = parse_job({"metadata": meta, "spec": GOOD})
+    assert (lives.deleting, lives.orphans) == (False, False)
+
+
 def test_an_empty_pod_is_one_of_which_nothing_is_known_yet() -> None:
     pod = parse_pod({"metadata": {"name": "p", "uid": "u"}})
     assert (pod.attempt, pod.node, pod.ended, pod.started) == (0, None, False, False)
@@ -379,6 +422,59 @@ def test_a_pod_waits_for_its_init_container_first() -> None:
     waiting = parse_pod(raw).waiting
     assert waiting
     assert (waiting.container, waiting.reason) == ("fetch", "ErrImagePull")
+
+
+def of_sidecar(restarts: int, *, started: bool, **state: Any) -> dict[str, Any]:
+    return {"name": "proxy", "restartCount": restarts, "started": started, "state": state}
+
+
+BACKS_OFF = {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting failed container"}
+RUNS = {"startedAt": "2026-05-01T12:00:00Z"}
+NOT_BEGUN = {"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}
+
+
+def waits_for(*before: dict[str, Any]) -> tuple[str, str] | None:
+    """Return which container a pod waits for whose trainer has not begun, and why."""
+    trainer = {"name": "trainer", "state": {"waiting": {"reason": "PodInitializing"}}}
+    status = {"initContainerStatuses": list(before), "containerStatuses": [trainer]}
+    waiting = parse_pod({"metadata": {"name": "p", "uid": "u"}, "status": status}).waiting
+    return (waiting.container, waiting.reason) if waiting else None
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        of_sidecar(1, started=False, waiting=BACKS_OFF),
+        of_sidecar(2, started=False, running=RUNS),
+        of_sidecar(3, started=False, terminated={"exitCode": 1}),
+    ],
+)
+def test_a_sidecar_that_crashes_before_the_trainer_does_so_also_while_it_runs(
+    sidecar: dict[str, Any],
+) -> None:
+    assert waits_for(sidecar, NOT_BEGUN) == ("proxy", "CrashLoopBackOff")
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        of_sidecar(0, started=False, running=RUNS),
+        of_sidecar(1, started=False, running=RUNS),
+        of_sidecar(9, started=True, running=RUNS),
+        of_sidecar(9, started=False, terminated={"exitCode": 0}),
+    ],
+)
+def test_a_sidecar_that_starts_or_is_through_does_not_crash(
+    sidecar: dict[str, Any],
+) -> None:
+    assert waits_for(sidecar, NOT_BEGUN) == ("fetch", "PodInitializing")
+
+
+@pytest.mark.parametrize("reason", ["CrashLoopBackOff", "ErrImagePull"])
+def test_a_sidecar_keeps_nobody_waiting_once_a_later_container_has_begun(reason: str) -> None:
+    sidecar = of_sidecar(9, started=False, waiting={"reason": reason})
+    fetches = {"name": "fetch", "restartCount": 0, "state": {"running": RUNS}}
+    assert waits_for(sidecar, fetches) == ("trainer", "PodInitializing")
 
 
 def test_the_exits_of_all_containers_are_read() -> None:
@@ -443,3 +539,24 @@ def test_the_configuration_names_the_variable_that_is_wrong() -> None:
         Config.from_env({"RTJ_RESYNC_SECONDS": "0"})
     with pytest.raises(ConfigError, match="RTJ_NODE_SILENCE_SECONDS='10' must be at least 11"):
         Config.from_env({"RTJ_NODE_SILENCE_SECONDS": "10"})
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "problem"),
+    [
+        ("RTJ_NODE_SILENCE_SECONDS", "nan", "is not a number"),
+        ("RTJ_RESYNC_SECONDS", "inf", "is not a number"),
+        ("RTJ_WORKERS", "nan", "is not a number"),
+        ("RTJ_LOG_LEVEL", "chatty", "must be one of CRITICAL"),
+    ],
+)
+def test_a_word_that_no_setting_can_be_is_refused_with_its_variable(
+    name: str, word: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}='{word}' {problem}"):
+        Config.from_env({name: word})
+
+
+@pytest.mark.parametrize(("word", "level"), [("debug", "DEBUG"), ("", "INFO")])
+def test_a_log_level_is_taken_in_any_case_and_if_empty_as_usual(word: str, level: str) -> None:
+    assert Config.from_env({"RTJ_LOG_LEVEL": word}).log_level == level

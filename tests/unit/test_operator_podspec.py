@@ -174,6 +174,16 @@ def test_what_the_operator_only_prefers_the_template_may_say_otherwise() -> None
     assert (usual["automountServiceAccountToken"], usual["enableServiceLinks"]) == (False, False)
 
 
+def test_the_kubelet_restarts_no_trainer_in_place_but_other_containers_as_they_ask() -> None:
+    rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}
+    asks = {"restartPolicy": "Never", "restartPolicyRules": [rule]}
+    names = ("trainer", "side")
+    spec = manifest(template(spec={"containers": [{"name": name, **asks} for name in names]}))
+    restarts = asks.keys() & trainer(spec).keys()
+    assert not restarts
+    assert named(spec["spec"]["containers"], "side").items() >= asks.items()
+
+
 def test_other_containers_have_no_privileges_but_those_that_they_ask_for() -> None:
     asks = {"capabilities": {"add": ["SYS_PTRACE"]}}
     pod = manifest(

@@ -9,8 +9,10 @@ from rtj_operator.cluster import (
     JOBS,
     PODS,
     ClusterError,
+    ConflictError,
     Kind,
     Manifest,
+    NotFoundError,
     RejectedError,
     UnavailableError,
 )
@@ -131,6 +133,61 @@ def test_a_creation_that_only_seemed_to_fail_is_not_held_against_the_next(world:
     admission.error = None
     world.advance(1)
     assert len(world.pods()) == 1
+
+
+@pytest.mark.parametrize("error", [ConflictError("quota changed"), NotFoundError("no namespace")])
+def test_whatever_keeps_failing_the_making_of_the_pod_is_shown(
+    fresh: World, error: ClusterError
+) -> None:
+    admission = Admission(fresh)
+    admission.error = error
+    fresh.advance(15)
+    assert said(fresh).reason is Reason.POD_REJECTED
+    assert str(error) in said(fresh).message
+    admission.error = None
+    fresh.advance(30)
+    assert len(fresh.pods()) == 1
+
+
+@pytest.mark.parametrize("between", ["suspended", "without its claim"])
+def test_failures_long_apart_are_not_one_that_lasts(fresh: World, between: str) -> None:
+    admission = Admission(fresh)
+    admission.error = UnavailableError("etcdserver: leader changed")
+    fresh.api.update(*JOB_PLACE, lambda job: job["spec"]["runPolicy"].clear())
+    claim = ("PersistentVolumeClaim", NAMESPACE, "work")
+    fresh.turn()
+    if between == "suspended":
+        fresh.set_run_policy(suspend=True)
+        fresh.advance(120)
+        fresh.resume()
+    else:
+        fresh.api.remove(*claim)
+        fresh.advance(3600)
+        fresh.api.put(claim[0], NAMESPACE, {"metadata": {"name": "work"}})
+    asked = admission.asked
+    while admission.asked == asked:
+        fresh.time += 1
+        fresh.turn()
+    fresh.turn()
+    assert said(fresh).reason is not Reason.POD_REJECTED
+
+
+def test_a_status_that_is_refused_is_told_in_an_event(fresh: World) -> None:
+    replace = fresh.api.replace
+
+    async def refuse(*args: Any) -> Manifest:
+        if args[-1] == "status":
+            raise RejectedError("status.attempts[0].reason: Too long")
+        return await replace(*args)
+
+    fresh.api.replace = refuse  # type: ignore[method-assign]
+    fresh.turn()
+    fresh.turn()
+    (told,) = fresh.events(Reason.STATUS_REJECTED)
+    assert "status.attempts[0].reason: Too long" in told
+    fresh.api.replace = replace  # type: ignore[method-assign]
+    fresh.advance(1)
+    assert len(fresh.pods()) == 1
 
 
 def relaunch(world: World) -> None:

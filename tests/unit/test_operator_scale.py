@@ -8,7 +8,7 @@ import pytest
 from rtj_api.names import LABEL_ATTEMPT, LABEL_JOB, Phase
 from rtj_api.spec import JobSpec
 from rtj_api.status import JobStatus
-from rtj_operator import metrics, rest
+from rtj_operator import metrics, passing_over
 from rtj_operator.cluster import NODE_LEASES, Key
 from rtj_operator.core.decision import EnsureObjects
 from rtj_operator.core.observed import Job
@@ -22,6 +22,7 @@ from rtj_operator.queue import WorkQueue
 from tests.unit.leaping_time import leaping
 from tests.unit.operator_looks import (
     NODE,
+    NOW,
     after,
     beat,
     created,
@@ -59,6 +60,7 @@ class TestRest:
         [
             (running(), {}),
             (SUSPENDED, {"suspend": False}),
+            (SUSPENDED.model_copy(update={"next_attempt_time": NOW}), {"suspend": True}),
             (SUSPENDED, {"suspend": True, "activeDeadlineSeconds": 60}),
             (COMPLETED, {"ttlSecondsAfterFinished": 60}),
             (JobStatus(), {"suspend": True}),
@@ -216,15 +218,15 @@ def test_a_job_at_rest_is_not_even_read_again_until_it_changes(
         read.append(raw["metadata"]["resourceVersion"])
         return parse_job(raw)
 
-    monkeypatch.setattr(rest, "parse_job", counted)
+    monkeypatch.setattr(passing_over, "parse_job", counted)
     memory, again = Memory(), raw_job(SUSPENDED, 2, suspend=False)
     for _ in range(3):
-        assert rest.passed_over(raw_job(SUSPENDED, suspend=True), memory)
+        assert passing_over.passed_over(raw_job(SUSPENDED, suspend=True), memory)
     for _ in range(2):
-        assert not rest.passed_over(again, memory)
+        assert not passing_over.passed_over(again, memory)
     assert read == ["1", "2", "2"]
     memory.forget(Key("ns", "job"))
-    assert rest.passed_over(raw_job(SUSPENDED, suspend=True), memory)
+    assert passing_over.passed_over(raw_job(SUSPENDED, suspend=True), memory)
     assert read[3:] == ["1"]
 
 
@@ -240,18 +242,18 @@ def owned(pod: dict[str, Any], name: str = "job") -> dict[str, Any]:
 def test_a_job_at_rest_is_looked_at_while_a_pod_of_it_lives(phase: str, rests: bool) -> None:
     memory, job = Memory(), raw_job(COMPLETED)
     handlers = Handlers(WorkQueue(), memory, Pulse(memory.silences))
-    assert rest.passed_over(job, memory)
+    assert passing_over.passed_over(job, memory)
     handlers.pod(None, owned(raw_pod(NODE, phase)))
-    assert rest.passed_over(job, memory) is rests
+    assert passing_over.passed_over(job, memory) is rests
     handlers.pod("DELETED", owned(raw_pod(NODE, phase)))
-    assert rest.passed_over(job, memory)
+    assert passing_over.passed_over(job, memory)
 
 
 def test_a_pod_of_a_former_job_of_that_name_keeps_nobody_from_rest() -> None:
     memory = Memory()
     handlers = Handlers(WorkQueue(), memory, Pulse(memory.silences))
     handlers.pod(None, owned(raw_pod(NODE, "Running"), "former"))
-    assert rest.passed_over(raw_job(COMPLETED), memory)
+    assert passing_over.passed_over(raw_job(COMPLETED), memory)
 
 
 @leaping

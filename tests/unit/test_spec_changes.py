@@ -15,7 +15,7 @@ from rtj_operator.core.spec_changes import launched_with
 
 pytestmark = pytest.mark.unit
 
-DOCS = Path(__file__).parents[2] / "docs" / "operator.md"
+DOCS = Path(__file__).parents[2] / "docs" / "decisions.md"
 SPEC: dict[str, Any] = {
     "builder": {"configMap": {"name": "code"}},
     "epochs": 3,

@@ -1,7 +1,8 @@
 """`python -m rtj_trainer`: run one attempt as the environment says, and end with a code that tells.
 
-Nothing is read but `RTJ_CONFIG` and `RTJ_POD_UID`; without a Lease in the configuration it runs
-anywhere. With arguments it is a tool instead: `python -m rtj_trainer --help`.
+It reads `RTJ_CONFIG`, `RTJ_POD_UID`, `RTJ_TERMINATION_LOG` and `PYTHONHASHSEED`; without a Lease in
+the configuration it runs anywhere. With arguments it is a tool instead:
+`python -m rtj_trainer --help`.
 """
 
 import argparse

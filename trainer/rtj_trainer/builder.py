@@ -1,4 +1,4 @@
-"""Loads the user's module and calls its two functions, with errors that say what to mend.
+"""Loads the user's module and calls its functions, with errors that say what to mend.
 
 A module that cannot be imported, a function that is not there and parameters that do not fit are
 permanent: the next attempt would see the same text. A builder that raises may have met a passing

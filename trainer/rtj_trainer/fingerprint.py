@@ -74,6 +74,12 @@ _UNSEEN = (
     "changed as well. Go on with the versions of the commit, and on a GPU if it was made on one; "
     "in jobs to come, put such modules beside the builder."
 )
+_MEND_JOB = (
+    ", and this job is finished; its commits stay. Undo the change and create a new job with "
+    "spec.forkFrom, or accept the change there by spec.fingerprintPolicy, where that has a field "
+    "for it."
+)
+_MEND_SESSION = ". Undo the change and run the program again; in another folder it begins anew."
 _MANY = 5
 """Files or modules of which a message tells."""
 
@@ -102,13 +108,16 @@ def of_source(paths: dict[str, Path]) -> dict[str, str]:
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
 
 
-def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -> str | None:
+def check(
+    saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy, *, in_job: bool = True
+) -> str | None:
     """Return if an attempt may go on from a commit.
 
     Args:
         saved: Of the commit.
         current: Of this attempt.
         policy: Of the job.
+        in_job: Whether it is an attempt of a job; else of a program that runs by itself.
 
     Returns:
         What changed and is to be told as a warning; None if nothing did.
@@ -144,9 +153,8 @@ def check(saved: Fingerprint, current: Fingerprint, policy: FingerprintPolicy) -
     if refused := told[OnChange.REFUSE]:
         raise PermanentError(
             Reason.FINGERPRINT_MISMATCH,
-            f"since the last commit these changed: {'; '.join(refused)}. Resuming would "
-            "not continue the same training run. Undo the change, or create the job under a new "
-            f"name; spec.fingerprintPolicy says which changes may be accepted.{hint}",
+            f"since the last commit these changed: {'; '.join(refused)}. Resuming would not "
+            f"continue the same training run{_MEND_JOB if in_job else _MEND_SESSION}{hint}",
         )
     warned = "; ".join(told[OnChange.WARN])
     if not warned:

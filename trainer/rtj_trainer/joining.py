@@ -151,7 +151,9 @@ class Attempt:
             before = pipeline.stream.as_before.identity if pipeline.stream.as_before else {}
             compared = {**identity, **as_before, **before}
             current = Fingerprint(compared, environment, pipeline.stream.cutting)
-            if changed := fingerprint.check(saved, current, config.fingerprint_policy):
+            in_job = config.lease is not None
+            policy = config.fingerprint_policy
+            if changed := fingerprint.check(saved, current, policy, in_job=in_job):
                 warn(heart, Reason.FINGERPRINT_CHANGED, changed)
         ledger_hash = _restore(job, choice, state, pipeline.stream.position, progress)
         heart.follow(progress)

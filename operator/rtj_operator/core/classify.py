@@ -93,22 +93,22 @@ def classify(
     if code == ExitCode.SUPERSEDED:
         message = final.message if final else "A newer attempt, or a second pod, owns the volume."
         return ending(Cause.PREEMPTED, Reason.SUPERSEDED, message)
+    if pod is None:
+        return ending(Cause.PREEMPTED, Reason.POD_DELETED, "The pod is gone.")
     if disruption := _disruption(pod, node_lost=node_lost):
         return ending(Cause.PREEMPTED, *disruption)
-    if pod and _wrote_too_much(pod):
+    if _wrote_too_much(pod):
         message = f"{pod.message.strip()} {OUT_OF_STORAGE}"
         return ending(Cause.USER_ERROR, Reason.EPHEMERAL_STORAGE_EXCEEDED, message)
-    if pod and (failed := _failed_before_trainer(pod)):
+    if failed := _failed_before_trainer(pod):
         return ending(Cause.USER_ERROR, Reason.TRAINER_FAILED, failed)
     if exit_ is None:
         return ending(Cause.PREEMPTED, *_refused(pod))
     return ending(*_by_exit_code(exit_, final))
 
 
-def _disruption(pod: Pod | None, *, node_lost: bool) -> tuple[Reason, str] | None:
+def _disruption(pod: Pod, *, node_lost: bool) -> tuple[Reason, str] | None:
     """Return why the cluster, and not the program, ended the attempt; None if it did not."""
-    if pod is None:
-        return Reason.POD_DELETED, "The pod is gone."
     where = f" on node {pod.node}" if pod.node else ""
     if pod.disruption:
         told = f"{pod.disruption.reason}: {pod.disruption.message}".strip(": ")
@@ -144,10 +144,10 @@ def _failed_before_trainer(pod: Pod) -> str | None:
     return f"Container {name} of spec.trainer.podTemplate exited with {code}."
 
 
-def _refused(pod: Pod | None) -> tuple[Reason, str]:
+def _refused(pod: Pod) -> tuple[Reason, str]:
     """Tell of a pod that ended though no container of it is known to have ended."""
-    where = f" on node {pod.node}" if pod and pod.node else ""
-    if pod is None or pod.phase != "Failed":
+    where = f" on node {pod.node}" if pod.node else ""
+    if pod.phase != "Failed":
         return Reason.POD_DELETED, f"The pod{where} was deleted."
     told = f"{pod.reason}: {pod.message}".strip(": ")
     return Reason.EVICTED, f"The pod{where} was refused. {told}"

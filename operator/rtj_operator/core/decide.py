@@ -2,6 +2,7 @@
 
 Read it top to bottom: a finished job is only cleaned up; else the current attempt is judged, an
 ended one is settled, and then the job is paused, its next attempt launched, or its state shown.
+A job that is being deleted may be kept by a finalizer: it is looked after, and launched no more.
 """
 
 from dataclasses import replace
@@ -47,7 +48,7 @@ def decide(observed: Observed, now: datetime) -> Decision:
     `now` is timezone-aware. Pure: the same arguments give the same decision.
     """
     plan = Plan(observed, now)
-    if observed.job.deleting:
+    if observed.job.orphans:
         return Decision(observed.job.status)
     if not plan.status.phase.final:
         _advance(plan)
@@ -55,7 +56,8 @@ def decide(observed: Observed, now: datetime) -> Decision:
     if plan.status.phase.final:
         _hear_last_words(plan)
         restore.too_late(plan)
-        _expire(plan)
+        if not observed.job.deleting:
+            _expire(plan)
     _sweep(plan)
     return plan.decision()
 
@@ -63,10 +65,7 @@ def decide(observed: Observed, now: datetime) -> Decision:
 def _advance(plan: Plan) -> None:
     observed, spec = plan.observed, plan.observed.job.spec
     if spec is None:
-        if plan.newest_number:
-            show.invalid(plan)
-        else:
-            plan.finish(Phase.FAILED, Reason.INVALID_SPEC, observed.job.spec_error)
+        _refuse(plan)
         return
     verdict = judge(observed, spec) if plan.status.attempt else None
     restore.note(plan, spec)
@@ -75,6 +74,10 @@ def _advance(plan: Plan) -> None:
         _settle(plan, spec, verdict.ending)
         verdict = None
     if plan.status.phase.final or _out_of_time(plan, spec):
+        return
+    if observed.job.deleting:
+        if _stopped(plan, verdict, Reason.JOB_DELETED):
+            show.deleted(plan)
         return
     if spec.run_policy.suspend:
         if _stopped(plan, verdict, Reason.SUSPENDED_BY_USER):
@@ -86,6 +89,14 @@ def _advance(plan: Plan) -> None:
         verdict = None
     show.resumed(plan)
     _go_on(plan, spec, verdict)
+
+
+def _refuse(plan: Plan) -> None:
+    """End a job whose spec cannot be read, unless it has had attempts."""
+    if plan.newest_number:
+        show.invalid(plan)
+    else:
+        plan.finish(Phase.FAILED, Reason.INVALID_SPEC, plan.observed.job.spec_error)
 
 
 def _go_on(plan: Plan, spec: JobSpec, verdict: Verdict | None) -> None:
@@ -167,6 +178,8 @@ def _as_wished(plan: Plan, spec: JobSpec, ending: Ending) -> Ending:
     """Return the ending, unless the user wanted the attempt to make room: that costs nothing."""
     if ending.cause is not Cause.PREEMPTED:
         return ending
+    if plan.observed.job.deleting:
+        return replace(ending, cause=Cause.SUSPENDED, reason=Reason.JOB_DELETED)
     if spec.run_policy.suspend:
         return replace(ending, cause=Cause.SUSPENDED, reason=Reason.SUSPENDED_BY_USER)
     if stop := spec_changes.why_stopped(plan, spec):

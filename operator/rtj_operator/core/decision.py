@@ -48,6 +48,10 @@ class DeleteJob:
 Action = EnsureObjects | CreatePod | AskForStacks | DeletePod | DeleteJob
 
 
+NOTICE_LENGTH = 1024
+"""Characters of an Event's message."""
+
+
 @dataclass(frozen=True)
 class Notice:
     """An Event to be posted about the job."""

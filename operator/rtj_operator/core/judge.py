@@ -52,11 +52,13 @@ def judge(observed: Observed, spec: JobSpec) -> Verdict:
     if liveness.node_is_dead(observed, pod):
         return _ended(observed, node_lost=True)
     recheck = liveness.until_node_is_dead(observed)
+    if pod.deleting and pod.node is None:
+        return Verdict(Stand.STOPPING)  # Nothing is lost with it, so it is made again once gone.
     if pod.deleting:
         grace = liveness.until_grace_is_over(observed, pod)
         if grace <= 0:
             return _ended(observed)
-        return Verdict(Stand.STOPPING, recheck=min(recheck, grace) if pod.node else grace)
+        return Verdict(Stand.STOPPING, recheck=min(recheck, grace))
     return _alive(observed, pod, spec, recheck)
 
 

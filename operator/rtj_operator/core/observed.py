@@ -28,6 +28,9 @@ class Job:
     spec_error: str = ""
     """What is wrong with the spec, with the field's path; empty when it is accepted."""
     deleting: bool = False
+    """Whether it was deleted, and is only there until its finalizers are removed."""
+    orphans: bool = False
+    """Whether what it owns is to outlive it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class Waiting:
     container: str = ""
     """Which container waits; empty for the pod as a whole."""
 
+
+CRASHES = "CrashLoopBackOff"
+"""Why a container waits that fails whenever it is started; also said of it while it runs again."""
 
 FINISHED = ("Succeeded", "Failed")
 """Phases of a pod that has given back node, devices and volumes."""
@@ -111,7 +117,7 @@ class Silence:
     node_lease: float = 0.0
     """The Lease in kube-node-lease of the pod's node."""
     node_gone: bool = False
-    """The Node object is gone."""
+    """The Node object is gone; or it never had a Lease, and its condition Ready is Unknown."""
     progress: float = 0.0
     """Step or phase in the heartbeat, or since the container was first seen running without one."""
     unstartable: float = 0.0

@@ -8,7 +8,7 @@ from rtj_api.status import MAX_ATTEMPTS_KEPT, EndedAttempt, JobStatus
 
 from rtj_operator.core.classify import MESSAGE_LENGTH, Ending
 from rtj_operator.core.conditions import find, is_true, with_condition
-from rtj_operator.core.decision import Action, Decision, Notice
+from rtj_operator.core.decision import NOTICE_LENGTH, Action, Decision, Notice
 from rtj_operator.core.eta import estimated_completion
 from rtj_operator.core.observed import Observed
 from rtj_operator.core.timekeeping import accounted
@@ -65,7 +65,9 @@ class Plan:
         once: bool = False,
     ) -> None:
         """Post an Event after the actions; `once` as in `Notice`."""
-        self._notices.append(Notice(reason, message[:1024], self.newest_number, severity, once))
+        self._notices.append(
+            Notice(reason, message[:NOTICE_LENGTH], self.newest_number, severity, once)
+        )
 
     def wake(self, seconds: float | None) -> None:
         """Look again after this long at the latest."""

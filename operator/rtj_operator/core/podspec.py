@@ -42,6 +42,10 @@ ALLOWED_SECURITY = ("readOnlyRootFilesystem", "runAsGroup", "runAsUser")
 """What the trainer's container may say beside it: no value of these gives it a privilege, since a
 container that runs as root is not started."""
 
+RESTARTS_IN_PLACE = ("restartPolicy", "restartPolicyRules")
+"""Fields by which the kubelet would start a trainer again in its pod, though an attempt is one pod
+and its exit an end. The CRD refuses them, but not that of a job that is older than this CRD."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -134,7 +138,8 @@ def _container(spec: JobSpec, config: str, under: Fields) -> Fields:
     }
     if trainer.resources:
         ours["resources"] = laid_over(under.get("resources") or {}, trainer.resources)
-    return {**under, **ours}
+    kept = {field: value for field, value in under.items() if field not in RESTARTS_IN_PLACE}
+    return {**kept, **ours}
 
 
 def _with_hash_seed(env: list[Fields]) -> list[Fields]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from rtj_api.heartbeat import Heartbeat, Position
 from rtj_api.names import Phase
+from rtj_api.restore import MAX_COMMITS_SHOWN
 from rtj_api.status import MAX_BEST_SHOWN, CurrentAttempt, JobStatus
 
 from rtj_operator.core.judge import has_recorded_start, is_training
@@ -91,7 +92,7 @@ def _of_the_job(beat: Heartbeat, status: JobStatus, total_steps: int | None) -> 
     if beat.commit and not unsure:
         fields["last_commit"] = beat.commit
     if beat.commits:
-        fields["commits"] = beat.commits
+        fields["commits"] = beat.commits[:MAX_COMMITS_SHOWN]
     if unsure or not is_training(beat):
         return fields
     fields["best_commits"] = beat.best_commits[:MAX_BEST_SHOWN]
@@ -125,11 +126,13 @@ def run_by(attempt: CurrentAttempt, pod: Pod) -> CurrentAttempt:
 def until_identified(observed: Observed) -> float | None:
     """Return the seconds until the node is worth a write of its own; None without one."""
     pod = observed.pod
-    if pod is None:
-        return None
-    if observed.beat or pod.deleting or pod.ended:
+    if observed.beat and pod:
         return 0.0
-    return IDENTIFIED_AFTER_SECONDS - observed.silence.heartbeat if pod.node else None
+    if pod is None or pod.node is None:
+        return None
+    if pod.deleting or pod.ended:
+        return 0.0
+    return IDENTIFIED_AFTER_SECONDS - observed.silence.heartbeat
 
 
 def progressed(beat: Heartbeat | None, committed_before: int | None) -> bool:

@@ -31,7 +31,7 @@ def show_progressing(plan: Plan) -> None:
     attempt, pod = plan.status.attempt, plan.observed.pod
     if attempt is None or (plan.observed.job.spec is None and not plan.attempt_lives):
         _rests(plan)
-    elif pod and pod.deleting:
+    elif pod and pod.deleting and pod.node:
         return  # It goes on or ends within its grace period; either will be said.
     elif not _waits(plan, attempt, pod) and not _stands_still(plan, attempt, pod):
         reason = Reason.TRAINING if attempt.running_time else Reason.WAITING_FOR_PODS
@@ -79,6 +79,12 @@ def _patience(plan: Plan, attempt: CurrentAttempt, pod: Pod) -> tuple[float, str
             f"Pod {pod.name} has been on node {pod.node} for more than "
             f"{LONGEST_START_SECONDS:.0f} s, and its trainer has not started. "
             f"`kubectl describe pod {pod.name}` may say why."
+        )
+    if pod.deleting:
+        left = LONGEST_SCHEDULING_SECONDS - plan.observed.silence.terminating
+        return left, (
+            f"Pod {pod.name} was deleted before it had a node, and one of its finalizers keeps it. "
+            "The pod is made again once it is gone."
         )
     # A pod that was deleted before it had a node was made again since.
     since = max(attempt.decided_time, pod.created_time or attempt.decided_time)

@@ -127,6 +127,22 @@ def suspended(plan: Plan) -> None:
     plan.condition(Condition.RUNNING, False, Reason.SUSPENDED_BY_USER, message)
     if find(plan.status.conditions, Condition.RESTARTING):
         plan.condition(Condition.RESTARTING, False, Reason.SUSPENDED_BY_USER, message)
+    due = plan.status.next_attempt_time
+    if due and plan.now < due:
+        plan.wake((due - plan.now).total_seconds())
+    else:
+        plan.update(next_attempt_time=None)
+
+
+def deleted(plan: Plan) -> None:
+    """Show that the job ends here, though its object may stay for as long as a finalizer wants."""
+    message = "The job was deleted. It launches nothing more, and goes with its last finalizer."
+    if plan.status.phase is not Phase.SUSPENDED:
+        plan.update(phase=Phase.PENDING)
+    plan.update(next_attempt_time=None)
+    plan.condition(Condition.RUNNING, False, Reason.JOB_DELETED, message)
+    if find(plan.status.conditions, Condition.RESTARTING):
+        plan.condition(Condition.RESTARTING, False, Reason.JOB_DELETED, message)
 
 
 def _resting_place(plan: Plan) -> str:

@@ -1,4 +1,4 @@
-"""Pods that sit on a node and cannot start: their image, or what their container refers to, fails.
+"""Pods that sit on a node and cannot start: an image, what a container refers to, a sidecar fails.
 
 The kubelet tries for ever, so the operator must end it. Most of these heal when somebody pushes
 the image, mends a Secret, or the registry comes back, hence the wait. Two can only be mended by a
@@ -12,7 +12,7 @@ from rtj_api.names import TRAINER_CONTAINER, Cause, Reason
 from rtj_api.spec import JobSpec
 
 from rtj_operator.core.classify import Ending
-from rtj_operator.core.observed import Observed, Pod
+from rtj_operator.core.observed import CRASHES, Observed, Pod
 
 IMAGE_PROBLEMS = (
     "ErrImagePull",
@@ -40,9 +40,14 @@ MEND_CONTAINER = "Create what is named, or fix spec.trainer"
 
 
 def cannot_start(pod: Pod) -> bool:
-    """Whether something keeps a container of the pod from starting."""
+    """Whether something keeps a container of the pod from starting, and with it the trainer.
+
+    Beside a trainer that has started, a sidecar may wait for its image as long as it likes.
+    """
+    if pod.started:
+        return False
     reason = pod.waiting.reason if pod.waiting else ""
-    return reason in IMAGE_PROBLEMS or reason in CREATE_PROBLEMS
+    return reason in IMAGE_PROBLEMS or reason in CREATE_PROBLEMS or reason == CRASHES
 
 
 def until_given_up(observed: Observed, pod: Pod, spec: JobSpec) -> float | None:
@@ -88,6 +93,11 @@ def _told(pod: Pod, spec: JobSpec) -> tuple[Reason, str, str]:
     if kind in CREATE_PROBLEMS:
         what = f"Container {container or TRAINER_CONTAINER} cannot be created ({why})"
         return Reason.CONTAINER_NOT_CREATED, what, MEND_CONTAINER
+    if kind == CRASHES:
+        awaited = f"container {container} of spec.trainer.podTemplate"
+        what = f"The trainer waits for {awaited}, which fails again and again ({why})"
+        mend = f"Mend what kubectl logs {pod.name} -c {container} shows"
+        return Reason.CONTAINER_NOT_STARTED, what, mend
     image = f"spec.trainer.image {spec.trainer.image!r}"
     if container not in ("", TRAINER_CONTAINER):
         image = f"The image of container {container} in spec.trainer.podTemplate"

@@ -564,3 +564,15 @@ def test_very_many_files_are_one_entry(tmp_path: Path) -> None:
     assert list(before) == ["all"]
     (tmp_path / "7").write_bytes(b"x")
     assert look_at(str(tmp_path), tmp_path / "own").contents != before
+
+
+def test_a_refusal_says_what_can_still_be_done_about_it() -> None:
+    one, other = Fingerprint({"seed": 1}, {}), Fingerprint({"seed": 2}, {})
+    with pytest.raises(PermanentError) as of_job:
+        check(one, other, FingerprintPolicy())
+    assert "this job is finished; its commits stay" in of_job.value.message
+    assert "create a new job with spec.forkFrom" in of_job.value.message
+    with pytest.raises(PermanentError) as of_program:
+        check(one, other, FingerprintPolicy(), in_job=False)
+    assert "Undo the change and run the program again" in of_program.value.message
+    assert "spec." not in of_program.value.message
