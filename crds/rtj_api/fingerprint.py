@@ -47,8 +47,9 @@ class FingerprintPolicy(WireModel):
     versions: OnChange = Field(
         OnChange.WARN,
         description=(
-            "When TensorFlow, Keras, the type of the machine, the model of its GPUs or their "
-            "libraries cuDNN and cuBLAS changed, so that the last bits may differ. "
+            "When TensorFlow, Keras, the type of the machine, the sets of vector instructions of "
+            "its CPU, the model of its GPUs, their libraries cuDNN and cuBLAS or an environment "
+            "variable that chooses kernels changed, so that the last bits may differ. "
             f"{_WORDS} Default: Warn."
         ),
     )

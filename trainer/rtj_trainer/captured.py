@@ -8,6 +8,7 @@ a program makes in another order have changed places.
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -23,8 +24,18 @@ _OF_TABLES = {"LookupTableFindV2": ("Tin", "Tout"), "LookupTableExportV2": ("Tke
 """Operations that tell the types of a table, and their attributes for those of keys and values."""
 
 
-def captured_sha256(concrete: Any, names: Mapping[int, str]) -> str:
-    """Return a digest of all that a traced function reads from outside.
+@dataclass(frozen=True)
+class Captured:
+    """All that a traced function reads from outside."""
+
+    sha256: str
+    """Of all of it in order."""
+    contents: set[str]
+    """The sha256 of each constant and table, in whatever order they are read."""
+
+
+def captured(concrete: Any, names: Mapping[int, str]) -> Captured:
+    """Return what a traced function reads from outside.
 
     Args:
         concrete: The function.
@@ -34,15 +45,22 @@ def captured_sha256(concrete: Any, names: Mapping[int, str]) -> str:
         PermanentError: `PipelineNotResumable`: it reads what can be neither saved nor compared.
     """
     readers = _Readers(concrete)
-    digest = hashlib.sha256()
+    whole = hashlib.sha256()
+    contents: set[str] = set()
     for outside, inside in concrete.graph.captures:
         if handle_of(outside):
-            digest.update(f"variable {names.get(id(outside))}\n".encode())
-        elif outside.dtype in (tf.resource, tf.variant):
-            _add_resource(digest, outside, readers.of(inside))
+            whole.update(f"variable {names.get(id(outside))}\n".encode())
+            continue
+        if outside.dtype in (tf.resource, tf.variant):
+            parts = _of_resource(outside, readers.of(inside))
         else:
-            _add(digest, outside)
-    return digest.hexdigest()
+            parts = _of_tensor(outside)
+        own = hashlib.sha256()
+        for part in parts:
+            whole.update(part)
+            own.update(part)
+        contents.add(own.hexdigest())
+    return Captured(whole.hexdigest(), contents)
 
 
 class _Readers:
@@ -88,21 +106,20 @@ def _called(node: Any) -> Iterator[str]:
         yield from (found.name for found in value.list.func)
 
 
-def _add(digest: Any, tensor: Any) -> None:
+def _of_tensor(tensor: Any) -> Iterator[bytes | memoryview]:
     array = np.asarray(tensor)
-    digest.update(f"{tensor.dtype.name}{list(array.shape)}\n".encode())
+    yield f"{tensor.dtype.name}{list(array.shape)}\n".encode()
     if array.dtype == object:
-        for text in array.flat:
-            digest.update(f"{len(text)} ".encode() + text)
+        yield from (f"{len(text)} ".encode() + text for text in array.flat)
     else:
-        digest.update(bytes_of(array))
+        yield bytes_of(array)
 
 
-def _add_resource(digest: Any, resource: Any, readers: list[Any]) -> None:
+def _of_resource(resource: Any, readers: list[Any]) -> Iterator[bytes | memoryview]:
     table = next((node for node in readers if node.op in _OF_TABLES), None)
     operations = sorted({node.op for node in readers if "Summary" not in node.op})
     if table:
-        _add_table(digest, resource, table)
+        yield from _of_table(resource, table)
     elif operations:
         raise PermanentError(
             Reason.PIPELINE_NOT_RESUMABLE,
@@ -112,13 +129,13 @@ def _add_resource(digest: Any, resource: Any, readers: list[Any]) -> None:
         )
 
 
-def _add_table(digest: Any, table: Any, reader: Any) -> None:
-    """Add keys and values in the order of the keys: a table gives them in any."""
+def _of_table(table: Any, reader: Any) -> Iterator[bytes | memoryview]:
+    """Yield keys and values in the order of the keys: a table gives them in any."""
     of_keys, of_values = (reader.attr[name].type for name in _OF_TABLES[reader.op])
     keys, values = tf.raw_ops.LookupTableExportV2(
         table_handle=table, Tkeys=of_keys, Tvalues=of_values
     )
     known = np.asarray(keys).tolist()
     order = sorted(range(len(known)), key=known.__getitem__)
-    _add(digest, tf.gather(keys, order))
-    _add(digest, tf.gather(values, order))
+    yield from _of_tensor(tf.gather(keys, order))
+    yield from _of_tensor(tf.gather(values, order))

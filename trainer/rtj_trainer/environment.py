@@ -8,6 +8,7 @@ import ctypes
 import logging
 import os
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,16 @@ from rtj_trainer import startup
 
 _VERSION_FUNCTIONS = {"cudnn": "cudnnGetVersion", "cublasLt": "cublasLtGetVersion"}
 """By library: those that choose how a convolution or a product of matrices is computed."""
+_CPU_INFO = Path("/proc/cpuinfo")
+_CPU_INFO_LINES = ("flags", "Features")
+"""Where it tells what the CPU can do: on x86, on Arm."""
+_INSTRUCTIONS = re.compile(r"avx|fma|f16c|amx|asimd|fphp|sve|i8mm|bf16")
+"""Sets of vector instructions, by which a kernel is chosen and so the order of its sums."""
+_SETTINGS = (
+    *("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),
+    *("XLA_FLAGS", "TF_XLA_FLAGS", "NVIDIA_TF32_OVERRIDE"),
+)
+"""Environment variables that choose kernels, too."""
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +58,8 @@ def prepare_tensorflow(saved: Mapping[str, Any]) -> dict[str, Any]:
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "machine": platform.machine(),
+        "instructions": instructions(),
+        **{name: os.environ.get(name) for name in _SETTINGS},
         "accelerators": accelerators,
         "libraries": loaded_versions(_VERSION_FUNCTIONS) if accelerators else {},
         "intraOpThreads": threads,
@@ -58,6 +71,16 @@ def _model_of(gpu: Any) -> str:
     import tensorflow as tf
 
     return str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.device_type))
+
+
+def instructions() -> list[str]:
+    """Return the sets of vector instructions that the CPU has; none where it does not say."""
+    with _CPU_INFO.open() as lines:
+        for line in lines:
+            name, _, flags = line.partition(":")
+            if name.strip() in _CPU_INFO_LINES:
+                return sorted(filter(_INSTRUCTIONS.match, flags.split()))
+    return []
 
 
 def loaded_versions(functions: Mapping[str, str]) -> dict[str, int]:

@@ -4,6 +4,7 @@ A file is on disk when it was fsynced *and* the directory that names it was fsyn
 the commit protocol goes through these functions, so a test can kill a process at each of them.
 """
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -51,13 +52,16 @@ def create_exclusively(path: Path, content: bytes) -> bool:
 
     The content is written under a private name first and then hard-linked: `link` fails if the
     target exists, on local file systems and on NFS, and no reader ever sees half of the content.
+    Over NFS the answer may get lost and the call be sent again, which then finds its own link; so
+    it is the number of links that tells.
     """
     private = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     write_file(private, content)
     try:
         os.link(private, path)
     except FileExistsError:
-        return False
+        if private.stat().st_nlink != 2:  # itself, and the one that was asked for
+            return False
     finally:
         private.unlink(missing_ok=True)
     fsync_directory(path.parent)
@@ -95,3 +99,10 @@ def sha256_of_file(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def explain(error: OSError) -> str:
+    """Return what is wrong with the volume, for a user."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return f"the volume is full ({error}); free space or enlarge the claim"
+    return f"the volume cannot be written ({error})"

@@ -14,7 +14,7 @@ batches of the size before, so that nothing else can change under its cover.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,10 @@ _WORDS = {
     "variables": "the names, shapes or types of the model's variables",
     "step": "what the training step computes",
     "captured": "the constants or tables that the training step reads, or which variables",
+    "constants": "the contents of constants or tables that the training step reads",
     "environment": "versions or machine",
 }
-_LATER = ("batch", "batchSize", "dropRemainder", "shuffle", "validationContents")
+_LATER = ("batch", "batchSize", "dropRemainder", "shuffle", "validationContents", "constants")
 """What commits of older versions do not tell."""
 _LIBRARIES = ("tensorflow", "keras")
 """Entries of an environment: a later one gives operations of a pipeline further attributes."""
@@ -60,16 +61,18 @@ _PROGRAM = (
     *("source", "dataset", "batch", "batchSize", "shuffle", "validation", "train"),
     *("files", "contents", "strategy"),
 )
-"""What makes a pipeline another one, whatever the version."""
+"""What makes a graph another one, whatever the version."""
 _PIPELINES = {"pipeline", "validationPipeline"}
+_STEP = {"step", "captured"}
 _TO_REBATCH = (
     " With spec.fingerprintPolicy.batchSize: Warn, a fork goes on at the next example with another "
     "batch size, if nothing else of its dataset differs."
 )
 _UNSEEN = (
-    " Another version of TensorFlow or Keras may write the same pipeline otherwise, but the "
-    "builder imports {}, whose text is not compared and may have changed as well. Go on with the "
-    "versions of the commit; in jobs to come, put such modules beside the builder."
+    " Another version of TensorFlow or Keras may write the same graphs otherwise, and so may a GPU "
+    "where there was none, but the builder imports {}, whose text is not compared and may have "
+    "changed as well. Go on with the versions of the commit, and on a GPU if it was made on one; "
+    "in jobs to come, put such modules beside the builder."
 )
 _MEND_JOB = (
     ", and this job is finished; its commits stay. Undo the change and create a new job with "
@@ -122,6 +125,7 @@ def check(
     Raises:
         PermanentError: `FingerprintMismatch`, naming everything that changed and must not.
     """
+    current = replace(current, environment=_told(saved, current.environment))
     before, after = saved.parts(), current.parts()
     changed = [
         key
@@ -144,7 +148,7 @@ def check(
     hint = ""
     if "batchSize" in changed and policy.batch_size is OnChange.REFUSE:
         hint = _TO_REBATCH
-    if _versions_differ(saved, current) and _unseen(current) and _PIPELINES & {*changed}:
+    if _unseen(current) and _rewritten(saved, current) & {*changed}:
         hint += _UNSEEN.format(", ".join(_unseen(current)))
     if refused := told[OnChange.REFUSE]:
         raise PermanentError(
@@ -158,26 +162,33 @@ def check(
     return f"since the last commit these changed: {warned}; the final weights may differ"
 
 
+def _told(saved: Fingerprint, environment: dict[str, Any]) -> dict[str, Any]:
+    """Return what of an environment the commit tells, too; one of an older version tells less."""
+    return {key: value for key, value in environment.items() if key in saved.environment}
+
+
 def _excused(saved: Fingerprint, current: Fingerprint, changed: list[str]) -> set[str]:
     """Return what may differ, since something else that has changed accounts for it.
 
-    Another TensorFlow writes the same program as other graphs, and another batch size is written in
-    a parameter.
+    Another batch size is written in a parameter.
     """
     excused: set[str] = set()
     if "batchSize" in changed and _is_of_size_only(saved, current):
         excused.add("dataset")
-    if "environment" not in changed:
-        return excused
-    excused |= {"step", "captured"}  # Another device has other operations in it.
     is_same_program = not _unseen(current) and not any(key in changed for key in _PROGRAM)
-    if is_same_program and _versions_differ(saved, current):
-        excused |= _PIPELINES
+    if is_same_program:
+        excused |= _rewritten(saved, current)
     return excused
 
 
-def _versions_differ(saved: Fingerprint, current: Fingerprint) -> bool:
-    return any(saved.environment.get(key) != current.environment.get(key) for key in _LIBRARIES)
+def _rewritten(saved: Fingerprint, current: Fingerprint) -> set[str]:
+    """Return which graphs the same program may be written as otherwise than for the commit."""
+    before, after = saved.environment, current.environment
+    if any(before.get(key) != after.get(key) for key in _LIBRARIES):
+        return _PIPELINES | _STEP
+    if bool(before.get("accelerators")) != bool(after.get("accelerators")):
+        return _STEP  # Keras has other operations for a GPU than for the CPU.
+    return set()
 
 
 def _unseen(current: Fingerprint) -> list[str]:
@@ -215,10 +226,19 @@ def _different(saved: Any, current: Any) -> Iterator[tuple[Any, Any]]:
 def _difference(saved: Any, current: Any) -> str:
     if isinstance(saved, dict) and isinstance(current, dict):
         keys = sorted(key for key in {*saved, *current} if saved.get(key) != current.get(key))
-        words = [f"{key}: {_short(saved.get(key))} -> {_short(current.get(key))}" for key in keys]
+        words = [f"{key}: {_change(key, saved.get(key), current.get(key))}" for key in keys]
         rest = len(words) - _MANY
         return ", ".join(words[:_MANY]) + (f" and {rest} more" if rest > 0 else "")
     return f"{_short(saved)} -> {_short(current)}"
+
+
+def _change(key: str, saved: Any, current: Any) -> str:
+    if key != "instructions" or saved is None or current is None:
+        return f"{_short(saved)} -> {_short(current)}"
+    gone, new = (
+        " ".join(sorted(found)) for found in ({*saved} - {*current}, {*current} - {*saved})
+    )
+    return ", ".join(filter(None, [gone and f"no {gone} any more", new and f"now {new}"]))
 
 
 def _short(value: Any) -> str:

@@ -26,8 +26,8 @@ from rtj_trainer.commits.manifest import (
     read_manifest,
 )
 from rtj_trainer.commits.writer import write_commit
-from rtj_trainer.committer import explain
 from rtj_trainer.errors import PermanentError, UserError
+from rtj_trainer.files import explain
 from rtj_trainer.ledger import trajectory
 
 _CHUNK = 1 << 20

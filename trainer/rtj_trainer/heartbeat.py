@@ -150,15 +150,20 @@ class Heart:
     def _send(self) -> bool:
         if self._lease is None:
             return False
-        beat = self._current()
         try:
+            beat = self._current()
             question = self._lease.beat(beat.model_dump_json(by_alias=True, exclude_none=True))
         except SupersededError as error:
             self._superseded = error
             return False
-        except ApiError as error:
+        except Exception as error:  # An odd answer, too: who falls silent is taken for dead.
             if self._reachable:
-                log.warning("the heartbeat cannot be sent, training goes on: %s", error)
+                unexpected = not isinstance(error, ApiError)
+                log.warning(
+                    "the heartbeat cannot be sent, training goes on: %s",
+                    error,
+                    exc_info=unexpected,
+                )
             self._reachable = False
             return False
         if not self._reachable:
@@ -171,7 +176,11 @@ class Heart:
     def _answer(self, beat: Heartbeat) -> None:
         """Say where every thread stands. Of a standstill that is over, nobody needs to know."""
         if beat.stacks is None or beat.stacks.standstill != beat.standstill:
-            path = self._dump(beat.standstill)
+            path = None
+            try:
+                path = self._dump(beat.standstill)
+            except Exception:  # To try it again at each beat would not help.
+                log.exception("the stacks cannot be written")
             self.report(stacks=StackDump(standstill=beat.standstill, path=path))
 
     def _current(self) -> Heartbeat:

@@ -17,10 +17,11 @@ from rtj_trainer import fingerprint, hash_seed
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.layout import TEMPORARY_PREFIX, JobDirectory
 from rtj_trainer.commits.lineage import Choice
-from rtj_trainer.committer import Committer, explain
+from rtj_trainer.committer import Committer
 from rtj_trainer.data_files import look_at
 from rtj_trainer.environment import prepare_tensorflow
 from rtj_trainer.errors import PermanentError, UserError
+from rtj_trainer.files import explain
 from rtj_trainer.fingerprint import Fingerprint
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.imports import not_compared

@@ -93,7 +93,7 @@ class TrainingLoop:
             if batch.index == 0 and self.epochs.open:
                 # The position must stay before the batch: a commit may follow, and no step.
                 ended = self._end_epoch()
-                best = ended and self.committer.is_best(self.progress)
+                best = ended and self.committer.keeper.is_best(self.progress.results)
                 if not ended or self.epochs.stopped or best:
                     self.position.unread(batch)
                     if best:
@@ -151,7 +151,7 @@ class TrainingLoop:
         if self.epochs.open and self._epoch_is_over():
             if not self._end_epoch():
                 self._check_stop()
-            elif self.committer.is_best(self.progress):
+            elif self.committer.keeper.is_best(self.progress.results):
                 self._begin_commit()  # The final one may hold other weights.
 
     def ends_epoch(self) -> bool:
@@ -202,7 +202,7 @@ class TrainingLoop:
         # A trainer that was asked to stop trains no more.
         if not self.stop.requested:
             self.heart.report(phase=TrainerPhase.TRAINING)
-        self.committer.paused(time.monotonic() - began)
+        self.committer.pace.paused(time.monotonic() - began)
 
     def _settle(self, wait: bool = False) -> None:
         with self._warned_of_failure():
@@ -218,7 +218,7 @@ class TrainingLoop:
             )
 
     def _warn_of_slowness(self) -> None:
-        written = self.committer.tried_step
+        written = self.committer.pace.tried_step
         if self._slow_step != written:
             self._slow_step = written
             self.heart.warn(

@@ -16,8 +16,8 @@ from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
 from rtj_trainer.commits.lineage import Choice
 from rtj_trainer.commits.manifest import CommitDamagedError, Manifest
-from rtj_trainer.committer import explain
 from rtj_trainer.errors import PermanentError, UserError
+from rtj_trainer.files import explain
 from rtj_trainer.fork import import_commit
 
 _SHOWN = 10

@@ -34,8 +34,8 @@ from rtj_trainer.touched import Handle, handle_of, handles
 
 _TENSORS = "state.safetensors"
 _GENERATORS = "generators.json"
-_OBJECTS = "callbacks.json"
-_ARRAYS = "callbacks.npz"
+_OBJECTS = "objects.json"
+_ARRAYS = "objects.npz"
 
 
 class Objects(Protocol):

@@ -15,7 +15,7 @@ from rtj_api.names import Reason
 
 from rtj_trainer import builder, seeding
 from rtj_trainer.callbacks import CallbackRunner
-from rtj_trainer.captured import captured_sha256
+from rtj_trainer.captured import captured
 from rtj_trainer.commits.layout import INDICES
 from rtj_trainer.epochs import Epochs
 from rtj_trainer.errors import PermanentError
@@ -154,9 +154,11 @@ def _computed_before(
 
 def _computed(functions: list[Any], state: TrainingState) -> dict[str, Any]:
     names = state.names()
+    found = [captured(function, names) for function in functions]
     return {
         "step": [graph_sha256(function) for function in functions],
-        "captured": [captured_sha256(function, names) for function in functions],
+        "captured": [read.sha256 for read in found],
+        "constants": sorted({digest for read in found for digest in read.contents}),
     }
 
 

@@ -49,7 +49,7 @@ MOMENTS = {
     "epoch-end": ("rtj_trainer.callbacks.runner", "CallbackRunner.epoch_end"),
     "validation-batch": ("rtj_trainer.validation", "training_data"),
     "train-end": ("rtj_trainer.callbacks.runner", "CallbackRunner.train_end"),
-    "retention": ("rtj_trainer.committer", "delete_old_commits"),
+    "retention": ("rtj_trainer.commits.keeper", "delete_old_commits"),
 }
 
 

@@ -7,11 +7,12 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rtj_api.checkpoint import CheckpointPolicy
+from rtj_api.checkpoint import CheckpointPolicy, KeepBest
 from rtj_api.heartbeat import BestCommit, CommitInterval, CommitRef, Heartbeat, TrainerPhase
 from rtj_api.names import ExitCode
 from rtj_trainer.commits import attempts
@@ -126,12 +127,12 @@ def test_a_slow_volume_delays_commits_by_seconds_and_not_training(make_job: Make
         checkpoint={"claimName": "claim", "everySeconds": 10, "keep": 9},
     )
     clock = (
-        "from rtj_trainer import committer\n"
+        "from rtj_trainer import pace\n"
         "class Clock:\n"
         "    @staticmethod\n"
         "    def monotonic():\n"
         "        return 3.0 * steps\n"
-        "committer.time = Clock\n"
+        "pace.time = Clock\n"
     )
     hold(job, {4: 20}, clock)
     job.run_to_end()
@@ -332,6 +333,35 @@ def test_training_while_a_commit_is_written_is_not_counted_as_committed(
         with contextlib.suppress(CommitFailedError):
             committer.settle(wait=True)
         assert heart.spent().committed == committed
+
+
+def test_a_state_that_cannot_be_taken_leaves_nothing_on_the_volume(
+    committer: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing() -> None:
+        raise TypeError("no state of this callback can be kept")
+
+    monkeypatch.setattr(committer.state, "capture", failing)
+    with pytest.raises(TypeError, match="of this callback"):
+        committer.begin(Progress(step=5, epoch=0))
+    assert not list(committer.job.commits.iterdir())
+
+
+def test_an_attempt_begins_although_the_best_commits_cannot_be_listed(
+    committer: Committer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(job: JobDirectory) -> list[CommitId]:
+        raise OSError(5, "Input/output error")
+
+    committer.state.allowed.set()
+    best = KeepBest(metric="loss", mode="min", count=1)
+    policy = committer.policy.model_copy(update={"keep_best": best})
+    with monkeypatch.context() as patched:
+        patched.setattr(JobDirectory, "commit_ids", failing)
+        made = replace(committer, policy=policy)
+    assert "the best commits could not be found: [Errno 5] Input/output error" in caplog.text
+    made.commit(Progress(step=5, epoch=0, results={"loss": 1.0}))
+    assert ["000000000005-000001"] in committer.listener.told
 
 
 def test_a_commit_holds_the_state_that_it_was_begun_with(committer: Committer) -> None:

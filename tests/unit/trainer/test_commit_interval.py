@@ -181,12 +181,12 @@ def test_a_write_that_does_not_end_is_told_of(make_job: MakeJob) -> None:
     checkpoint = {"claimName": "claim", "auto": {}, "keep": 100}
     job = make_job(datasetFunction="by_index", checkpoint=checkpoint)
     clock = (
-        "from rtj_trainer import committer\n"
+        "from rtj_trainer import pace\n"
         "class Clock:\n"
         "    @staticmethod\n"
         "    def monotonic():\n"
         "        return 4.0 * steps\n"
-        "committer.time = Clock\n"
+        "pace.time = Clock\n"
     )
     hold(job, {3: 20}, clock)
     job.run_to_end()

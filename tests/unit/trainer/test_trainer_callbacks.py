@@ -37,7 +37,7 @@ def job_of(make_job: MakeJob, callbacks: str | None, **changes: Any) -> Job:
 def calls_of(job: Job) -> list[Any]:
     """Return what the recorder, the last of the callbacks, wrote down."""
     folder = job.directory.commit(job.directory.commit_ids()[-1])
-    state = json.loads((folder / "callbacks.json").read_text())["states"][-1]
+    state = json.loads((folder / "objects.json").read_text())["states"][-1]
     return list(state)
 
 
@@ -227,7 +227,7 @@ def test_the_best_model_is_kept_over_restarts(make_job: MakeJob) -> None:
         job.run_to_end(*kills)
         assert path.exists()
         folder = job.directory.commit(job.directory.commit_ids()[-1])
-        best.append(json.loads((folder / "callbacks.json").read_text())["states"][0])
+        best.append(json.loads((folder / "objects.json").read_text())["states"][0])
     assert best[0] == best[1]
 
 

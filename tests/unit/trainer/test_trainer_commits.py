@@ -114,6 +114,33 @@ def killed_at(boundary: str, count: int, before: bool, act: Callable[[], object]
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.parametrize("count", range(1, 6))
+def test_a_folder_that_a_killed_process_made_is_made_durable_by_the_next(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = JobDirectory(tmp_path / "uid")
+    assert killed_at("fsync_directory", count, before=True, act=directory.create)
+    durable, fsync = set[Path](), files.fsync_directory
+    monkeypatch.setattr(files, "fsync_directory", lambda path: (durable.add(path), fsync(path)))
+    directory.create()
+    assert durable == {directory.root.parent, directory.root}
+
+
+def test_a_link_whose_answer_was_lost_and_that_was_sent_again_is_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def sent_twice(source: Path, target: Path) -> None:
+        for _ in range(2):
+            link(source, target)
+
+    monkeypatch.setattr(os, "link", sent_twice)
+    assert files.create_exclusively(tmp_path / "fence", b"mine")
+    assert not files.create_exclusively(tmp_path / "fence", b"of another")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_a_writer_killed_at_any_boundary_leaves_the_old_or_the_new_commit(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rtj_api.names import ExitCode
+from rtj_trainer import environment
 from rtj_trainer.environment import loaded_versions
 
 from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob
@@ -46,6 +47,47 @@ def test_a_job_that_goes_on_on_another_gpu_or_on_none_is_refused_or_warned_of(
     assert job.run() == ExitCode.COMPLETED, job.log
     assert "training on the CPU" in job.log
     assert "accelerators: ['NVIDIA L4'] -> []" in job.log
+
+
+def on(job: Job, instructions: str, **settings: str) -> None:
+    """Let the job run on a CPU with these sets of instructions, with environment variables."""
+    info = job.folder / "cpuinfo"
+    info.write_text(f"processor : 0\nflags\t\t: fpu {instructions} lm\n\nprocessor : 1\n")
+    patch = job.folder / "cpu.py"
+    patch.write_text(
+        "import os\nfrom pathlib import Path\nfrom rtj_trainer import environment\n"
+        f"environment._CPU_INFO = Path({str(info)!r})\nos.environ.update({settings})\n"
+    )
+    job.patches = [patch]
+
+
+def test_a_job_that_goes_on_on_another_cpu_is_refused_or_warned_of(make_job: MakeJob) -> None:
+    job = make_job(datasetFunction="by_index")
+    on(job, "avx2 avx512f sse4_2 fma avx512bw")
+    assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED, job.log
+    found = ["avx2", "avx512bw", "avx512f", "fma"]
+    assert job.last_manifest.environment["instructions"] == found
+    on(job, "avx2 fma", TF_ENABLE_ONEDNN_OPTS="0")
+    changes = (
+        "versions or machine (TF_ENABLE_ONEDNN_OPTS: absent -> 0, "
+        "instructions: no avx512bw avx512f any more)"
+    )
+    assert job.run(fingerprintPolicy={"versions": "Refuse"}) == ExitCode.PERMANENT
+    assert changes in job.final_record["message"]
+    assert job.run() == ExitCode.COMPLETED, job.log
+    assert f"these changed: {changes}; the final weights may differ" in job.log
+
+
+@pytest.mark.parametrize(
+    "line", ["flags : sse avx2 smep", "Features\t: fp asimd sve2 crc32", "model : 1"]
+)
+def test_the_sets_of_instructions_are_found_on_every_machine(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{line}\n\n{line} avx\n")
+    monkeypatch.setattr(environment, "_CPU_INFO", tmp_path / "cpuinfo")
+    found = {"f": ["avx2"], "F": ["asimd", "sve2"], "m": []}
+    assert environment.instructions() == found[line[0]]
 
 
 def test_libraries_that_are_loaded_say_their_versions() -> None:

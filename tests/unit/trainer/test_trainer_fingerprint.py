@@ -137,14 +137,68 @@ def test_another_version_of_tensorflow_is_warned_of(stopped: tuple[Job, Path]) -
     assert "-> 2.99.0" in job.log
 
 
-def test_only_a_step_of_the_same_versions_is_compared() -> None:
-    saved = Fingerprint({"step": "a", "seed": 1}, {"keras": "3.1"})
-    newer = Fingerprint({"step": "b", "seed": 1}, {"keras": "3.2"})
+@pytest.mark.parametrize("key", ["step", "captured"])
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ({"keras": "3.1"}, {"keras": "3.2"}, "keras: 3.1 -> 3.2"),
+        ({"accelerators": ["L4"]}, {"accelerators": []}, r"accelerators: ['L4'] -> []"),
+    ],
+    ids=["Keras", "no GPU"],
+)
+def test_a_step_that_other_versions_or_devices_write_otherwise_goes_on_with_a_warning(
+    before: dict[str, Any], after: dict[str, Any], words: str, key: str
+) -> None:
+    saved = Fingerprint({key: "a", "seed": 1}, before)
+    newer = Fingerprint({key: "b", "seed": 1}, after)
     warning = check(saved, newer, FingerprintPolicy())
     assert warning
-    assert "keras: 3.1 -> 3.2" in warning
-    with pytest.raises(PermanentError, match="what the training step computes"):
+    assert words in warning
+    assert "step" not in warning
+    with pytest.raises(PermanentError, match="the training step"):
         check(saved, Fingerprint(newer.identity, saved.environment), FingerprintPolicy())
+
+
+@pytest.mark.parametrize("key", ["step", "captured"])
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("accelerators", ["NVIDIA L4"], ["NVIDIA H100"]),
+        ("libraries", {"cudnn": 90100}, {"cudnn": 90300}),
+        ("machine", "x86_64", "aarch64"),
+        ("instructions", ["avx2"], ["avx2", "avx512f"]),
+        ("intraOpThreads", 2, 4),
+    ],
+)
+def test_another_model_of_a_device_excuses_no_other_step(
+    name: str, before: Any, after: Any, key: str
+) -> None:
+    saved, newer = Fingerprint({key: "a"}, {name: before}), Fingerprint({key: "b"}, {name: after})
+    with pytest.raises(PermanentError, match="the training step"):
+        check(saved, newer, FingerprintPolicy())
+    newer.identity[key] = "a"
+    assert check(saved, newer, FingerprintPolicy())
+
+
+def test_sets_of_instructions_that_came_or_went_are_named() -> None:
+    common = ["avx", "avx2", "fma", *(f"avx512{name}" for name in ("bw", "cd", "dq", "f", "vl"))]
+    saved = Fingerprint({}, {"instructions": [*common, "avx512_vnni"]})
+    newer = Fingerprint({}, {"instructions": [*common, "avx_vnni", "amx_tile"]})
+    warning = check(saved, newer, FingerprintPolicy())
+    assert warning
+    assert "(instructions: no avx512_vnni any more, now amx_tile avx_vnni)" in warning
+    fewer = Fingerprint({}, {"instructions": common})
+    warning = check(saved, fewer, FingerprintPolicy())
+    assert warning
+    assert "(instructions: no avx512_vnni any more)" in warning
+    with pytest.raises(PermanentError, match="no avx512_vnni any more"):
+        check(saved, fewer, FingerprintPolicy(versions=OnChange.REFUSE))
+
+
+def test_what_the_environment_of_a_commit_does_not_tell_is_not_compared() -> None:
+    saved = Fingerprint({"step": "a"}, {"keras": "3.1"})
+    newer = Fingerprint({"step": "a"}, {"keras": "3.1", "instructions": ["avx"], "XLA_FLAGS": None})
+    assert check(saved, newer, FingerprintPolicy(versions=OnChange.REFUSE)) is None
 
 
 NEW_ATTRIBUTE = """
@@ -173,10 +227,11 @@ def test_pipelines_that_another_version_of_tensorflow_writes_otherwise_go_on_wit
     assert "-> 2.99.0" in job.log
 
 
-@pytest.mark.parametrize("also", ["source", "batch", "files", "shuffleSeeds"])
-def test_a_pipeline_is_not_excused_by_a_version_if_more_of_it_changed(also: str) -> None:
-    saved = Fingerprint({"pipeline": "a", also: 1}, {"tensorflow": "2.21.0"})
-    newer = Fingerprint({"pipeline": "b", also: 2}, {"tensorflow": "2.22.0"})
+@pytest.mark.parametrize("key", ["pipeline", "step", "captured"])
+@pytest.mark.parametrize("also", ["source", "batch", "files", "shuffleSeeds", "constants"])
+def test_a_graph_is_not_excused_by_a_version_if_more_of_it_changed(also: str, key: str) -> None:
+    saved = Fingerprint({key: "a", also: 1}, {"tensorflow": "2.21.0"})
+    newer = Fingerprint({key: "b", also: 2}, {"tensorflow": "2.22.0"})
     policy = FingerprintPolicy(source=OnChange.IGNORE, files=OnChange.IGNORE)
     with pytest.raises(PermanentError):
         check(saved, newer, policy)
@@ -191,8 +246,8 @@ def test_what_augments_batches_is_compared_unless_the_commit_does_not_tell() -> 
     assert check(Fingerprint({}, {}), Fingerprint(crop, {}), FingerprintPolicy()) is None
 
 
-@pytest.mark.parametrize("key", ["pipeline", "validationPipeline"])
-def test_a_version_excuses_no_pipeline_of_a_builder_that_imports_what_is_not_compared(
+@pytest.mark.parametrize("key", ["pipeline", "validationPipeline", "step", "captured"])
+def test_a_version_excuses_no_graph_of_a_builder_that_imports_what_is_not_compared(
     key: str,
 ) -> None:
     imports = {"imports": ["company"]}

@@ -1,10 +1,12 @@
 """The Lease is taken over, renewed and lost as Kubernetes does it; a real server over HTTP."""
 
+import errno
 import http.client
 import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rtj_api.heartbeat import CommitRef, FinalRecord, Heartbeat, StackDump, TrainerPhase
@@ -204,6 +206,45 @@ def test_training_goes_on_without_the_api_server(server: LeaseServer, lease: Lea
     server.wait_for(lambda: server.beat)
     heart.check_superseded()
     assert server.lease["spec"]["holderIdentity"] == "pod-2"
+
+
+def test_an_odd_answer_does_not_end_the_beating(
+    server: LeaseServer, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, store = [{"kind": "Lease"}, [], "Lease"], server.store
+
+    def answered(taken: Any) -> Any:
+        stored = store(taken)
+        return odd.pop() if odd else stored
+
+    monkeypatch.setattr(server, "store", answered)
+    heart = heart_with(lease, interval=0.02)
+    heart.start()
+    server.wait_for(lambda: not odd)
+    heart.report(phase=TrainerPhase.TRAINING)
+    server.wait_for(lambda: server.beat and server.beat.phase == TrainerPhase.TRAINING)
+    heart.check_superseded()
+
+
+def test_stacks_that_cannot_be_written_are_tried_once_and_do_not_end_the_beating(
+    server: LeaseServer, lease: Lease
+) -> None:
+    tries = list[str]()
+
+    def failing(standstill: str) -> str:
+        tries.append(standstill)
+        raise OSError(errno.EIO, "standard error is gone")
+
+    heart = heart_with(lease, interval=0.02)
+    heart.dump_with(failing)
+    server.annotate(ANNOTATION_DUMP_STACKS, "000002-Starting-0")
+    heart.start()
+    server.wait_for(lambda: server.beat and server.beat.stacks)
+    version = int(server.lease["metadata"]["resourceVersion"])
+    server.wait_for(lambda: int(server.lease["metadata"]["resourceVersion"]) > version + 3)
+    assert server.beat
+    assert server.beat.stacks == StackDump(standstill="000002-Starting-0", path=None)
+    assert tries == ["000002-Starting-0"]
 
 
 def test_a_superseded_heart_says_so_and_falls_silent(server: LeaseServer, lease: Lease) -> None:

@@ -89,3 +89,34 @@ def test_a_model_that_is_built_otherwise_each_time_is_refused_at_the_restart(
     assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED, job.log[-2000:]
     assert job.run() == ExitCode.PERMANENT
     assert words in job.final_record["message"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "another_large_constant_each_time",
+        "other_texts_each_time",
+        "another_vocabulary_each_time",
+        "another_vocabulary_in_a_branch_each_time",
+    ],
+)
+def test_another_version_excuses_no_other_contents_of_what_the_step_reads(
+    model: str, make_job: MakeJob
+) -> None:
+    job = job_of(make_job, model)
+    assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED, job.log[-2000:]
+    job.patches = [job.folder / "version.py"]
+    job.patches[0].write_text("import tensorflow as tf\ntf.__version__ = '2.99.0'\n")
+    assert job.run() == ExitCode.PERMANENT
+    message = job.final_record["message"]
+    assert "these changed: the contents of constants or tables that the training step" in message
+    assert CAPTURED not in message
+
+
+def test_another_version_may_read_the_same_constants_and_tables(make_job: MakeJob) -> None:
+    job = job_of(make_job, "same_each_time")
+    assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED, job.log[-2000:]
+    job.patches = [job.folder / "version.py"]
+    job.patches[0].write_text("import tensorflow as tf\ntf.__version__ = '2.99.0'\n")
+    assert job.run() == ExitCode.COMPLETED, job.log[-2000:]
+    assert "-> 2.99.0" in job.log

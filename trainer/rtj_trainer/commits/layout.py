@@ -72,9 +72,14 @@ class JobDirectory:
         return self.root / "stacks"
 
     def create(self) -> None:
-        """Make the folders, durably."""
+        """Make the folders, durably.
+
+        Some may be there already, by an attempt that was killed before their names were on disk.
+        """
         for folder in (self.attempts, self.commits, self.ledger, self.stacks):
             files.make_directory(folder)
+        for parent in (self.root, self.root.parent):
+            files.fsync_directory(parent)
 
     def commit(self, commit_id: CommitId) -> Path:
         """Return the folder of a commit, whether it exists or not."""
