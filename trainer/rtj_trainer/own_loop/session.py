@@ -72,6 +72,7 @@ class Session:
         self._model: Any = None
         self._loop: TrainingLoop | None = None
         self._state: TrainingState | None = None
+        self._elements: Iterator[Any] = iter(())
         self._begun = False
         self._done = False
         self._ended_by: StopError | None = None
@@ -153,8 +154,8 @@ class Session:
             validation_files=[],
             traced=True,
         )
-        elements = (batches.training_data(element) for element in self._batches())
-        return Steps(elements)
+        self._elements = (batches.training_data(element) for element in self._batches())
+        return Steps(self._elements)
 
     def fit(
         self,
@@ -218,6 +219,20 @@ class Session:
             self._model.stop_training = True  # What fit() goes by, and callbacks may change.
         else:
             self._progress.stopped_early = True
+
+    def check_exit(self, error: SystemExit) -> None:
+        """Return if the program may end its process so: without a failure, after its training.
+
+        Raises:
+            UserError: it is too early, or the program failed.
+        """
+        if error.code or not self._done:
+            where = "after the training" if self._done else f"at step {self.step}, before its end"
+            raise UserError(
+                Reason.TRAINER_FAILED,
+                f"the program called sys.exit({error.code!r}) {where}; raise an error if it "
+                "failed, or call session.stop() and leave the loop to end the training early",
+            ) from error
 
     def _begin(self, build: Callable[..., Any] | None, params: dict[str, Any]) -> Source:
         if self._begun:
@@ -318,6 +333,8 @@ class Session:
             raise self._ended_by  # The program caught it.
         if not self._begun:
             misused("the session ended without a call of session.steps() or session.fit()")
+        if self._progress.stopped_early:
+            next(self._elements, None)  # The loop was left by the last step, which counts too.
         if not self._done:
             raise UserError(
                 Reason.TRAINER_FAILED,
