@@ -285,7 +285,8 @@ class Session:
             [source.params, pipeline.file_names, validation_files],
         )
         train = {"train": {"function": spec.train_function, **spec.train_params}}
-        identity = {**common, **train, **described, **pipeline.identity}
+        handed = {"variableNames": self._handed.names()}
+        identity = {**common, **train, **described, **handed, **pipeline.identity}
         with self._watch.passing(), self._watch.passing_functions():
             self._loop = attempt.loop(
                 environment=self._environment,
