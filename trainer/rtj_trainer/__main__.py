@@ -37,7 +37,8 @@ def main() -> ExitCode:
         startup.begin_import()
         heart = process.begin(config)
         message = run_attempt(config, process.pod_uid, heart, process.stop)
-    except Exception as error:  # the user's model, data or volume can raise anything
+    # The user's model, data or volume can raise anything, or call sys.exit().
+    except (Exception, SystemExit) as error:
         return process.fail(error)
     return process.complete(message)
 

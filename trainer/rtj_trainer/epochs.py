@@ -69,8 +69,7 @@ class Epochs(EpochCount):
     def begin(self) -> None:
         """Begin the next epoch, with metrics that know nothing of the one before."""
         super().begin()
-        for metric in self.model.metrics:
-            metric.reset_state()
+        self.model.reset_metrics()
         self.callbacks.epoch_begin(self.progress.epoch)
 
     def train(self, element: Any) -> None:

@@ -47,13 +47,17 @@ _WORDS = {
     "elementSpec": "the shapes or types of the dataset's elements",
     "validationPipeline": "the tf.data pipeline of the validation",
     "validationContents": "the data that rtj_trainer.data reads for the validation",
-    "variables": "the names, shapes or types of the model's variables",
+    "variables": "the number, shapes or types of the variables",
+    "variableNames": "the attributes or names that lead to the variables",
     "step": "what the training step computes",
     "captured": "the constants or tables that the training step reads, or which variables",
     "constants": "the contents of constants or tables that the training step reads",
     "environment": "versions or machine",
 }
-_LATER = ("batch", "batchSize", "dropRemainder", "shuffle", "validationContents", "constants")
+_LATER = (
+    *("batch", "batchSize", "dropRemainder", "shuffle", "validationContents"),
+    *("constants", "variableNames"),
+)
 """What commits of older versions do not tell."""
 _LIBRARIES = ("tensorflow", "keras")
 """Entries of an environment: a later one gives operations of a pipeline further attributes."""

@@ -8,10 +8,14 @@ the type that was written, and reading it never runs code.
 import contextlib
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 Arrays = dict[str, Any]
 """Bytes of each array, as an array of uint8, by number."""
+
+_SCALAR_OR_TENSOR = (np.generic, tf.Tensor, tf.Variable, keras.Variable)
 
 
 def encode(value: Any, arrays: Arrays, where: str) -> Any:
@@ -31,22 +35,28 @@ def encode(value: Any, arrays: Arrays, where: str) -> Any:
         return [encode(item, arrays, f"{where}[{n}]") for n, item in enumerate(value)]
     if type(value) is tuple:
         return {"tuple": encode(list(value), arrays, where)}
-    if isinstance(value, dict):
+    if type(value) is dict:
         return {
             "dict": [
                 [encode(key, arrays, where), encode(item, arrays, f"{where}[{key!r}]")]
                 for key, item in value.items()
             ]
         }
-    if isinstance(value, np.generic) or hasattr(value, "__array__"):
+    if type(value) is np.ndarray or isinstance(value, _SCALAR_OR_TENSOR):
         return {
-            "array": _encode_array(np.asarray(value), arrays, where),
+            "array": _encode_array(as_array(value), arrays, where),
             "scalar": isinstance(value, np.generic),
         }
     raise TypeError(
         f"{where} is of type {type(value).__name__}; it must be None, a bool, a number, a text, an "
-        "array, or a list, tuple or dict of such"
+        "array, or a list, tuple or dict of such; a type of its own, made of one of these, would "
+        "not come back as it was"
     )
+
+
+def as_array(value: Any) -> Any:
+    """Return a value as an array; NumPy by itself refuses a single bfloat16 of TensorFlow."""
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
 
 
 def _encode_array(array: Any, arrays: Arrays, where: str) -> dict[str, Any]:

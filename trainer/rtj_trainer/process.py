@@ -57,7 +57,7 @@ class TrainerProcess:
             )
         )
 
-    def fail(self, error: Exception) -> ExitCode:
+    def fail(self, error: Exception | SystemExit) -> ExitCode:
         """Say why the process ends before the job does; called where the error is handled."""
         error = self.stop.raised or error
         if isinstance(error, StopError):

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-import numpy as np
+from rtj_trainer.plain import as_array
 
 
 def results(model: Any, logs: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def as_numbers(logs: Any) -> dict[str, Any]:
     """Return tensors of one element as Python numbers, others as arrays."""
     if not isinstance(logs, dict):
         return {}
-    values = {name: np.asarray(value) for name, value in logs.items()}
+    values = {name: as_array(value) for name, value in logs.items()}
     return {name: value.item() if value.size == 1 else value for name, value in values.items()}
 
 

@@ -93,7 +93,7 @@ class TrainingState:
                     self.groups[name].append(variable)
 
     def describe(self) -> list[str]:
-        """Return shape and type of each variable, in order; names are not stable over processes."""
+        """Return shape and type of each variable, in order; Keras's names differ by process."""
         return [
             f"{group}: {variable.dtype.name}{variable.shape}"
             for group, variables in self.groups.items()

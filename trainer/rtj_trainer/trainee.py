@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import tensorflow as tf
 from rtj_api.checkpoint import KeepBest
 from rtj_api.launch import TrainerConfig
 from rtj_api.names import Reason
@@ -111,11 +112,13 @@ def prepare_to_fit(
         StopError: something of it cannot be resumed exactly.
     """
     step_function = compile_step(model, pipeline.stream.element_spec)
+    _check_results("training step", step_function)
     functions = [step_function]
     with seeding.undisturbed():
         data = validation_data(validation, seed, store)
     if data:
         test_function = compile_test(model, data.element_spec)
+        _check_results("test step", test_function)
         functions.append(test_function)
     if best:
         _check_metric(best, model, functions)
@@ -160,6 +163,33 @@ def _computed(functions: list[Any], state: TrainingState) -> dict[str, Any]:
         "captured": [read.sha256 for read in found],
         "constants": sorted({digest for read in found for digest in read.contents}),
     }
+
+
+def _check_results(name: str, function: Any) -> None:
+    """Refuse results that no commit can hold; callbacks are given them, after a restart too."""
+    returned = function.structured_outputs
+    if not isinstance(returned, dict):
+        return  # As in `fit`, nobody is given it.
+    for key, values in returned.items():
+        for value in tf.nest.flatten(values):
+            if not _is_number(value):
+                raise PermanentError(
+                    Reason.PIPELINE_NOT_RESUMABLE,
+                    f"the model's {name} returns {key!r}, which is {_kind(value)}, and no commit "
+                    "can hold that, so training was not started: return numbers only",
+                )
+
+
+def _is_number(value: Any) -> bool:
+    if not isinstance(value, tf.Tensor):
+        return value is None
+    kind = value.dtype
+    return bool(kind.is_floating or kind.is_integer or kind.is_bool)
+
+
+def _kind(value: Any) -> str:
+    is_tensor = isinstance(value, tf.Tensor)
+    return f"of type {value.dtype.name}" if is_tensor else f"a {type(value).__name__}"
 
 
 def _check_metric(best: KeepBest, model: Any, functions: list[Any]) -> None:

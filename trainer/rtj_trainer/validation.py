@@ -159,8 +159,7 @@ class Evaluation:
             interrupted: Asked between two batches.
         """
         with self.undisturbed():
-            for metric in self.model.metrics:
-                metric.reset_state()
+            self.model.reset_metrics()
             logs = None
             for element in self.data.read():
                 if interrupted():

@@ -87,6 +87,25 @@ def test_what_is_handed_over_is_found_again_by_its_name_in_whatever_order_it_is_
     assert job.outcome() == reference("towers")
 
 
+@pytest.mark.parametrize(
+    ("in_optimizer", "change"),
+    [
+        (False, "own.model/0: model.first.kernel -> model.second.kernel"),
+        (True, "trained by optimizer/0: model.first.kernel -> model.second.kernel"),
+    ],
+    ids=["model", "optimizer"],
+)
+def test_variables_of_one_shape_that_change_places_are_not_given_each_others_values(
+    in_optimizer: bool, change: str, make_job: MakeJob
+) -> None:
+    job = job_of(make_job, "two_alike", trainParams={"in_optimizer": in_optimizer})
+    assert job.run(Kill("step", 7, TERM)) == ExitCode.PREEMPTED, job.log[-2000:]
+    assert job.run() == ExitCode.PERMANENT
+    assert job.final_record["reason"] == "FingerprintMismatch"
+    assert change in job.final_record["message"]
+    job.run_to_end()
+
+
 def test_a_loop_that_writes_where_it_is_told_goes_on_and_its_stop_is_the_end_of_the_job(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
@@ -141,6 +160,7 @@ def test_a_callback_of_fit_may_stop_the_session(within: bool, step: int, make_jo
         ("gives_a_generator", ["from_generator", "own.py:"]),
         ("gives_what_json_cannot_hold", ["the parameter fill of shuffled is nan", "JSON"]),
         ("gives_the_same_object", ["same object twice"]),
+        ("looks_ahead", ["the generator _ahead asked", "again", "session.ends_epoch"]),
         ("fits_by_keras", ["read ahead of the steps", "session.fit(model"]),
         ("fits_with_a_csv_log", ["CSVLogger", "leave it out"]),
         ("fits_a_model_with_its_own_fit", ["Mine has a fit of its own"]),
@@ -157,6 +177,13 @@ def test_a_program_that_could_not_go_on_exactly_is_refused_before_its_first_comm
     assert not job.directory.commit_ids()
 
 
+def test_a_generator_may_pass_the_batches_on(make_job: MakeJob) -> None:
+    whole, killed = job_of(make_job, "passes_on"), job_of(make_job, "passes_on")
+    whole.run_to_end()
+    killed.run_to_end(Kill("step", 7, TERM), Kill("step", 9))
+    assert killed.outcome() == whole.outcome()
+
+
 def test_steps_cannot_be_called_twice(make_job: MakeJob) -> None:
     job = job_of(make_job, "steps_twice")
     assert job.run() == ExitCode.PERMANENT
@@ -169,6 +196,42 @@ def test_a_loop_that_is_left_has_not_completed_the_job(make_job: MakeJob) -> Non
     assert "left at step 7" in job.final_record["message"]
     assert "session.stop()" in job.final_record["message"]
     assert not job.last_manifest.complete
+
+
+@pytest.mark.parametrize("step", [0, 4, 16, 38])
+def test_a_stop_may_be_followed_by_a_break(step: int, make_job: MakeJob) -> None:
+    job = job_of(make_job, "stops_and_leaves", trainParams={"step": step})
+    job.run_to_end(*([Kill("step", 9, TERM)] if step > 9 else []))
+    assert job.last_manifest.step == step + 1
+    assert len(job.outcome()[2]) == step + 1
+    assert job.run() == ExitCode.COMPLETED
+    assert not job.directory.ledger_segment(job.attempts).exists()
+
+
+def test_a_stop_takes_no_step_for_a_program_that_does_not(make_job: MakeJob) -> None:
+    job = job_of(make_job, "stops_before_the_loop")
+    assert job.run() == ExitCode.USER_ERROR
+    assert "left at step 0" in job.final_record["message"]
+    assert not job.directory.commit_ids()
+
+
+@pytest.mark.parametrize("code", [0, 3, "no more disk"])
+def test_a_program_that_exits_has_not_completed_the_job_and_what_is_committed_stays(
+    code: Any, make_job: MakeJob
+) -> None:
+    job = job_of(make_job, "exits", trainParams={"step": 7, "code": code})
+    assert job.run() == ExitCode.USER_ERROR
+    assert f"sys.exit({code!r}) at step 7, before its end" in job.final_record["message"]
+    assert (job.last_manifest.step, job.last_manifest.complete) == (5, False)
+
+
+def test_a_program_may_exit_after_its_training_but_not_with_a_failure(make_job: MakeJob) -> None:
+    job = job_of(make_job, "exits", trainParams={"step": -1})
+    job.run_to_end()
+    assert job.final_record["reason"] == "Completed"
+    job.config["builder"]["trainParams"]["code"] = 3
+    assert job.run() == ExitCode.USER_ERROR
+    assert "sys.exit(3) after the training" in job.final_record["message"]
 
 
 SCRIPT = """
@@ -218,6 +281,28 @@ def test_a_script_may_tell_its_end_in_other_words_but_not_an_earlier_one(
         assert run_script(job) == ExitCode.PERMANENT
         assert "InvalidSpec: the job was complete at step 39 with" in job.log
         assert f"would end it at step {step}. Go back" in job.log
+
+
+@pytest.mark.parametrize(
+    ("exits", "code", "reason"),
+    [
+        ("    exit(session, 7)", ExitCode.USER_ERROR, "exit 1 TrainerFailed: the program called"),
+        ("    exit(session, -1)", ExitCode.COMPLETED, "exit 0 Completed: job complete at step 39"),
+    ],
+    ids=["early", "after-the-training"],
+)
+def test_a_script_that_exits_says_how_it_ended(
+    exits: str, code: int, reason: str, make_job: MakeJob
+) -> None:
+    job = make_job()
+    write_script(job)
+    script = job.folder / "script.py"
+    own = "    from own import exits as exit\n    session.steps = "
+    source = script.read_text().replace("    two_optimizers(session)", exits)
+    script.write_text(source.replace("    session.steps = ", own))
+    assert run_script(job) == code, job.log[-3000:]
+    assert reason in job.log
+    assert "after the session" not in job.log
 
 
 def write_script(job: Job, end: str = "epochs=3") -> None:

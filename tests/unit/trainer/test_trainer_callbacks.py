@@ -244,6 +244,50 @@ def test_what_a_training_step_returns_is_given_to_callbacks_after_a_restart_too(
 
 
 @pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"trained": "text"}, ["the model's training step returns 'note'", "of type string"]),
+        ({"trained": "texts"}, ["returns 'notes'", "of type string"]),
+        ({"trained": "sparse"}, ["returns 'rows'", "a SparseTensor"]),
+        ({"trained": "complex"}, ["returns 'phase'", "of type complex64"]),
+        ({"tested": "text"}, ["the model's test step returns 'note'", "of type string"]),
+    ],
+)
+def test_a_step_that_returns_what_no_commit_can_hold_is_refused_before_step_0(
+    params: dict[str, str], words: list[str], make_job: MakeJob
+) -> None:
+    job = job_of(make_job, None, modelFunction="tells", modelParams=params, **EVALUATED)
+    assert job.run() == ExitCode.PERMANENT, job.log[-2000:]
+    for word in words:
+        assert word in job.final_record["message"]
+    assert not job.directory.commit_ids()
+
+
+def test_a_step_may_return_any_numbers(make_job: MakeJob) -> None:
+    told = {"trained": "numbers", "tested": "numbers"}
+    outcomes = []
+    for kills in ([], [STOP, Kill("epoch-end", 1), Kill("step", 5)]):
+        job = job_of(make_job, "recorder", modelFunction="tells", modelParams=told, **EVALUATED)
+        job.run_to_end(*kills)
+        outcomes.append(job.outcome())
+    assert outcomes[0] == outcomes[1]
+
+
+def test_metrics_are_reset_as_the_model_says(make_job: MakeJob) -> None:
+    job = job_of(make_job, "recorder", modelFunction="counting", epochs=2, **EVALUATED)
+    job.run_to_end(STOP)
+    ends = [dict(call[2]["dict"]) for call in calls_of(job) if call[0] == "epoch end"]
+    assert [(end["batches"], end["val_batches"]) for end in ends] == [(5, 4), (5, 4)]
+
+
+def test_a_builder_that_exits_has_not_completed_the_job(make_job: MakeJob) -> None:
+    job = job_of(make_job, None, modelFunction="exiting")
+    assert job.run() == ExitCode.USER_ERROR
+    assert "SystemExit" in job.final_record["message"]
+    assert "sys.exit()" in job.final_record["message"]
+
+
+@pytest.mark.parametrize(
     ("name", "words"),
     [
         ("counts", ["Counts", "sets the attribute count", "get_state(self)"]),

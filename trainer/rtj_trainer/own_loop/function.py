@@ -16,5 +16,8 @@ def run_function(attempt: Attempt) -> str:
         field = "spec.builder.trainFunction"
         function = builder.get_function(session.program, spec.train_function or "", field)
         builder.check_params(function, spec.train_params, "spec.builder.trainParams", session)
-        function(session, **spec.train_params)
+        try:
+            function(session, **spec.train_params)
+        except SystemExit as error:
+            session.check_exit(error)
     return session.outcome

@@ -1,5 +1,6 @@
 """What a program gives to the session, or gets from it, in a way that cannot be exact: said so."""
 
+import inspect
 import json
 import sys
 import threading
@@ -68,6 +69,8 @@ class Steps:
     def __init__(self, elements: Iterator[Any]) -> None:
         self._elements = elements
         self._thread = threading.get_ident()
+        self._holder: FrameType | None = None
+        """A generator that was given a batch, and has not yielded since."""
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -79,7 +82,33 @@ class Steps:
                 "other threads do, so steps would be counted before they are taken: "
                 "use session.fit(model, …), or take each step in the loop"
             )
-        return next(self._elements)
+        asking = sys._getframe(1)
+        if asking is self._holder:
+            misused(
+                f"the generator {asking.f_code.co_name} asked session.steps() for a batch again "
+                "before it yielded the one that it was given, as one that looks ahead does, so "
+                "steps would be counted before they are taken: yield each batch before asking for "
+                "the next, or take the steps in a function that is no generator; "
+                "session.ends_epoch tells which batch is the last of its epoch"
+            )
+        element = next(self._elements)
+        if asking.f_code.co_flags & inspect.CO_GENERATOR:
+            self._watch(asking)
+        return element
+
+    def _watch(self, generator: FrameType) -> None:
+        """Note that a generator holds a batch, until it yields or ends."""
+        if sys.getprofile():
+            return  # Somebody measures the program.
+        self._holder = generator
+
+        def see(frame: FrameType, event: str, _: Any) -> None:
+            if frame is generator and event == "return":
+                sys.setprofile(None)
+                self._holder = None
+
+        # Only this tells that a generator yields; it is soon, so it costs next to nothing.
+        sys.setprofile(see)
 
 
 def _is_read_by_keras() -> bool:

@@ -10,6 +10,7 @@ from rtj_api.names import Reason
 from rtj_trainer.callbacks import CallbackRunner
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.kept import Keeper, Kept, rehearse
+from rtj_trainer.own_loop.naming import names
 from rtj_trainer.plain import Arrays
 from rtj_trainer.state import variables_of
 
@@ -24,7 +25,7 @@ class Handed:
     """
 
     def __init__(self) -> None:
-        self._names: set[str] = set()
+        self._objects: dict[str, Any] = {}
         self._variables: dict[str, list[tf.Variable]] = {}
         self._keepers: dict[str, Keeper] = {}
 
@@ -33,6 +34,24 @@ class Handed:
         """The variables by group, one for each object, in the order of the groups' names."""
         return dict(sorted(self._variables.items()))
 
+    def names(self) -> dict[str, str]:
+        """Return what leads to each variable, by its group and number.
+
+        Of an optimizer, whose own variables are by number, what leads to those that it trains.
+        """
+        known: dict[int, str] = {}
+        for path, item in sorted(self._objects.items()):
+            known = {**names(path, item), **known}
+        found = {group: [id(variable) for variable in of] for group, of in self.variables.items()}
+        for path, item in sorted(self._objects.items()):
+            found[f"trained by {path}"] = [id(variable.value) for variable in _trained_by(item)]
+        return {
+            f"{group}/{number}": known[variable]
+            for group, of in found.items()
+            for number, variable in enumerate(of)
+            if variable in known
+        }
+
     def add(self, name: str, value: Any) -> None:
         """Add an object, or a list, tuple or dict of them.
 
@@ -40,9 +59,9 @@ class Handed:
             PermanentError: `BuilderInvalid`: it is not built yet, or nothing that can be kept.
         """
         for path, item in _leaves(name, value):
-            if path in self._names:
+            if path in self._objects:
                 _refuse(f"{path!r} was handed over twice; give each object its own name")
-            self._names.add(path)
+            self._objects[path] = item
             found = _variables(path, item)
             if found is not None:
                 self._variables[f"own.{path}"] = found
@@ -127,6 +146,13 @@ def _of_layer(path: str, layer: Any) -> list[tf.Variable]:
         return [variable.value for variable in layer.variables]
     _check_built(f"{path}.optimizer", layer.optimizer, "optimizer.build(model.trainable_variables)")
     return [variable for group in variables_of(layer).values() for variable in group]
+
+
+def _trained_by(value: Any) -> list[Any]:
+    """Return the variables that an optimizer was built for, in the order of its own."""
+    own = isinstance(value, keras.optimizers.Optimizer)
+    optimizer = value if own else getattr(value, "optimizer", None)
+    return list(getattr(optimizer, "_trainable_variables", ()))
 
 
 def _check_built(path: str, value: Any, how: str) -> None:

@@ -48,7 +48,12 @@ def opened_session(run: LocalRun) -> Iterator["Session"]:
             from rtj_trainer.own_loop.session import session_of
 
             with session_of(attempt, lambda: sys.modules["__main__"]) as session:
-                yield session
+                try:
+                    yield session
+                except SystemExit as error:
+                    session.check_exit(error)
+                    process.complete(session.outcome)
+                    raise
     except Exception as error:
         code = process.fail(error)
         if isinstance(error, StopError) or process.stop.raised:

@@ -73,6 +73,7 @@ class Session:
         self._model: Any = None
         self._loop: TrainingLoop | None = None
         self._state: TrainingState | None = None
+        self._elements: Iterator[Any] = iter(())
         self._begun = False
         self._done = False
         self._ended_by: StopError | None = None
@@ -154,8 +155,8 @@ class Session:
             validation_files=[],
             traced=True,
         )
-        elements = (batches.training_data(element) for element in self._batches())
-        return Steps(elements)
+        self._elements = (batches.training_data(element) for element in self._batches())
+        return Steps(self._elements)
 
     def fit(
         self,
@@ -220,6 +221,20 @@ class Session:
         else:
             self._progress.stopped_early = True
 
+    def check_exit(self, error: SystemExit) -> None:
+        """Return if the program may end its process so: without a failure, after its training.
+
+        Raises:
+            UserError: it is too early, or the program failed.
+        """
+        if error.code or not self._done:
+            where = "after the training" if self._done else f"at step {self.step}, before its end"
+            raise UserError(
+                Reason.TRAINER_FAILED,
+                f"the program called sys.exit({error.code!r}) {where}; raise an error if it "
+                "failed, or call session.stop() and leave the loop to end the training early",
+            ) from error
+
     def _begin(self, build: Callable[..., Any] | None, params: dict[str, Any]) -> Source:
         if self._begun:
             misused(
@@ -271,7 +286,8 @@ class Session:
             [source.params, pipeline.file_names, validation_files],
         )
         train = {"train": {"function": spec.train_function, **spec.train_params}}
-        identity = {**common, **train, **described, **pipeline.identity}
+        handed = {"variableNames": self._handed.names()}
+        identity = {**common, **train, **described, **handed, **pipeline.identity}
         with self._watch.passing(), self._watch.passing_functions():
             self._loop = attempt.loop(
                 environment=self._environment,
@@ -319,6 +335,8 @@ class Session:
             raise self._ended_by  # The program caught it.
         if not self._begun:
             misused("the session ended without a call of session.steps() or session.fit()")
+        if self._progress.stopped_early:
+            next(self._elements, None)  # The loop was left by the last step, which counts too.
         if not self._done:
             raise UserError(
                 Reason.TRAINER_FAILED,

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 
 import keras
 import numpy as np
@@ -101,6 +102,41 @@ def stops(session, samples):
         tf.io.write_file(f"{samples}/{session.step}", str(total.numpy()))
         if session.step == 16:
             session.stop()
+
+
+class Pair(keras.Model):
+    """Two layers of one shape, whose lines may change places."""
+
+    def __init__(self, swapped):
+        super().__init__()
+        if swapped:
+            self.second = keras.layers.Dense(3)
+            self.first = keras.layers.Dense(3)
+        else:
+            self.first = keras.layers.Dense(3)
+            self.second = keras.layers.Dense(3)
+
+    def call(self, x):
+        return tf.reduce_sum(self.first(x) - 0.5 * self.second(x), axis=-1)
+
+
+def two_alike(session, in_optimizer=False):
+    """Change two lines in every second attempt, as an edit between two attempts would."""
+    is_changed = os.environ["RTJ_POD_UID"][-1] in "02468"
+    keras.layers.Dense(3)  # A layer that is not used changes the numbers in Keras's names only.
+    if is_changed:
+        keras.layers.Dense(3)
+    model = Pair(swapped=is_changed and not in_optimizer)
+    model(tf.zeros([1, 3]))
+    trained = [model.first, model.second][:: -1 if is_changed and in_optimizer else 1]
+    optimizer = keras.optimizers.Adam(0.01)
+    found = [weight for layer in trained for weight in layer.trainable_variables]
+    optimizer.build(found)
+    session.track(model=model, optimizer=optimizer)
+    for x, y in session.steps():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x) - y) ** 2)
+        optimizer.apply(tape.gradient(loss, [weight.value for weight in found]), found)
 
 
 def validation():
@@ -264,6 +300,30 @@ def leaves_the_loop(session):
             break
 
 
+def stops_and_leaves(session, step):
+    total = _variable(session)
+    for x, _ in session.steps():
+        total.assign_add(tf.reduce_sum(x))
+        if session.step == step:
+            session.stop()
+            break
+
+
+def stops_before_the_loop(session):
+    _variable(session)
+    session.steps()
+    session.stop()
+
+
+def exits(session, step, code=0):
+    total = _variable(session)
+    for _ in session.steps():
+        total.assign_add(1.0)
+        if session.step == step:
+            sys.exit(code)
+    sys.exit(code)
+
+
 def does_nothing(session):
     _variable(session)
 
@@ -294,6 +354,31 @@ def fits_by_keras(session):
     model.optimizer.build(model.trainable_variables)
     session.track(model=model)
     model.fit(batch for batch in session.steps())
+
+
+def _ahead(batches):
+    before = next(batches)
+    for batch in batches:
+        yield before
+        before = batch
+    yield before
+
+
+def looks_ahead(session):
+    total = _variable(session)
+    for x, _ in _ahead(session.steps()):
+        total.assign_add(tf.reduce_sum(x))
+
+
+def _passed_on(batches):
+    yield from ((x, y) for x, y in batches)
+
+
+def passes_on(session):
+    """Has generators around the batches that give each one on at once."""
+    total = _variable(session)
+    for _, (x, _) in enumerate(_passed_on(session.steps())):
+        total.assign_add(tf.reduce_sum(x) * session.step)
 
 
 def fits_with_a_csv_log(session):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import sys
 import time
 
 import keras
@@ -106,6 +107,71 @@ def own_step():
     model = OwnStep([keras.Input((3,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=False)
     return model
+
+
+class Telling(keras.Sequential):
+    """Returns something else beside its loss, while it is trained or evaluated."""
+
+    def __init__(self, layers, trained=None, tested=None):
+        super().__init__(layers)
+        self._trained, self._tested = trained, tested
+
+    def train_step(self, data):
+        return {**super().train_step(data), **(self._trained(data) if self._trained else {})}
+
+    def test_step(self, data):
+        return {**super().test_step(data), **(self._tested(data) if self._tested else {})}
+
+
+TOLD = {
+    "text": lambda data: {"note": tf.constant("fine")},
+    "texts": lambda data: {"notes": tf.strings.as_string(data[1])},
+    "sparse": lambda data: {"rows": tf.sparse.from_dense(data[0])},
+    "complex": lambda data: {"phase": tf.complex(1.0, 2.0)},
+    "numbers": lambda data: {
+        "shape": tf.shape(data[0]),
+        "many": tf.reduce_all(data[0] > 0.0, axis=0),
+        "half": tf.cast(data[0][0, 0], tf.bfloat16),
+        "by": {"name": tf.reduce_sum(data[0])},
+    },
+}
+
+
+def tells(trained=None, tested=None):
+    layers = [keras.Input((3,)), keras.layers.Dense(1)]
+    model = Telling(layers, TOLD.get(trained), TOLD.get(tested))
+    model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=False)
+    return model
+
+
+class Counting(keras.Sequential):
+    """Counts the batches since its metrics were reset, by a method that `fit` calls."""
+
+    def __init__(self, layers):
+        super().__init__(layers)
+        self.batches = tf.Variable(0)
+
+    def reset_metrics(self):
+        super().reset_metrics()
+        self.batches.assign(0)
+
+    def train_step(self, data):
+        self.batches.assign_add(1)
+        return {**super().train_step(data), "batches": self.batches + 0}
+
+    def test_step(self, data):
+        self.batches.assign_add(1)
+        return {**super().test_step(data), "batches": self.batches + 0}
+
+
+def counting():
+    model = Counting([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=False)
+    return model
+
+
+def exiting():
+    sys.exit()
 
 
 class Recorder(keras.callbacks.Callback):
