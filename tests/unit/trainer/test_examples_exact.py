@@ -121,7 +121,7 @@ def test_flights_does_not_start_before_the_readmes_command_that_follows_the_copy
     *_, job = yaml.safe_load_all((EXAMPLES / "flights" / "manifest.yaml").read_text())
     assert JobSpec.model_validate(job["spec"]).run_policy.suspend
     readme = (EXAMPLES / "flights" / "README.md").read_text()
-    _, after_the_copy = readme.split("Copy the file to")
+    _, after_the_copy = readme.split("kubectl exec -i volume-inspector")
     (patch,) = re.findall("kubectl patch rtj flights --type=merge -p '(.*)'", after_the_copy)
     patched = {**job["spec"], **json.loads(patch)["spec"]}
     assert not JobSpec.model_validate(patched).run_policy.suspend
