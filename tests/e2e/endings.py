@@ -90,7 +90,7 @@ OF_ITSELF: dict[str, Ending] = {
         condition="BackoffLimitExceeded",
         event="BackoffLimitExceeded",
     ),
-    "calls-exit": Ending(
+    "ends-without-a-word": Ending(
         _built("leaves") | _NO_RETRY,
         "UserError",
         "TrainerFailed",

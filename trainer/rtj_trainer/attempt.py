@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rtj_api.heartbeat import CommitRef, TrainerPhase
 from rtj_api.launch import TrainerConfig
@@ -18,6 +19,9 @@ from rtj_trainer.origin import Start, find_start
 from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
 from rtj_trainer.stacks import StackFolder, Watchdog
+
+if TYPE_CHECKING:
+    from rtj_trainer.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -72,21 +76,34 @@ def opened(
 
 
 def _train(attempt: Attempt) -> str:
-    config = attempt.config
     environment = attempt.prepare()
     # These import TensorFlow, so they wait until its threads are set.
+    from rtj_trainer.watch import Watch
+
+    watch = Watch(
+        "let the callback that uses it hold it, and give that get_state(self) and "
+        "set_state(self, state); a layer keeps one that is made by add_weight() or "
+        "keras.random.SeedGenerator"
+    )
+    with watch.made():
+        return _watched(attempt, environment, watch)
+
+
+def _watched(attempt: Attempt, environment: dict[str, Any], watch: "Watch") -> str:
     from rtj_trainer.cache.materialise import materialise
     from rtj_trainer.pipeline import Factory
     from rtj_trainer.trainee import build_trainee
 
+    config = attempt.config
     spec = config.builder
     module = builder.load_module(spec)
     first_start = attempt.choice.commit_id is None
-    cache = materialise(config, module, attempt.job, attempt.heart, fresh=first_start)
-    factory = Factory(config, module, cache.source if cache else None)
-    pipeline = factory.pipeline(first_start, attempt.scratch, attempt.choice.manifest)
+    with watch.passing():
+        cache = materialise(config, module, attempt.job, attempt.heart, fresh=first_start)
+        factory = Factory(config, module, cache.source if cache else None)
+        pipeline = factory.pipeline(first_start, attempt.scratch, attempt.choice.manifest)
     progress = attempt.note(pipeline)
-    trainee = build_trainee(config, module, factory, pipeline, progress)
+    trainee = build_trainee(config, module, factory, pipeline, progress, watch)
     common = attempt.identity(
         builder.source_files(spec, module),
         {"function": spec.dataset_function, **spec.dataset_params},
@@ -98,15 +115,20 @@ def _train(attempt: Attempt) -> str:
     )
     batch = {"batch": {"function": spec.batch_function, **spec.batch_params}}
     identity = {**common, **batch, **trainee.identity, **pipeline.identity}
-    attempt.loop(
-        environment=environment,
-        identity=identity,
-        pipeline=pipeline,
-        progress=progress,
-        state=trainee.state,
-        epochs=trainee.epochs,
-        as_before=trainee.as_before,
-    ).run(trainee.epochs.train)
+    with watch.passing():
+        loop = attempt.loop(
+            environment=environment,
+            identity=identity,
+            pipeline=pipeline,
+            progress=progress,
+            state=trainee.state,
+            epochs=trainee.epochs,
+            as_before=trainee.as_before,
+        )
+    trainee.state.begin(traced=False)
+    with loop.running():
+        for element in trainee.state.each(loop.steps()):
+            trainee.epochs.train(element)
     if cache:
         cache.use.release()
     return ended(progress)

@@ -1,10 +1,12 @@
 """The state of Python objects: each is read and written by two functions, and not by pickle."""
 
 import json
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tensorflow as tf
 from rtj_api.names import Reason
 
 from rtj_trainer.errors import PermanentError
@@ -19,6 +21,8 @@ class Keeper:
     """For messages."""
     read: Callable[[], Any]
     write: Callable[[Any], None]
+    owner: Any = None
+    """A callback whose own methods read and write, its variables, too."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,29 @@ class Kept:
         """Give each the state that `capture` returned."""
         for keeper, state in zip(self.keepers, states, strict=True):
             keeper.write(decode(state, arrays))
+
+    def variables(self) -> list[tf.Variable]:
+        """Return the variables that the owners hold."""
+        return [variable for keeper in self.keepers for variable in _held(keeper.owner)]
+
+
+def _held(owner: Any) -> Iterator[tf.Variable]:
+    """Yield the variables that can be reached from a callback, and not through the job's model."""
+    seen = {id(getattr(owner, "_model", None))}
+    found = [owner]
+    while found:
+        value = found.pop()
+        if id(value) in seen or isinstance(value, type | types.ModuleType | types.FunctionType):
+            continue
+        seen.add(id(value))
+        if isinstance(value, tf.Variable):
+            yield value
+        elif isinstance(value, dict):
+            found += value.values()
+        elif isinstance(value, list | tuple | set):
+            found += value
+        else:
+            found += getattr(value, "__dict__", {}).values()
 
 
 def rehearse(

@@ -6,7 +6,7 @@ for is the step. So the same loop serves a Keras model and a user's own code.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,19 +40,6 @@ class TrainingLoop:
     stop: StopRequest
     _slow_step: int | None = None
     """Step of the commit that was last said to be slow."""
-
-    def run(self, step: Callable[[Any], None]) -> None:
-        """Train to the end and make the final commit.
-
-        Args:
-            step: Trains on a batch.
-
-        Raises:
-            StopError: see `steps`.
-        """
-        with self.running():
-            for element in self.steps():
-                step(element)
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -47,6 +47,9 @@ class Objects(Protocol):
     def restore(self, document: dict[str, Any], arrays: Arrays) -> None:
         """Give it all back."""
 
+    def variables(self) -> list[tf.Variable]:
+        """Return the variables whose values their state tells."""
+
 
 def variables_of(model: Any) -> dict[str, list[tf.Variable]]:
     """Return the variables of a model that is compiled and built, by group."""

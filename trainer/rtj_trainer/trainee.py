@@ -26,13 +26,14 @@ from rtj_trainer.state import TrainingState, variables_of
 from rtj_trainer.step import compile_step, compile_test, refusing, retrace_step
 from rtj_trainer.touched import graph_sha256
 from rtj_trainer.validation import Evaluation, validation_data
+from rtj_trainer.watch import Watch, WatchedState
 
 
 @dataclass(frozen=True)
 class Trainee:
     """A model that is ready for its state to be restored, and then to be trained."""
 
-    state: TrainingState
+    state: WatchedState
     epochs: Epochs
     identity: dict[str, Any]
     """What must be the same in the next attempt."""
@@ -48,6 +49,7 @@ def build_trainee(
     factory: Factory,
     pipeline: Pipeline,
     progress: Progress,
+    watch: Watch,
 ) -> Trainee:
     """Call the builder's functions for all but the dataset.
 
@@ -57,6 +59,7 @@ def build_trainee(
         factory: Made the pipeline, and makes the model.
         pipeline: What it is trained on.
         progress: Counts its steps.
+        watch: Sees the variables that are made while it trains.
 
     Raises:
         StopError: the builder is wrong, or failed, or what it builds cannot be resumed exactly.
@@ -69,8 +72,8 @@ def build_trainee(
         seed=config.seed,
         validation=_validation(config, module),
         callbacks=lambda model: _callbacks(config, module, model),
-        state_of=lambda model, functions, runner: TrainingState(
-            variables_of(model), functions, runner
+        state_of=lambda model, functions, runner: WatchedState(
+            variables_of(model), functions, runner, watch, progress
         ),
         best=config.checkpoint.keep_best,
         store=config.volume / INDICES,
@@ -91,7 +94,7 @@ def prepare_to_fit(
     seed: int,
     validation: Callable[[], Any] | None,
     callbacks: Callable[[Any], Any],
-    state_of: Callable[[Any, list[Any], CallbackRunner], TrainingState],
+    state_of: Callable[[Any, list[Any], CallbackRunner], WatchedState],
     best: KeepBest | None,
     store: Path,
 ) -> Trainee:

@@ -293,7 +293,10 @@ def test_a_builder_that_exits_has_not_completed_the_job(make_job: MakeJob) -> No
         ("counts", ["Counts", "sets the attribute count", "get_state(self)"]),
         ("appends", ["uses SEEN, which is a list", "get_state(self)"]),
         ("sets_item", ["sets an item of self.params", "get_state(self)"]),
-        ("changes_model", ["changes self.model.losses_seen, by append()"]),
+        ("changes_model", ["uses losses_seen of the model, which is a TrackedList"]),
+        ("imports", ["uses other.SEEN, which is a list"]),
+        ("imports_from", ["uses SEEN, which is a list"]),
+        ("imports_first", ["uses late, which is imported only", "at the top of the file"]),
         ("of_module", ["uses shared.SEEN, which is a list"]),
         ("of_class", ["uses Store.seen, which is a list"]),
         ("by_clock", ["sets stop_training by the clock (time)"]),
@@ -328,8 +331,49 @@ def test_a_callback_that_draws_what_no_restart_could_is_refused_before_the_first
     is_refused_without_a_commit(name, words, make_job)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "counts_in_model",
+            ["the variable", "was changed by the steps up to 6", "get_state(self)"],
+        ),
+        ("draws_from_model", ["the variable", "was changed by the steps up to 6", "SeedGenerator"]),
+        ("makes_variable", ["the variable", "was made during the steps up to 6"]),
+    ],
+)
+def test_a_variable_that_only_callbacks_change_is_refused_before_a_commit_without_it(
+    name: str, words: list[str], make_job: MakeJob
+) -> None:
+    job = job_of(
+        make_job,
+        "refused",
+        callbacksParams={"name": name},
+        modelFunction="build_with_attributes",
+    )
+    assert job.run() == ExitCode.PERMANENT, job.log[-2000:]
+    for word in words:
+        assert word in job.final_record["message"]
+    assert [commit.step for commit in job.directory.commit_ids()] == [3]
+
+
+def test_a_variable_whose_value_a_callback_tells_is_its_own_business(make_job: MakeJob) -> None:
+    outcomes = []
+    for kills in ([], [STOP, Kill("epoch-end", 2)]):
+        job = job_of(make_job, "counts_in_variable")
+        job.run_to_end(*kills)
+        assert epoch_ends(job) == [0, 1, 2]
+        outcomes.append(job.outcome())
+    assert outcomes[0] == outcomes[1]
+
+
 def is_refused_without_a_commit(name: str, words: list[str], make_job: MakeJob) -> None:
-    job = job_of(make_job, "refused", callbacksParams={"name": name})
+    job = job_of(
+        make_job,
+        "refused",
+        callbacksParams={"name": name},
+        modelFunction="build_with_attributes",
+    )
     assert job.run() == ExitCode.PERMANENT, job.log[-2000:]
     for word in words:
         assert word in job.final_record["message"]

@@ -150,6 +150,6 @@ def test_reading_up_to_the_position_is_still_restoring(replays: bool, phase: Tra
         heart=heart,
         stop=StopRequest(),
     )
-    with pytest.raises(ReadError):
-        loop.run(lambda _: None)
+    with pytest.raises(ReadError), loop.running():
+        list(loop.steps())
     assert told == [phase]

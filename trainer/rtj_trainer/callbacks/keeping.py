@@ -55,20 +55,22 @@ def keeper_of(callback: Any, model: Any, name: str) -> Keeper:
     if callable(getattr(callback, "get_state", None)) and callable(
         getattr(callback, "set_state", None)
     ):
-        return Keeper(name, callback.get_state, callback.set_state)
+        return Keeper(name, callback.get_state, callback.set_state, callback)
     kind = type(callback)
     if kind in _KNOWN:
         return _by_attributes(callback, model, name, _KNOWN[kind])
     if any(base in _KNOWN or base.__module__.startswith("keras.") for base in _between(kind)):
         _refuse(name, "is or extends one of Keras that cannot be kept", _mend(kind))
-    if kept := Prover(model).callback_keeps(callback):
+    prover = Prover(model)
+    if kept := prover.callback_keeps(callback):
         _refuse(name, f"keeps state between two calls ({kept})", _PROTOCOL)
-    return Keeper(name, lambda: None, lambda _: None)
+    return Keeper(name, lambda: _check(prover, name), lambda _: None)
 
 
 _PROTOCOL = (
     "give it the methods get_state(self), which returns numbers, texts, arrays, or lists, tuples "
-    "and dicts of such, and set_state(self, state); or let it keep nothing"
+    "and dicts of such, and set_state(self, state); or let it keep nothing, and hold a tuple "
+    "instead of a list"
 )
 
 
@@ -80,6 +82,7 @@ def _by_attributes(callback: Any, model: Any, name: str, attributes: tuple[str, 
             _refuse(name, f"keeps state between two calls ({kept})", _PROTOCOL)
 
     def read() -> Any:
+        _check(prover, name)
         missing = [key for key in attributes if not hasattr(callback, key) and key not in _NOT_YET]
         if missing:
             what = f"has no attribute {missing[0]} in Keras {keras.__version__}, but maybe another"
@@ -91,6 +94,15 @@ def _by_attributes(callback: Any, model: Any, name: str, attributes: tuple[str, 
             setattr(callback, key, value)
 
     return Keeper(name, read, write)
+
+
+def _check(prover: Prover, name: str) -> None:
+    """Return if a callback still keeps nothing but what is known of it."""
+    if changed := prover.changed():
+        why = f"keeps state between two calls ({changed}), which no commit would hold"
+        raise PermanentError(
+            Reason.PIPELINE_NOT_RESUMABLE, f"{name} {why}, so the training was ended: {_PROTOCOL}"
+        )
 
 
 def _between(kind: type) -> list[type]:

@@ -4,6 +4,7 @@ What another function does that they call is only seen when it is done (`rtj_tra
 """
 
 import functools
+import inspect
 import pathlib
 import types
 from collections.abc import Iterator
@@ -12,8 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rtj_trainer.callbacks import code
-from rtj_trainer.callbacks.stateless import functions_of
+from rtj_trainer.callbacks.code import Source, is_library
 
 _RESEEDING = (
     tf.random.set_seed,
@@ -41,22 +41,27 @@ def reseeds(callback: Any) -> str | None:
 
 def _functions(callback: Any) -> Iterator[Any]:
     """Yield the methods of a callback that are not Keras's own, and the functions it was given."""
-    for kind in type(callback).__mro__:
-        if not kind.__module__.startswith("keras."):
-            for member in vars(kind).values():
-                if isinstance(member, types.FunctionType | property | classmethod | staticmethod):
-                    yield from functions_of(member)
-    for value in vars(callback).values():
-        while isinstance(value, functools.partial):
-            value = value.func
-        if isinstance(value, types.FunctionType) and not value.__module__.startswith("keras."):
-            yield value
+    kinds = [kind for kind in type(callback).__mro__ if not kind.__module__.startswith("keras.")]
+    members = [member for kind in kinds for member in vars(kind).values()]
+    for member in [*members, *vars(callback).values()]:
+        parts = (member.fget, member.fset) if isinstance(member, property) else (member,)
+        for part in parts:
+            while isinstance(part, functools.partial):
+                part = part.func
+            found = inspect.unwrap(getattr(part, "__func__", part)) if part else None
+            if isinstance(found, types.FunctionType) and not is_library(found.__code__.co_filename):
+                yield found
 
 
 def _reads(function: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each value that a function reads by the name of a global and of what is in modules."""
-    for names, is_global in code.paths(function.__code__):
-        value = function.__globals__.get(names[0]) if is_global else None
+    """Yield each value that a function reads by the name of a root and of what is in modules."""
+    try:
+        source = Source(function)
+    except OSError:  # If something is seeded, that is found at the next commit.
+        return
+    roots = source.roots()
+    for names in source.chains():
+        value = roots.get(names[0])
         for name in names[1:]:
             if isinstance(value, types.ModuleType):
                 value = getattr(value, name, None)

@@ -1,8 +1,10 @@
 """Calls the callbacks, and gives and takes their state."""
 
+from types import MappingProxyType
 from typing import Any
 
 import keras
+import tensorflow as tf
 from rtj_api.names import Reason
 
 from rtj_trainer.callbacks.keeping import keeper_of
@@ -43,7 +45,7 @@ class CallbackRunner:
             _refuse_test_hooks(callback)
         model.stop_training = False
         for callback in self._callbacks:
-            callback.set_params(params)
+            callback.set_params(MappingProxyType(params))  # What it kept there would be lost.
             callback.set_model(model)
             callback.on_train_begin({})
         self._before_batch = _with_own(self._callbacks, "on_train_batch_begin", "on_batch_begin")
@@ -86,6 +88,10 @@ class CallbackRunner:
         self.logs = decode(document["logs"], arrays)
         self._kept.restore(document["states"], arrays)
         self.results = decode(document["results"], arrays) if "results" in document else None
+
+    def variables(self) -> list[tf.Variable]:
+        """Return the variables whose values their state tells."""
+        return self._kept.variables()
 
     def epoch_begin(self, epoch: int) -> None:
         """Tell that an epoch begins; epochs count from 0."""

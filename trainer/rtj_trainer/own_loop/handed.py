@@ -101,6 +101,10 @@ class Objects:
         if self._callbacks:
             self._callbacks.restore(document["callbacks"], arrays)
 
+    def variables(self) -> list[tf.Variable]:
+        """Return the variables whose values callbacks tell; others are handed over themselves."""
+        return self._callbacks.variables() if self._callbacks else []
+
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-import tensorflow as tf
 from rtj_api.names import Reason
 from tensorflow.python.eager import context
 
@@ -18,16 +17,19 @@ from rtj_trainer.errors import StopError, UserError
 from rtj_trainer.joining import Attempt
 from rtj_trainer.loop import TrainingLoop
 from rtj_trainer.own_loop.given import Source, Steps, check_fit, given, misused
-from rtj_trainer.own_loop.handed import Handed, Objects
-from rtj_trainer.own_loop.watch import Watch
+from rtj_trainer.own_loop.handed import Handed
 from rtj_trainer.pipeline import Pipeline, PipelineFactory, dataset_function
 from rtj_trainer.preflight.proven import USE_PROVEN
 from rtj_trainer.preflight.refusal import refuse
 from rtj_trainer.progress import Progress
-from rtj_trainer.state import TrainingState, variables_of
+from rtj_trainer.state import variables_of
 from rtj_trainer.trainee import prepare_to_fit
+from rtj_trainer.watch import Watch, WatchedState
 
-_END = object()
+_INSTEAD = (
+    "make it before session.steps(), and hand it, or the model, optimizer or metric that it "
+    "belongs to, to session.track()"
+)
 
 
 @contextlib.contextmanager
@@ -47,7 +49,7 @@ def session_of(attempt: Attempt, load: Callable[[], ModuleType]) -> Iterator["Se
             "datasets inside of it, since it sets the seed, and open one session in a process"
         )
     environment = attempt.prepare()
-    watch = Watch()
+    watch = Watch(_INSTEAD)
     with watch.made():
         seeding.seed_everything(attempt.config.seed)
         seeding.keras_generator()
@@ -72,7 +74,7 @@ class Session:
         self._progress = Progress()
         self._model: Any = None
         self._loop: TrainingLoop | None = None
-        self._state: TrainingState | None = None
+        self._state: WatchedState | None = None
         self._elements: Iterator[Any] = iter(())
         self._begun = False
         self._done = False
@@ -142,7 +144,8 @@ class Session:
                 "session.steps() keeps to itself: use session.fit(), or leave keepBest out"
             )
         pipeline = self._pipeline(source)
-        state = _WatchedState(self._handed.variables, [], self._handed.objects(None), self._check)
+        objects = self._handed.objects(None)
+        state = WatchedState(self._handed.variables, [], objects, self._watch, self._progress)
         epochs = EpochCount(self._progress)
         described = {"variables": state.describe()}
         self._join(
@@ -185,10 +188,10 @@ class Session:
         source = self._begin(build, params)
         pipeline = self._pipeline(source)
 
-        def state_of(model: Any, functions: list[Any], runner: CallbackRunner) -> TrainingState:
+        def state_of(model: Any, functions: list[Any], runner: CallbackRunner) -> WatchedState:
             variables = {**variables_of(model), **self._handed.variables}
             objects = self._handed.objects(runner)
-            return _WatchedState(variables, functions, objects, self._check)
+            return WatchedState(variables, functions, objects, self._watch, self._progress)
 
         trainee = prepare_to_fit(
             model,
@@ -271,7 +274,7 @@ class Session:
         *,
         source: Source,
         pipeline: Pipeline,
-        state: TrainingState,
+        state: WatchedState,
         epochs: EpochCount,
         described: dict[str, Any],
         as_before: dict[str, Any],
@@ -299,8 +302,7 @@ class Session:
                 as_before=as_before,
             )
         self._state = state
-        kept = [handle.resource for group in state.groups.values() for handle in group]
-        self._watch.begin(kept, traced)
+        state.begin(traced)
 
     def _batches(self) -> Iterator[Any]:
         if self._loop is None or self._state is None:
@@ -308,27 +310,12 @@ class Session:
         if not self._attempt.complete:
             self._running.enter_context(self._loop.running())
             try:
-                yield from self._checked(self._loop, self._state)
+                yield from self._state.each(self._loop.steps())
             except StopError as error:
                 self._ended_by = error
                 raise
             self._running.close()
         self._done = True
-
-    def _checked(self, loop: TrainingLoop, state: TrainingState) -> Iterator[Any]:
-        first, elements = True, loop.steps()
-        while True:
-            with self._watch.passing():
-                element = next(elements, _END)
-            if element is _END:
-                return
-            yield element
-            if first:  # Not only at the first commit, for which the user would have to wait.
-                state.check()
-                first = False
-
-    def _check(self) -> None:
-        self._watch.check(max(self._progress.step, 1))
 
     def _check_end(self) -> None:
         if self._ended_by:
@@ -343,22 +330,3 @@ class Session:
                 f"the loop was left at step {self.step}, before the batches of session.steps() "
                 "were at their end; call session.stop() to end the training early",
             )
-
-
-class _WatchedState(TrainingState):
-    """Is captured only if nothing is missing in it."""
-
-    def __init__(
-        self,
-        variables: dict[str, list[tf.Variable]],
-        functions: list[Any],
-        objects: Objects,
-        check: Callable[[], None],
-    ) -> None:
-        super().__init__(variables, functions, objects)
-        self._check = check
-
-    def check(self) -> None:
-        """Return if nothing is missing; see `Watch.check` for what else it raises."""
-        super().check()
-        self._check()

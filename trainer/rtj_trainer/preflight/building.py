@@ -45,6 +45,7 @@ def _build(plan: Plan, folder: Path) -> dict[str, Any]:
     from rtj_trainer.pipeline import Factory
     from rtj_trainer.progress import Progress
     from rtj_trainer.trainee import build_trainee
+    from rtj_trainer.watch import Watch
 
     config = TrainerConfig(
         job_name="verify",
@@ -61,7 +62,7 @@ def _build(plan: Plan, folder: Path) -> dict[str, Any]:
     factory = Factory(config, module)
     pipeline = factory.pipeline(first_start=True, scratch=folder / "probe")
     progress = Progress(lengths=pipeline.stream.lengths, epochs=plan.epochs)
-    build_trainee(config, module, factory, pipeline, progress)
+    build_trainee(config, module, factory, pipeline, progress, Watch(""))  # No step follows.
     return {}
 
 

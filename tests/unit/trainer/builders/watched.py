@@ -1,6 +1,7 @@
 """Callbacks that decide, and a validation that would disturb the training if it could."""
 
 import hashlib
+import logging
 import os
 import random
 import sys
@@ -88,6 +89,15 @@ def build_model():
         ]
     )
     model.compile(keras.optimizers.Adam(0.02), "mse", metrics=["mae"], jit_compile=False)
+    return model
+
+
+def build_with_attributes():
+    """Has what Keras does not save: a variable, a generator and a list."""
+    model = build_model()
+    model.count = tf.Variable(0)
+    model.generator = tf.random.Generator.from_seed(5)
+    model.losses_seen = []
     return model
 
 
@@ -277,7 +287,82 @@ def best(model, path: str):
     return [keras.callbacks.ModelCheckpoint(path, "val_loss", save_best_only=True), Recorder()]
 
 
+class CountsInVariable(keras.callbacks.Callback):
+    """Stops by a variable of its own, whose value it tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = {"epochs": tf.Variable(0)}
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.counts["epochs"].assign_add(1)
+        if self.counts["epochs"] >= 3:
+            self.model.stop_training = True
+
+    def get_state(self):
+        return int(self.counts["epochs"])
+
+    def set_state(self, state):
+        self.counts["epochs"].assign(state)
+
+
+def counts_in_variable(model):
+    return [CountsInVariable(), Recorder()]
+
+
 # From here on: what is refused.
+
+
+class CountsInModel(keras.callbacks.Callback):
+    """Keeps a number in a variable of the model that no step uses."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.count.assign_add(1)
+
+
+class DrawsFromModel(keras.callbacks.Callback):
+    """Draws from a generator of the model that no step uses."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.optimizer.learning_rate = 0.01 * float(self.model.generator.uniform([]))
+
+
+class MakesVariable(keras.callbacks.Callback):
+    """Has a new variable kept by a library."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logging.getLogger("watched").addHandler(_of_variable(tf.Variable(epoch)))
+
+
+def _of_variable(variable):
+    return logging.StreamHandler(variable)
+
+
+class ImportsLate(keras.callbacks.Callback):
+    """Keeps results in a list of a module that is imported there."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        import shared as other
+
+        other.SEEN.append(logs["loss"])
+
+
+class ImportsFromLate(keras.callbacks.Callback):
+    """Keeps results in a list that is imported there."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        from shared import SEEN
+
+        SEEN.append(logs["loss"])
+
+
+class ImportsFirst(keras.callbacks.Callback):
+    """Keeps results in a module that nothing has imported before."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        import late
+
+        late.SEEN.append(logs["loss"])
 
 
 class Counts(keras.callbacks.Callback):
@@ -401,6 +486,12 @@ REFUSED = {
     "reseeds_elsewhere": ReseedsElsewhere,
     "counts_in_the_kernel": CountsInTheKernel,
     "counts": Counts,
+    "counts_in_model": CountsInModel,
+    "draws_from_model": DrawsFromModel,
+    "makes_variable": MakesVariable,
+    "imports": ImportsLate,
+    "imports_from": ImportsFromLate,
+    "imports_first": ImportsFirst,
     "appends": Appends,
     "sets_item": SetsItem,
     "changes_model": ChangesModel,

@@ -1,9 +1,9 @@
-"""Finds what the steps of a user's program change and no commit would hold.
+"""Finds what steps and callbacks change in TensorFlow and no commit would hold.
 
 TensorFlow tells of every variable that is made (`tf.variable_creator_scope`) and of every function
-that is traced, and the session is open before there is any. So before a commit each variable is
-looked at that was not handed over: it must be there since before the first step, and have the value
-that it had then. A traced function must have no state outside of variables.
+that is traced, and the watch begins before there is any. So before a commit each variable is looked
+at that is not in it: it must be there since before the first step, and have the value that it had
+then. A traced function of a user's own loop must have no state outside of variables.
 
 Values are compared by their memory first: TensorFlow does not write into memory that somebody else
 holds, so a variable that nobody assigned to costs nothing.
@@ -21,19 +21,28 @@ from rtj_api.names import Reason
 from tensorflow.python.eager import context
 
 from rtj_trainer.errors import PermanentError
+from rtj_trainer.progress import Progress
+from rtj_trainer.state import Objects, TrainingState
 from rtj_trainer.touched import hidden_among, refuse_hidden
 
 _OF_ITERATORS = {"IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional"}
 """model.evaluate reads a dataset by these; an iterator that stays is found as an object."""
+
+_END = object()
 
 _OPERATION = "__wrapped__"
 """How the names of functions begin that TensorFlow makes of a single operation."""
 
 
 class Watch:
-    """Watches all variables, iterators and traced functions of this process."""
+    """Watches all variables, iterators and traced functions of this process.
 
-    def __init__(self) -> None:
+    Args:
+        instead: How a variable gets into commits, for messages.
+    """
+
+    def __init__(self, instead: str) -> None:
+        self._instead = instead
         self._variables: list[weakref.ref[Any]] = []
         self._iterators: list[weakref.ref[Any]] = []
         self._passed: set[str] = set()
@@ -71,7 +80,7 @@ class Watch:
 
     @contextmanager
     def passing(self) -> Iterator[None]:
-        """Pass over the iterators that are made in this context: they are the session's."""
+        """Pass over the iterators that are made in this context: they are the trainer's."""
         self._passing = True
         try:
             yield
@@ -98,11 +107,12 @@ class Watch:
         for variable in self._not_kept():
             self._known[id(variable.handle)] = (variable.handle, variable.read_value())
 
-    def check(self, step: int) -> None:
+    def check(self, step: int, held: Callable[[], list[Any]]) -> None:
         """Return if all that the steps have changed is in commits.
 
         Args:
             step: Number of the last step, for the message.
+            held: Returns the variables whose values objects with a state of their own give.
 
         Raises:
             PermanentError: `PipelineNotResumable`, naming what is not.
@@ -111,15 +121,19 @@ class Watch:
             return
         if self._traced:
             self._check_functions()
-        if any(self._changed()) or any(self._living(self._iterators)):
+        # Lists, as the truth of a variable is that of its value.
+        if list(self._changed()) or list(self._living(self._iterators)):
             gc.collect()  # What only waits for its end is no state.
-        for variable in self._changed():
-            _refuse(variable, step, new=id(variable.handle) not in self._known)
+        if changed := list(self._changed()):
+            given = {id(variable.handle) for variable in held()}
+            for variable in changed:
+                if id(variable.handle) not in given:
+                    self._refuse(variable, step)
         for iterator in self._living(self._iterators):
             raise PermanentError(
                 Reason.PIPELINE_NOT_RESUMABLE,
                 f"after step {step} there is an iterator of another dataset than that of the "
-                f"session ({iterator.element_spec}), whose position no commit would hold, so the "
+                f"training ({iterator.element_spec}), whose position no commit would hold, so the "
                 "training was ended: zip the datasets into one, or make the iterator anew for each "
                 "use and let it go",
             )
@@ -141,6 +155,14 @@ class Watch:
             known = self._known.get(id(variable.handle))
             if known is None or not _same(known[1], variable.read_value()):
                 yield variable
+
+    def _refuse(self, variable: Any, step: int) -> NoReturn:
+        what = "was changed by" if id(variable.handle) in self._known else "was made during"
+        raise PermanentError(
+            Reason.PIPELINE_NOT_RESUMABLE,
+            f"the variable {variable.name!r} of shape {variable.shape} {what} the steps up to "
+            f"{step}, but no commit would hold it, so the training was ended: {self._instead}",
+        )
 
     @staticmethod
     def _living(references: list[Any]) -> Iterator[Any]:
@@ -169,12 +191,44 @@ def _same(before: Any, after: Any) -> bool:
     return one.tobytes() == other.tobytes()
 
 
-def _refuse(variable: Any, step: int, new: bool) -> NoReturn:
-    what = "was made during" if new else "was changed by"
-    raise PermanentError(
-        Reason.PIPELINE_NOT_RESUMABLE,
-        f"the variable {variable.name!r} of shape {variable.shape} {what} the steps up to {step}, "
-        "but was not handed over, so no commit would hold it and the training was ended: make it "
-        "before session.steps(), and hand it, or the model, optimizer or metric that it belongs "
-        "to, to session.track()",
-    )
+class WatchedState(TrainingState):
+    """Is captured only if nothing is missing in it."""
+
+    def __init__(
+        self,
+        variables: dict[str, list[tf.Variable]],
+        functions: list[Any],
+        objects: Objects,
+        watch: Watch,
+        progress: Progress,
+    ) -> None:
+        super().__init__(variables, functions, objects)
+        self._watch = watch
+        self._progress = progress
+
+    def begin(self, traced: bool) -> None:
+        """Begin to watch, before the first step.
+
+        Args:
+            traced: Whether to look at traced functions.
+        """
+        kept = [handle.resource for group in self.groups.values() for handle in group]
+        self._watch.begin(kept, traced)
+
+    def check(self) -> None:
+        """Return if nothing is missing; see `Watch.check` for what else it raises."""
+        super().check()
+        self._watch.check(max(self._progress.step, 1), self._objects.variables)
+
+    def each(self, elements: Iterator[Any]) -> Iterator[Any]:
+        """Yield the batches that the trainer makes, and check what the first step leaves."""
+        first = True
+        while True:
+            with self._watch.passing():
+                element = next(elements, _END)
+            if element is _END:
+                return
+            yield element
+            if first:  # Not only at the first commit, for which the user would have to wait.
+                self.check()
+                first = False

@@ -1,0 +1,3 @@
+"""A module of the user's that only a callback imports."""
+
+SEEN = []
