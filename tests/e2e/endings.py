@@ -94,7 +94,7 @@ OF_ITSELF: dict[str, Ending] = {
         _built("leaves") | _NO_RETRY,
         "UserError",
         "TrainerFailed",
-        ("exited with 0", "sys.exit()"),
+        ("exited with 0", "os._exit()"),
         exit_code=0,
         condition="BackoffLimitExceeded",
         event="BackoffLimitExceeded",

@@ -47,7 +47,7 @@ OUT_OF_MEMORY = (
 )
 SILENT_SUCCESS = (
     "The process exited with 0 but did not say that the training is complete. "
-    "Does the builder call sys.exit()?"
+    "Does the builder end it, as by os._exit()?"
 )
 
 
