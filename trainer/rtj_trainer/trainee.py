@@ -106,7 +106,7 @@ def fit(
     step_function = compile_step(model, pipeline.stream.element_spec)
     functions = [step_function]
     with seeding.undisturbed():
-        data = validation_data(validation, seed, store)
+        data = validation_data(validation, seed, store, pipeline.held)
     if data:
         test_function = compile_test(model, data.element_spec)
         functions.append(test_function)
