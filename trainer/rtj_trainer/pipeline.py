@@ -25,6 +25,7 @@ from rtj_trainer.position import Position
 from rtj_trainer.position.iterator import IteratorPosition
 from rtj_trainer.position.streams import IndexPosition, ReplayPosition
 from rtj_trainer.preflight.graph import PipelineGraph, read_graph
+from rtj_trainer.preflight.held import held
 from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.lines import recorded_lines
 from rtj_trainer.preflight.named import file_names
@@ -44,8 +45,9 @@ _BUILDS_DIFFER = (
 )
 
 _NOT_BUILT_ANEW = (
-    "datasetFunction returned the same object twice, so each of its shuffles would go on from "
-    "where the checks before training left it; build the dataset within the function"
+    "datasetFunction gave what a call before had made, the same object twice or a shuffle() or "
+    "cache() that both results are made of, so it would go on from where the checks before "
+    "training left it; build all of the dataset within the function"
 )
 
 
@@ -85,6 +87,8 @@ class Pipeline:
     the builder that made them."""
     file_names: list[str]
     """Data files that its graph names."""
+    held: frozenset[bytes]
+    """Handles of the state that its dataset has in this process."""
 
 
 class PipelineFactory:
@@ -146,7 +150,7 @@ class PipelineFactory:
             probe(exact(dataset, strategy.as_written), strategy.name, scratch)
         if first_start or strategy.name == "index":
             # The probe moved the shuffles' state; also, two builds must be alike.
-            dataset, context = self._built_again(dataset, strategy, identity)
+            dataset, graph, context = self._built_again(dataset, graph, strategy, identity)
         if strategy.name == "index":
             stream = self._numbered(dataset, context.sources[0], strategy, commit)
         else:
@@ -160,18 +164,20 @@ class PipelineFactory:
                 for name in unproven(graph.operations(), strategy.name)
             ],
             file_names(graph),
+            held(graph),
         )
 
     def _built_again(
-        self, first: Any, strategy: Strategy, identity: dict[str, Any]
-    ) -> tuple[Any, IndexedContext]:
+        self, first: Any, before: PipelineGraph, strategy: Strategy, identity: dict[str, Any]
+    ) -> tuple[Any, PipelineGraph, IndexedContext]:
         context = self._context()
         dataset = self.dataset(context)
-        if dataset is first:
+        graph = read_graph(dataset, before.lines)
+        if dataset is first or held(graph) & held(before):
             refuse([_NOT_BUILT_ANEW])
-        if _identity(dataset, read_graph(dataset), strategy, context) != identity:
+        if _identity(dataset, graph, strategy, context) != identity:
             refuse([_BUILDS_DIFFER])
-        return dataset, context
+        return dataset, graph, context
 
     def _whole(self, dataset: Any, strategy: Strategy, generators: int) -> Stream:
         """Return a stream that is read on and on, or from the beginning."""

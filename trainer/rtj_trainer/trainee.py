@@ -118,7 +118,7 @@ def prepare_to_fit(
     _check_results("training step", step_function)
     functions = [step_function]
     with seeding.undisturbed():
-        data = validation_data(validation, seed, store)
+        data = validation_data(validation, seed, store, pipeline.held)
     if data:
         test_function = compile_test(model, data.element_spec)
         _check_results("test step", test_function)

@@ -23,6 +23,7 @@ from rtj_trainer.data import IndexedContext, indexed_context
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.preflight import randomness, rules
 from rtj_trainer.preflight.graph import PipelineGraph, read_graph
+from rtj_trainer.preflight.held import held
 from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.lines import recorded_lines
 from rtj_trainer.preflight.named import file_names
@@ -32,6 +33,16 @@ from rtj_trainer.results import results
 from rtj_trainer.seeding import seed_everything
 
 _FIELD = "spec.builder.validationFunction"
+
+_NOT_BUILT_ANEW = (
+    "a shuffle() or cache() that a call before had made is in its result, so each evaluation would "
+    "go on from where the one before left it; build all of the dataset within the function"
+)
+
+_SHARED = (
+    "a shuffle() or cache() of the training's dataset is in it, so each would move what the other "
+    "goes on from; build all of the dataset within the function"
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,10 @@ class ValidationData:
 
 
 def validation_data(
-    function: Callable[[], Any] | None, seed: int, store: Path | None = None
+    function: Callable[[], Any] | None,
+    seed: int,
+    store: Path | None = None,
+    held_by_training: frozenset[bytes] = frozenset(),
 ) -> ValidationData | None:
     """Build the validation dataset, and look whether it is the same each time.
 
@@ -61,6 +75,7 @@ def validation_data(
         function: Builds it; None if the job has none.
         seed: The job's.
         store: Folder for what is found out about data files; None for memory only.
+        held_by_training: What the training's dataset has in this process.
 
     Returns:
         None if the job has none.
@@ -92,10 +107,17 @@ def validation_data(
     _refuse_problems(dataset, graph)
     identity = _identity(dataset, graph)
     again = build(second)
+    graph_again = read_graph(again)
     # A function that kept the dataset of its first call reads nothing in the second.
     other_data = second.contents and second.contents != first.contents
-    if other_data or _identity(again, read_graph(again)) != identity:
+    if other_data or _identity(again, graph_again) != identity:
         _refuse(["two calls with the same parameters and seed gave different pipelines"])
+    if (held(graph) | held(graph_again)) & held_by_training:
+        _refuse([_SHARED])
+    moves = _moves(graph)
+    # One without a shuffle may be kept: then it is read as it is each time.
+    if moves and held(graph_again) & held(graph):
+        _refuse([_NOT_BUILT_ANEW])
     # Only where it is read: the identity of jobs that went on without it stays.
     as_written = bool(overruns(graph, once=True))
     return ValidationData(
@@ -103,7 +125,7 @@ def validation_data(
         identity,
         first.contents,
         file_names(graph),
-        (lambda: exact(build(context()), as_written)) if _moves(graph) else (lambda: dataset),
+        (lambda: exact(build(context()), as_written)) if moves else (lambda: dataset),
     )
 
 

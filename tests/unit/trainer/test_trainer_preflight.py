@@ -19,6 +19,7 @@ from rtj_trainer.preflight.identity import pipeline_sha256
 from rtj_trainer.preflight.probe import probe
 from rtj_trainer.preflight.strategy import Strategy, choose_strategy
 from rtj_trainer.seeding import seed_everything
+from rtj_trainer.validation import validation_data
 from tensorflow.core.framework import graph_pb2
 
 pytestmark = pytest.mark.unit
@@ -273,6 +274,70 @@ def test_an_endless_dataset_needs_total_steps(tmp_path: Path) -> None:
     with pytest.raises(PermanentError, match=r"set spec\.totalSteps"):
         examine(lambda: data.range(9).repeat(), tmp_path)
     assert examine(lambda: data.range(9).repeat(), tmp_path, epochs=None).name == "iterator"
+
+
+def of_before(base: Any) -> dict[str, Build]:
+    """Return functions that make new datasets of one that was made outside of them."""
+    return {
+        "the same": lambda: base,
+        "read on": lambda: base.batch(4),
+        "beside a new one": lambda: data.range(4).concatenate(base).batch(4),
+        "twice": lambda: data.zip(base, base).batch(4),
+    }
+
+
+MOVING: dict[str, Build] = {
+    "shuffle": lambda: data.range(40).shuffle(40, seed=3),
+    "cache": lambda: data.range(40).cache(),
+    "random": lambda: data.random(seed=3, rerandomize_each_iteration=True).take(40),
+}
+
+
+@pytest.mark.parametrize("made_of_it", ["the same", "read on", "beside a new one", "twice"])
+@pytest.mark.parametrize("state", MOVING)
+def test_a_dataset_on_what_was_made_outside_of_the_function_is_refused(
+    state: str, made_of_it: str, tmp_path: Path
+) -> None:
+    build = of_before(MOVING[state]())[made_of_it]
+    with pytest.raises(PermanentError) as error:
+        PipelineFactory(build, 7, 3, None).pipeline(True, tmp_path / "probe")
+    assert error.value.reason is Reason.PIPELINE_NOT_RESUMABLE
+    assert "within the function" in error.value.message
+
+
+def test_a_dataset_on_what_has_no_state_may_be_made_outside_of_the_function(tmp_path: Path) -> None:
+    files = data.range(40)
+    keys = tf.range(40, dtype=tf.int64)
+    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, keys * 2), -1)
+
+    def build() -> Any:
+        return files.map(table.lookup).cache().shuffle(40).batch(4)
+
+    pipeline = PipelineFactory(build, 7, 3, None).pipeline(True, tmp_path / "probe")
+    assert pipeline.strategy.name == "iterator"
+
+
+def test_a_validation_on_a_shuffle_outside_of_its_function_is_refused() -> None:
+    shuffled = data.range(40).shuffle(40, seed=3)
+    with pytest.raises(PermanentError, match="within the function"):
+        validation_data(lambda: shuffled.skip(32).batch(4), 7)
+    kept = data.range(40).cache().batch(4)
+    assert validation_data(lambda: kept, 7)
+
+
+def test_training_and_validation_may_not_share_a_shuffle(tmp_path: Path) -> None:
+    made = []
+
+    def build() -> Any:
+        made.append(data.range(40).shuffle(40, seed=3))
+        return made[-1].take(32).batch(4)
+
+    def rest() -> Any:
+        return made[-1].skip(32).batch(4)
+
+    pipeline = PipelineFactory(build, 7, 3, None).pipeline(True, tmp_path / "probe")
+    with pytest.raises(PermanentError, match="of the training's dataset"):
+        validation_data(rest, 7, held_by_training=pipeline.held)
 
 
 def identity(build: Build) -> str:
