@@ -12,6 +12,9 @@ job's folder, those of other jobs beside it, and what `rtj_trainer.data` and `rt
 keep there. So are "/", which is a separator and not all files that there are, the kernel's files,
 and folders such as `..2026_11_28_17_00_00.1`: a volume of a ConfigMap has its files in one, which
 has another name in each pod, and they are seen through its links.
+
+Files elsewhere, as of `gs://`, are not looked at: that may take long, and a network that fails
+would look as if the data had changed. The log says so.
 """
 
 import glob
@@ -26,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from rtj_trainer.commits.layout import CACHE, INDICES, JobDirectory
+from rtj_trainer.urls import scheme, without_file_scheme
 
 _SAMPLE = 1 << 16
 """Bytes that are read at the beginning, in the middle and at the end of a file."""
@@ -61,7 +65,9 @@ def look_at(params: Any, own: Path) -> DataFiles:
             them that is a path or a pattern counts.
         own: The folder that the job writes to.
     """
-    texts = list(dict.fromkeys(_texts(params)))
+    named = list(dict.fromkeys(map(without_file_scheme, _texts(params))))
+    texts = [text for text in named if not scheme(text)]
+    _warn_of_urls([text for text in named if scheme(text)])
     found = {path for text in texts[:_LOOKED_AT] for path in _files(text, own.resolve())}
     paths = _chosen(found, own.resolve())
     sampled = len(paths) <= _SAMPLED
@@ -86,6 +92,16 @@ def look_at(params: Any, own: Path) -> DataFiles:
 def is_pattern(text: str) -> bool:
     """Return whether a text is an absolute path with letters that stand for others."""
     return text.startswith("/") and glob.has_magic(text)
+
+
+def _warn_of_urls(urls: list[str]) -> None:
+    if urls:
+        log.warning(
+            "the job names %d URLs, such as %s; whether data there was exchanged is not seen after "
+            "a restart",
+            len(urls),
+            urls[0],
+        )
 
 
 def _chosen(found: set[Path], own: Path) -> list[Path]:

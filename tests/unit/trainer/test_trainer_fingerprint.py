@@ -317,6 +317,23 @@ def test_a_pattern_names_the_files_that_it_matches(tmp_path: Path) -> None:
     assert look_at({"files": f"{tmp_path}/train-*"}, tmp_path / "own").contents != before
 
 
+def test_a_url_of_a_local_file_is_its_path(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a").write_bytes(b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    for named in (tmp_path / "deep", tmp_path / "b", tmp_path / "*"):
+        before = look_at(str(named), tmp_path / "own").contents
+        assert before
+        for url in (f"file://{named}", f"file://localhost{named}"):
+            assert look_at(url, tmp_path / "own").contents == before
+
+
+def test_data_at_other_urls_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    params = {"train": "gs://bucket/train", "test": "s3://bucket/test", "optimizer": "adam"}
+    assert not look_at(params, tmp_path / "own").contents
+    assert "names 2 URLs, such as gs://bucket/train; whether data there was exch" in caplog.text
+
+
 @pytest.mark.parametrize("separator", ["/", "//", "/proc", "/sys/", "/dev"])
 def test_a_separator_does_not_name_all_files(
     separator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -408,6 +425,33 @@ def test_a_graph_names_files_patterns_and_folders_that_it_loads(tmp_path: Path) 
     matching = tf.data.Dataset.range(2).map(lambda _: tf.io.matching_files(pattern))
     dataset = tf.data.Dataset.zip(texts, lines, matching, tf.data.Dataset.load(str(saved)))
     assert file_names(read_graph(dataset)) == sorted([str(file), str(saved), pattern])
+
+
+def test_urls_in_a_graph_are_found() -> None:
+    import tensorflow as tf
+    from rtj_trainer.preflight.graph import read_graph
+    from rtj_trainer.preflight.named import file_names
+
+    tf.data.Dataset.range(3).save("ram://saved")
+    texts = ["gs://bucket/a", "https://example.com/no-file-of-tensorflow", "a://", "://"]
+    dataset = tf.data.Dataset.zip(
+        tf.data.Dataset.from_tensor_slices(texts), tf.data.Dataset.load("ram://saved")
+    )
+    assert file_names(read_graph(dataset)) == ["gs://bucket/a", "ram://saved"]
+
+
+def test_urls_of_local_files_in_a_graph_are_their_paths(tmp_path: Path) -> None:
+    import tensorflow as tf
+    from rtj_trainer.preflight.graph import read_graph
+    from rtj_trainer.preflight.named import file_names
+
+    file = tmp_path / "lines"
+    file.write_text("a\n")
+    saved = tmp_path / "saved"
+    tf.data.Dataset.range(3).save(str(saved))
+    lines = tf.data.TextLineDataset(f"file://{file}")
+    dataset = tf.data.Dataset.zip(lines, tf.data.Dataset.load(f"file://{saved}"))
+    assert file_names(read_graph(dataset)) == [str(file), str(saved)]
 
 
 @pytest.mark.parametrize(

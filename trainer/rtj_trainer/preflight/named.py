@@ -2,7 +2,8 @@
 
 A parameter tells only of what the builder was given; a path within the builder, or one that it made
 of several parameters, is a constant of the graph. Constants are all sorts of texts, so only those
-count that are files, or patterns; `rtj_trainer.data_files` looks which files these match.
+count that are files, patterns, or URLs that TensorFlow can read; `rtj_trainer.data_files` looks
+which files these match.
 """
 
 import logging
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from rtj_trainer.data_files import is_pattern
 from rtj_trainer.preflight.graph import FoundNode, PipelineGraph
+from rtj_trainer.urls import scheme, without_file_scheme
 
 _MANY = 100_000
 """Texts of a constant that are tried: to try more would take long on a network volume."""
@@ -29,8 +31,13 @@ def file_names(graph: PipelineGraph) -> list[str]:
     """
     constants = (name for found in graph.find("Const") for name in _files_of(found))
     loaded = (found.constant_input(0) for found in graph.find("LoadDataset"))
-    folders = (str(Path(name.decode()).absolute()) for name in loaded if isinstance(name, bytes))
+    folders = (_folder(name.decode()) for name in loaded if isinstance(name, bytes))
     return sorted({*constants, *folders})
+
+
+def _folder(name: str) -> str:
+    local = without_file_scheme(name)
+    return local if scheme(local) else str(Path(local).absolute())
 
 
 def _files_of(constant: FoundNode) -> Iterator[str]:
@@ -38,10 +45,11 @@ def _files_of(constant: FoundNode) -> Iterator[str]:
     if tensor.dtype != tf.string.as_datatype_enum:
         return
     texts = _texts(tensor)
+    schemes = {*tf.io.gfile.get_registered_schemes()} - {""}
     known = False
     for content in texts[:_MANY].numpy().tolist():
-        name = content.decode(errors="replace")
-        if "\0" not in name and (is_pattern(name) or _is_file(name)):
+        name = without_file_scheme(content.decode(errors="replace"))
+        if "\0" not in name and (is_pattern(name) or _is_file(name) or scheme(name) in schemes):
             known = True
             yield name
     if known and len(texts) > _MANY:
