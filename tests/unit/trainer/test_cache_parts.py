@@ -340,20 +340,65 @@ def test_a_job_keeps_to_its_cache_when_its_data_is_fetched_anew(
     assert len(names("uid", 1000, b"1")) == 3
 
 
+def doubled(row: Any) -> Any:
+    return row * 2
+
+
 @pytest.mark.parametrize(
     ("build", "told"),
     [
         (lambda: Dataset.range(9).batch(3).prefetch(1), "leave out batch"),
+        (lambda: Dataset.range(9).batch(3, drop_remainder=True).map(doubled), "leave out batch"),
+        (
+            lambda: (
+                Dataset.range(9)
+                .batch(3, num_parallel_calls=2)
+                .map(doubled, num_parallel_calls=2)
+                .shuffle(3)
+                .take(2)
+            ),
+            "leave out batch",
+        ),
+        (
+            lambda: (
+                Dataset.range(8).batch(2).map(lambda row: data.Tagged(row, tf.cast(row, tf.int32)))
+            ),
+            "leave out batch",
+        ),
         (lambda: Dataset.range(9).repeat(), "never ends; leave out repeat"),
         (lambda: Dataset.range(9).window(3), "cannot be written to a file"),
     ],
-    ids=["batched", "endless", "windows"],
+    ids=["batched", "batched, mapped", "batched, shuffled", "batched, tagged", "endless", "windows"],
 )
 def test_what_cannot_be_cached_says_what_to_write_instead(
     build: Callable[[], Any], told: str, tmp_path: Path
 ) -> None:
     with pytest.raises(PermanentError, match=told):
         factory(tmp_path, build).dataset(IndexedContext(seed=1))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Dataset.range(9).batch(3).unbatch().map(doubled),
+        lambda: Dataset.range(9).batch(3, drop_remainder=True).map(lambda row: (row[:-1], row[-1])),
+        lambda: Dataset.range(9).batch(3, drop_remainder=True).map(tf.reduce_sum),
+        lambda: (
+            Dataset.range(9)
+            .window(3, drop_remainder=True)
+            .flat_map(lambda window: window.batch(3, drop_remainder=True))
+            .map(doubled)
+        ),
+    ],
+    ids=["unbatched", "rows to one example", "rows to a number", "windows"],
+)
+def test_an_example_that_was_made_of_a_batch_is_cached(
+    build: Callable[[], Any], tmp_path: Path
+) -> None:
+    expected = build().element_spec
+    made = factory(tmp_path, build)
+    made.dataset(IndexedContext(seed=1))
+    assert made.element_spec == expected
 
 
 def test_a_pipeline_that_cannot_be_resumed_cannot_be_cached(tmp_path: Path) -> None:
