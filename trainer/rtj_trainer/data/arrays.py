@@ -28,8 +28,8 @@ def arrays(data: Any) -> Source:
             a dict. Strings become byte strings in UTF-8.
 
     Raises:
-        ValueError: lengths differ, an array has no rows, holds Python objects, or has a dtype that no
-            tensor has.
+        ValueError: lengths differ, an array has no rows, holds Python objects, or has a dtype that
+            no tensor has.
         FileNotFoundError: there is no such file.
     """
     if isinstance(data, str | os.PathLike) and str(data).endswith(".npz"):
