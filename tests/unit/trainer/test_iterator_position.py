@@ -164,3 +164,85 @@ def test_a_position_can_be_saved_at_any_batch(name: str, tmp_path: Path) -> None
         for going_on in (batches(after), stream):
             rest = [batch for batch, _ in zip(going_on, expected[step:], strict=False)]
             assert rest == expected[step:], f"saved at batch {step - starts[EPOCH_OF_SAVES]}"
+
+
+def files_in_a_large_buffer() -> Any:
+    """The files' shuffle is gone from the first batch of an epoch to the last but a few."""
+    of_a_file = files(4).interleave(lambda f: data.range(500 * f, 500 * (f + 1)), cycle_length=4)
+    return not_ahead(of_a_file.shuffle(2000).batch(2))
+
+
+def test_no_commit_reads_most_of_an_epoch_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = []
+    write = tf.train.Checkpoint.write
+
+    def counted(checkpoint: Any, path: str) -> Any:
+        writes.append(path)
+        return write(checkpoint, path)
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", counted)
+    stream = batches(start(files_in_a_large_buffer, 0))
+    expected = [next(stream) for _ in range(1500)]
+    before = start(files_in_a_large_buffer, 0)
+    stream = batches(before)
+    taken = [next(stream) for _ in range(10)]
+    for step in (10, 20):
+        (tmp_path / str(step)).mkdir()
+        before.save(tmp_path / str(step))
+        taken += [next(stream) for _ in range(10)]
+    assert len(writes) <= 12, "it is tried ever more seldom, and then once for each commit"
+    assert not any((tmp_path / "10").iterdir()), "nothing is saved that would be restored wrongly"
+    after = start(files_in_a_large_buffer, 10)
+    after.restore(tmp_path / "10")
+    assert after.replays
+    stream = batches(after)
+    assert [next(stream) for _ in range(1490)] == expected[10:]
+    assert taken == expected[:30]
+
+
+def test_a_position_that_was_not_saved_does_not_keep_a_later_one_from_being_saved(
+    tmp_path: Path,
+) -> None:
+    build, _ = PIPELINES["shuffle, not read ahead"]
+    stream = batches(start(build, 0))
+    expected = [next(stream) for _ in range(30)]
+    (tmp_path / "empty").mkdir()
+    replayed = start(build, 9)
+    replayed.restore(tmp_path / "empty")
+    replayed.save(tmp_path / "empty")
+    assert not any((tmp_path / "empty").iterdir()), "it is not there yet"
+    stream = batches(replayed)
+    assert [next(stream) for _ in range(4)] == expected[9:13]
+    (tmp_path / "saved").mkdir()
+    replayed.save(tmp_path / "saved")
+    after = start(build, 13)
+    after.restore(tmp_path / "saved")
+    assert not after.replays
+    stream = batches(after)
+    assert [next(stream) for _ in range(17)] == expected[13:]
+
+
+def test_all_that_is_left_of_the_last_epoch_may_be_read_ahead(tmp_path: Path) -> None:
+    def build() -> Any:
+        return not_ahead(files(30).shuffle(30).batch(4))
+
+    def begun(step: int) -> IteratorPosition:
+        seed_everything(7)
+        dataset = build()
+        position = IteratorPosition(dataset, 2, places(read_graph(dataset)))
+        position.start(step)
+        return position
+
+    expected = list(batches(begun(0)))
+    for step in range(1, len(expected) + 1):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        before = begun(0)
+        stream = batches(before)
+        assert [next(stream) for _ in range(step)] == expected[:step]
+        before.save(folder)
+        after = begun(step)
+        after.restore(folder)
+        assert list(batches(after)) == expected[step:] == list(stream)
