@@ -268,6 +268,8 @@ def test_the_contents_of_arrays_tell_a_change(tmp_path: Path) -> None:
         ({"x": np.arange(3), "y": np.arange(4)}, r"same number of rows, not {'x': 3, 'y': 4}"),
         ({"x": np.float32(1)}, "x has no rows"),
         ({"x": np.array([1, None])}, "x holds Python objects"),
+        ({"x": np.zeros(2, "datetime64[s]")}, r"x has dtype datetime64\[s\].*astype\('int64'\)"),
+        ({"x": np.zeros(2, [("a", "i4")])}, "x has dtype .*each field"),
     ],
 )
 def test_arrays_that_are_no_examples_are_an_error(given: Any, words: str) -> None:

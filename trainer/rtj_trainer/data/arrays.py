@@ -28,7 +28,8 @@ def arrays(data: Any) -> Source:
             a dict. Strings become byte strings in UTF-8.
 
     Raises:
-        ValueError: lengths differ, an array has no rows, or holds Python objects.
+        ValueError: lengths differ, an array has no rows, holds Python objects, or has a dtype that
+            no tensor has.
         FileNotFoundError: there is no such file.
     """
     if isinstance(data, str | os.PathLike) and str(data).endswith(".npz"):
@@ -62,8 +63,18 @@ class _Column:
             raise ValueError(f"{self.name} has no rows: it is one {self.values.dtype}")
         self.described = f"{self.values.dtype.name} {self.values.shape}, {digest[:16]}"
         self.text = self.values.dtype.kind in "OS"
-        kind = tf.string if self.text else tf.as_dtype(self.values.dtype)
-        self.spec = tf.TensorSpec(self.values.shape[1:], kind)
+        self.spec = tf.TensorSpec(self.values.shape[1:], self._type())
+
+    def _type(self) -> Any:
+        if self.text:
+            return tf.string
+        try:
+            return tf.as_dtype(self.values.dtype)
+        except TypeError:
+            raise ValueError(
+                f"{self.name} has dtype {self.values.dtype}, which no tensor has; convert it, as "
+                "with .astype('int64'), or give each field of a structured array by itself"
+            ) from None
 
     def read(self, places: np.ndarray) -> np.ndarray:
         rows = self.values[places]
