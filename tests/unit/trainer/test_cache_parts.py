@@ -368,7 +368,14 @@ def doubled(row: Any) -> Any:
         (lambda: Dataset.range(9).repeat(), "never ends; leave out repeat"),
         (lambda: Dataset.range(9).window(3), "cannot be written to a file"),
     ],
-    ids=["batched", "batched, mapped", "batched, shuffled", "batched, tagged", "endless", "windows"],
+    ids=[
+        "batched",
+        "batched, mapped",
+        "batched, shuffled",
+        "batched, tagged",
+        "endless",
+        "windows",
+    ],
 )
 def test_what_cannot_be_cached_says_what_to_write_instead(
     build: Callable[[], Any], told: str, tmp_path: Path
