@@ -59,6 +59,22 @@ def taken_within(dataset: Any) -> Any:
     return data.range(3).flat_map(lambda n: dataset.take(3))
 
 
+def read_by_calls(dataset: Any, **parallel: int) -> Any:
+    """Read a dataset in calls that take unlike time before they begin with it."""
+    return data.range(16).interleave(
+        lambda n: (
+            data.range(1 + n % 3 * 20).map(slow).batch(60).flat_map(lambda _: dataset.take(3))
+        ),
+        cycle_length=8,
+        **parallel,
+    )
+
+
+def read_by_legacy_calls(dataset: Any) -> Any:
+    read = tf.data.experimental.parallel_interleave(lambda _: dataset.take(3), 8, sloppy=False)
+    return data.range(16).apply(read)
+
+
 REFUSED: dict[str, tuple[Build, list[str]]] = {
     "prefetch, take": (
         lambda: shuffled().repeat().prefetch(8).take(3),
@@ -124,6 +140,18 @@ REFUSED: dict[str, tuple[Build, list[str]]] = {
         lambda: used_twice(lambda dataset: dataset.repeat(3).prefetch(8)),
         ["zip() has one shuffle in two inputs", "call shuffle() for each"],
     ),
+    "one shuffle in parallel calls": (
+        lambda: read_by_calls(shuffled(), num_parallel_calls=8),
+        ["function of ParallelInterleaveDatasetV4 reads one shuffle", "call shuffle() on the data"],
+    ),
+    "one shuffle in parallel calls of another kind": (
+        lambda: read_by_legacy_calls(shuffled()),
+        ["function of LegacyParallelInterleaveDatasetV2 reads one shuffle"],
+    ),
+    "tf.random in parallel calls": (
+        lambda: read_by_calls(data.range(9).map(noisy), num_parallel_calls=8),
+        ["reads one dataset with tf.random.* in several calls", "stateless"],
+    ),
 }
 
 
@@ -145,6 +173,7 @@ AS_WRITTEN: dict[str, Build] = {
     "random map, take": lambda: data.range(8).map(noisy).map(lambda n: n + 1).take(4),
     "mixture": lambda: sampled(shuffled(4).repeat(9).map(slow), shuffled(), stop=True),
     "one shuffle in two inputs": lambda: used_twice(lambda found: found.repeat(3).map(slow)),
+    "one shuffle in calls one by one": lambda: read_by_calls(shuffled()),
 }
 
 AS_EVER: dict[str, Build] = {
@@ -159,6 +188,12 @@ AS_EVER: dict[str, Build] = {
     "a mixture to its end": lambda: sampled(shuffled().repeat(2).prefetch(8), stop=False),
     "cached what was taken": lambda: data.range(9).map(noisy).prefetch(8).take(3).cache(),
     "one shuffle in two inputs": lambda: used_twice(lambda dataset: dataset.prefetch(8)),
+    "the same order in each of parallel calls": lambda: read_by_calls(
+        data.range(8).shuffle(8, reshuffle_each_iteration=False), num_parallel_calls=8
+    ),
+    "a shuffle before parallel calls": lambda: shuffled().interleave(
+        lambda n: data.range(n, n + 3).map(slow), num_parallel_calls=2
+    ),
     "two shuffles": lambda: data.zip(shuffled().repeat(3).prefetch(8), shuffled().repeat(3)),
 }
 

@@ -4,7 +4,8 @@
 that is, is a matter of timing, and so is how often the shuffle began anew. Its generator goes on
 from there in the next epoch, as does the kernel of `tf.random.*`; so two runs differ that nobody
 killed. It is the same with one shuffle that two inputs of a zip() repeat: which of them begins its
-next order first is a matter of timing.
+next order first is a matter of timing. So it is with one that the function of a parallel
+interleave() reads: calls of it run at once.
 
 Where the builder wrote what reads ahead, the pipeline is refused. Where only tf.data's own
 optimisations would read ahead, `rtj_trainer.preflight.options.as_written` switches them off.
@@ -63,7 +64,10 @@ class Overrun:
     node: Any
     """What has the state."""
     cut: str
-    """The operation that ends before its input does, or that reads the state at two places."""
+    """The operation that ends before its input does, or that reads the state at two places.
+
+    The same as `ahead` where the function of a parallel operation reads it.
+    """
     ahead: str | None
     """The operation that reads ahead; None if tf.data's optimisations alone would add one."""
     twice: bool
@@ -143,7 +147,9 @@ class _Walk:
             above = below
             called = position > 0 and node.op not in (*_BESIDE, "ConcatenateDataset")
             if (below.again or called) and not below.ahead and self._is_cut(node, position):
-                above = _Below(again=True, cut=node.op)
+                # Who reads its input ahead calls its function ahead, several times at once.
+                ahead = node.op if called and _reads_ahead(node) else None
+                above = _Below(again=True, cut=node.op, ahead=ahead)
             if position and node.op not in _BESIDE:
                 above = above.begun_anew()
             yield source, above

@@ -184,6 +184,14 @@ def _overrun(overrun: Overrun) -> Problem:
             operations,
         )
     random = overrun.node.op not in reshuffling.DRAWING
+    if overrun.cut == overrun.ahead:
+        what, other = ("dataset with tf.random.*", RANDOM_INSTEAD) if random else _ONE_SHUFFLE
+        return Problem(
+            f"{cut} reads one {what} in several calls at once, so which of them draws from it "
+            "first is a matter of timing",
+            f"use interleave() without num_parallel_calls, or {other}",
+            operations,
+        )
     return Problem(
         f"{cut} may end before its input, which is read ahead, so how far "
         f"{'tf.random.*' if random else 'a shuffle'} has gone on by the next epoch is a matter of "
@@ -193,6 +201,7 @@ def _overrun(overrun: Overrun) -> Problem:
     )
 
 
+_ONE_SHUFFLE = "shuffle", "call shuffle() on the dataset after it"
 _CUTTING = {
     "DirectedInterleaveDataset": "the mixture (sample_from_datasets, rejection_resample, …)",
     "TakeDataset": "take()",
