@@ -17,11 +17,10 @@ from typing import Any, NoReturn
 import tensorflow as tf
 from rtj_api.names import Reason
 from tensorflow.core.framework import types_pb2
-from tensorflow.python.framework import op_def_registry
 from tensorflow.python.ops import handle_data_util
 
 from rtj_trainer.errors import PermanentError
-from rtj_trainer.preflight.graph import PipelineGraph
+from rtj_trainer.preflight.graph import PipelineGraph, is_stateful
 
 _HARMLESS = re.compile(
     r"""
@@ -92,7 +91,7 @@ def hidden_operations(concrete: Any) -> list[str]:
 def hidden_among(operations: set[str]) -> list[str]:
     """Return those of some operations that have state that cannot be saved."""
     return sorted(
-        name for name in operations if _is_stateful(name) and not _HARMLESS.fullmatch(name)
+        name for name in operations if is_stateful(name) and not _HARMLESS.fullmatch(name)
     )
 
 
@@ -109,11 +108,6 @@ def refuse_hidden(what: str, operations: list[str]) -> NoReturn:
         "of tf.random.*, a tf.Variable instead of a table, queue or iterator, and TensorFlow "
         "operations instead of Python functions",
     )
-
-
-def _is_stateful(name: str) -> bool:
-    definition = op_def_registry.get(name)
-    return definition is None or bool(definition.is_stateful)
 
 
 _IGNORED = {"shared_name", "container", "config_proto", "executor_type", "device"}

@@ -263,3 +263,10 @@ def test_a_validation_that_is_built_for_each_epoch_may_end_as_it_likes() -> None
     assert validation_data(build, 7)
     with pytest.raises(PermanentError, match=r"tf\.random\.\* has gone on"):
         validation_data(lambda: build().repeat(2), 7)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_of_a_mixture_no_length_is_taken_for_known(stop: bool) -> None:
+    assert (
+        choose(lambda: sampled(data.range(4), data.range(8), stop=stop)).batches_per_epoch is None
+    )

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
+from tensorflow.python.framework import op_def_registry
 
 from rtj_trainer.preflight.lines import BuilderLines
 from rtj_trainer.preflight.readers import is_declared
 
 _IGNORE, _FAIL = 1, 2  # values of tf.data's ExternalStatePolicy
+
+MISTAKEN_LENGTH = {"LoadDataset"}
+"""Operations whose length TensorFlow takes from a file, whatever `reader_func` makes of it."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,12 @@ def read_graph(dataset: Any, lines: BuilderLines | None = None) -> PipelineGraph
             content = b""  # there is no graph at all; the complaint says why
     definition = graph_pb2.GraphDef.FromString(content)
     return PipelineGraph(definition, stateful, lines or BuilderLines())
+
+
+def is_stateful(name: str) -> bool:
+    """Return whether an operation has state, or is none that TensorFlow knows."""
+    definition = op_def_registry.get(name)
+    return definition is None or bool(definition.is_stateful)
 
 
 def complaint(error: tf.errors.OpError) -> str:

@@ -21,7 +21,7 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, types_pb2
 
 from rtj_trainer.preflight import caches, randomness, reshuffling
-from rtj_trainer.preflight.graph import FoundNode, PipelineGraph
+from rtj_trainer.preflight.graph import MISTAKEN_LENGTH, FoundNode, PipelineGraph
 from rtj_trainer.preflight.proven import PROVEN, PROVEN_BY_REPLAY
 
 _AHEAD = {
@@ -50,8 +50,11 @@ Any other may: repeat() does, and so does a cache() that was not filled.
 _BESIDE = {"DirectedInterleaveDataset", "ZipDataset"}
 """Operations with several inputs that are all begun at once."""
 
-_MISTAKEN = {"DirectedInterleaveDataset", "LoadDataset"}
-"""Operations of which TensorFlow may tell another length than they have."""
+_MISTAKEN = MISTAKEN_LENGTH | {"DirectedInterleaveDataset"}
+"""Operations of which TensorFlow may tell another length than they have.
+
+Of a mixture it tells no finite one, but may take it for endless where one of its inputs is.
+"""
 
 _ENDLESS = 2**62
 """No dataset of that length is read to its end."""

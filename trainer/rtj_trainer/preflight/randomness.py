@@ -11,9 +11,7 @@ hold for numbers drawn ahead of a take() that then drops them: those `overruns` 
 from collections.abc import Iterator
 from typing import Any
 
-from tensorflow.python.framework import op_def_registry
-
-from rtj_trainer.preflight.graph import PipelineGraph
+from rtj_trainer.preflight.graph import PipelineGraph, is_stateful
 
 # Their state is inside of the kernel: it can be neither read nor saved.
 RANDOM_OPERATIONS = (
@@ -80,7 +78,7 @@ def other_state(graph: PipelineGraph) -> list[str]:
     }
     names -= {found.signature.name for found in graph.definition.library.function}
     known = {*RANDOM_OPERATIONS, *_CALLS, *_NO_STATE}
-    return sorted(name for name in names - known if "Dataset" not in name and _is_stateful(name))
+    return sorted(name for name in names - known if "Dataset" not in name and is_stateful(name))
 
 
 def _functions(graph: PipelineGraph) -> dict[str, Any]:
@@ -94,11 +92,6 @@ def _random(functions: dict[str, Any]) -> set[str]:
         for name, function in functions.items()
         if any(node.op in RANDOM_OPERATIONS for node in function.node_def)
     }
-
-
-def _is_stateful(name: str) -> bool:
-    definition = op_def_registry.get(name)
-    return definition is None or bool(definition.is_stateful)
 
 
 def _seeds(node: Any) -> tuple[int, int]:

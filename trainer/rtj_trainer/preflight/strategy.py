@@ -9,13 +9,11 @@ from rtj_trainer import batches
 from rtj_trainer.data.indexing import IndexedContext, Tagged
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.preflight import randomness, rules
-from rtj_trainer.preflight.graph import PipelineGraph
+from rtj_trainer.preflight.graph import MISTAKEN_LENGTH, PipelineGraph
 from rtj_trainer.preflight.overruns import overruns
 from rtj_trainer.preflight.refusal import refuse
 
 _INFINITE = -1
-_MISTAKEN = {"LoadDataset"}
-"""Operations whose length TensorFlow takes from a file, whatever `reader_func` makes of it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def choose_strategy(
         )
     if context.sources:
         return _index(graph, context, cardinality)
-    told = cardinality > 0 and not _MISTAKEN & graph.operations()
+    told = cardinality > 0 and not MISTAKEN_LENGTH & graph.operations()
     known = cardinality if told else None
     # As for several epochs in any case: a job of one may be made longer.
     as_written = bool(overruns(graph, once=False))
