@@ -198,6 +198,13 @@ def mutable_table() -> Any:
     return data.range(20).map(table.lookup).batch(4)
 
 
+def dense_table() -> Any:
+    """`tf.lookup.experimental.DenseHashTable` in `map`"""
+    table = tf.lookup.experimental.DenseHashTable(tf.int64, tf.int64, -1, -1, -2)
+    table.insert(tf.range(9, dtype=tf.int64), tf.range(9, dtype=tf.int64) * 2)
+    return data.range(20).map(table.lookup).batch(4)
+
+
 def mutable_table_written() -> Any:
     """`MutableHashTable` that `map` writes into"""
     table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, 0)

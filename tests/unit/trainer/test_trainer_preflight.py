@@ -124,7 +124,24 @@ def with_options(dataset: Any) -> Any:
     return dataset.with_options(options)
 
 
+def dense_table() -> Any:
+    table = tf.lookup.experimental.DenseHashTable(tf.int64, tf.int64, -1, -1, -2)
+    table.insert(tf.range(9, dtype=tf.int64), tf.range(9, dtype=tf.int64) * 2)
+    return table
+
+
+def dense_table_within() -> Any:
+    table = dense_table()
+    return data.range(9).flat_map(lambda n: data.range(n).map(table.lookup))
+
+
 REFUSED: list[Any] = [
+    pytest.param(
+        lambda: data.range(9).map(dense_table().lookup),
+        ["DenseHashTable", "LookupTableFindV2", "use tf.lookup.StaticHashTable"],
+        id="dense-table",
+    ),
+    pytest.param(dense_table_within, ["DenseHashTable"], id="dense-table-within-a-function"),
     pytest.param(
         lambda: data.range(9).map(lambda n: tf.numpy_function(lambda x: x, [n], tf.int64)),
         ["numpy_function", "PyFunc", "TensorFlow operations"],

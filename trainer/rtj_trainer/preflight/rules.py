@@ -5,6 +5,7 @@ Each row was found by killing and resuming such a pipeline, or by asking TensorF
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from rtj_trainer.preflight import caches, randomness, reshuffling
 from rtj_trainer.preflight.graph import PipelineGraph
@@ -245,10 +246,27 @@ def _unseeded_shuffle(graph: PipelineGraph) -> Iterator[Problem]:
         )
 
 
+def _table_outside(graph: PipelineGraph) -> Iterator[Problem]:
+    if any(_is_table(found.node) for found in graph.find("Const")):
+        yield Problem(
+            "it uses a lookup table whose content TensorFlow does not show, as DenseHashTable, so "
+            "no restart could compare it",
+            "use tf.lookup.StaticHashTable or tf.lookup.experimental.MutableHashTable",
+            tuple(sorted(name for name in graph.operations() if name.startswith("LookupTable"))),
+        )
+
+
+def _is_table(constant: Any) -> bool:
+    """Return whether a constant is only the handle of a table; most are in the graph as a whole."""
+    handles = constant.attr["value"].tensor.resource_handle_val
+    return any("LookupInterface" in handle.maybe_type_name for handle in handles)
+
+
 _CHECKS: tuple[Callable[[PipelineGraph], Iterator[Problem]], ...] = (
     _random,
     _cache_in_file,
     _order_not_deterministic,
+    _table_outside,
     _unseeded_shuffle,
 )
 
