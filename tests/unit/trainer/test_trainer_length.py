@@ -40,7 +40,8 @@ def test_a_length_that_a_reader_makes_untrue_is_not_believed(make_job: MakeJob) 
 def test_an_epoch_of_another_length_than_was_said_ends_the_job(make_job: MakeJob) -> None:
     job = make_job(BUILDER)
     patch = job.folder / "patch.py"
-    patch.write_text("from rtj_trainer.preflight import strategy\nstrategy._MISTAKEN = set()\n")
+    lines = ["from rtj_trainer.preflight import strategy", "strategy.MISTAKEN_LENGTH = set()"]
+    patch.write_text("\n".join(lines))
     job.patches.append(patch)
     assert job.run() == ExitCode.USER_ERROR
     assert "epoch 0 had 3 batches, although the dataset said" in job.final_record["message"]
