@@ -49,7 +49,10 @@ class Executor:
         """Carry out the actions; return the seconds until the next look.
 
         What is refused or fails keeps nothing from being deleted, and no clock from being seen; but
-        no pod is made without what it needs. Raises UnfinishedError.
+        no pod is made without what it needs.
+
+        Raises:
+            UnfinishedError: something failed; it has the time of the next look.
         """
         trouble: RefusedError | ClusterError | None = None
         due = decision.requeue_after

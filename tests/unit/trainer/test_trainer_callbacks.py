@@ -345,15 +345,7 @@ def test_a_callback_that_draws_what_no_restart_could_is_refused_before_the_first
 def test_a_variable_that_only_callbacks_change_is_refused_before_a_commit_without_it(
     name: str, words: list[str], make_job: MakeJob
 ) -> None:
-    job = job_of(
-        make_job,
-        "refused",
-        callbacksParams={"name": name},
-        modelFunction="build_with_attributes",
-    )
-    assert job.run() == ExitCode.PERMANENT, job.log[-2000:]
-    for word in words:
-        assert word in job.final_record["message"]
+    job = refused(name, words, make_job)
     assert [commit.step for commit in job.directory.commit_ids()] == [3]
 
 
@@ -368,6 +360,10 @@ def test_a_variable_whose_value_a_callback_tells_is_its_own_business(make_job: M
 
 
 def is_refused_without_a_commit(name: str, words: list[str], make_job: MakeJob) -> None:
+    assert not refused(name, words, make_job).directory.commit_ids()
+
+
+def refused(name: str, words: list[str], make_job: MakeJob) -> Job:
     job = job_of(
         make_job,
         "refused",
@@ -377,7 +373,7 @@ def is_refused_without_a_commit(name: str, words: list[str], make_job: MakeJob) 
     assert job.run() == ExitCode.PERMANENT, job.log[-2000:]
     for word in words:
         assert word in job.final_record["message"]
-    assert not job.directory.commit_ids()
+    return job
 
 
 def test_a_validation_may_draw_with_a_seed_of_its_own(make_job: MakeJob) -> None:

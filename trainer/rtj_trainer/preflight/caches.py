@@ -6,7 +6,7 @@ find it as they left it, so that an epoch gives other examples or ends too early
 
 from typing import Any
 
-from rtj_trainer.preflight.graph import PipelineGraph
+from rtj_trainer.preflight.graph import PipelineGraph, resource_handles
 
 _INPUTS = ("ZipDataset", "ConcatenateDataset", "DirectedInterleaveDataset")
 """Operations that read each input once at a time; others give the later ones to a function."""
@@ -16,14 +16,9 @@ def shared(graph: PipelineGraph) -> bool:
     """Return whether a cache may have more than one iterator at a time."""
     caches = [node for node in graph.definition.node if node.op == "CacheDatasetV2"]
     # A dataset that is used twice is twice in the graph, with the same memory.
-    memories = {_memory(graph, node) for node in caches}
+    nodes = {node.name: node for node in graph.definition.node}
+    memories = {b"".join(resource_handles(node, nodes)) for node in caches}
     return len(memories) < len(caches) or any(_is_argument(graph, node) for node in caches)
-
-
-def _memory(graph: PipelineGraph, cache: Any) -> bytes:
-    handle = next(node for node in graph.definition.node if node.name == cache.input[2])
-    content: bytes = handle.attr["value"].SerializeToString(deterministic=True)
-    return content
 
 
 def _is_argument(graph: PipelineGraph, node: Any) -> bool:

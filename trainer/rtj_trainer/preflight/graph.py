@@ -1,13 +1,13 @@
 """Sees a tf.data pipeline as TensorFlow does: as a graph of operations, without running it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import graph_pb2
+from tensorflow.core.framework import graph_pb2, types_pb2
 from tensorflow.python.framework import op_def_registry
 
 from rtj_trainer.preflight.lines import BuilderLines
@@ -95,6 +95,22 @@ def is_stateful(name: str) -> bool:
     """Return whether an operation has state, or is none that TensorFlow knows."""
     definition = op_def_registry.get(name)
     return definition is None or bool(definition.is_stateful)
+
+
+def resource_handles(node: Any, nodes: Mapping[str, Any]) -> list[bytes]:
+    """Return what names the state in this process that a node is given: generators, memories.
+
+    Args:
+        node: Of a pipeline, not of a function in it.
+        nodes: All of that pipeline, by name.
+    """
+    sources = (nodes.get(name.split(":")[0]) for name in node.input)
+    tensors = (found.attr["value"].tensor for found in sources if found and found.op == "Const")
+    return [
+        tensor.SerializeToString(deterministic=True)
+        for tensor in tensors
+        if tensor.dtype == types_pb2.DT_RESOURCE
+    ]
 
 
 def complaint(error: tf.errors.OpError) -> str:

@@ -18,10 +18,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.framework import graph_pb2, types_pb2
+from tensorflow.core.framework import graph_pb2
 
 from rtj_trainer.preflight import caches, randomness, reshuffling
-from rtj_trainer.preflight.graph import MISTAKEN_LENGTH, FoundNode, PipelineGraph
+from rtj_trainer.preflight.graph import (
+    MISTAKEN_LENGTH,
+    FoundNode,
+    PipelineGraph,
+    resource_handles,
+)
 from rtj_trainer.preflight.proven import PROVEN, PROVEN_BY_REPLAY
 
 _AHEAD = {
@@ -229,13 +234,7 @@ class _WalkOfShared(_Walk):
         return False
 
     def _generator(self, node: Any) -> bytes:
-        sources = (self._nodes[_name(name)] for name in node.input)
-        handles = (found.attr["value"] for found in sources if found.op == "Const")
-        return b"".join(
-            handle.SerializeToString(deterministic=True)
-            for handle in handles
-            if handle.tensor.dtype == types_pb2.DT_RESOURCE
-        )
+        return b"".join(resource_handles(node, self._nodes))
 
 
 def _reads_ahead(node: Any) -> bool:
