@@ -88,7 +88,7 @@ def parse_pod(raw: Manifest) -> Pod:
     container: dict[str, Any] = next(
         (c for c in statuses if c.get("name") == TRAINER_CONTAINER), {}
     )
-    state = container.get("state") or {}
+    state = _state(container)
     conditions = status.get("conditions") or []
     ran = state.get("running") or state.get("terminated") or {}
     label = str((meta.get("labels") or {}).get(LABEL_ATTEMPT, ""))
@@ -113,6 +113,17 @@ def parse_pod(raw: Manifest) -> Pod:
         scheduled_time=_scheduled(conditions),
         started_time=_time(ran.get("startedAt")),
     )
+
+
+def _state(container: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a container that is never started again, once it has run.
+
+    A kubelet that has lost sight of it writes for a moment that it waits to be created, and only
+    under lastState that it was running.
+    """
+    state = container.get("state") or {}
+    ended = (container.get("lastState") or {}).get("terminated")
+    return {"terminated": ended} if ended and "waiting" in state else state
 
 
 def _time(text: str | None) -> datetime | None:

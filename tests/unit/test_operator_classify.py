@@ -151,6 +151,23 @@ def test_a_pod_that_breaks_its_own_limit_of_storage_is_no_preemption(message: st
     assert classify(seen(**told, conditions=[drained]), None).cause is Cause.PREEMPTED
 
 
+def test_a_trainer_that_its_kubelet_has_lost_sight_of_has_run_all_the_same() -> None:
+    """What a kubelet of 1.35 now and then writes about a second before the true end."""
+    unknown = {"exitCode": 137, "reason": "ContainerStatusUnknown", "startedAt": None}
+    trainer = {
+        "name": "trainer",
+        "state": {"waiting": {"reason": "ContainerCreating"}},
+        "lastState": {"terminated": unknown},
+        "restartCount": 1,
+    }
+    full = 'Usage of EmptyDir volume "scratch" exceeds the limit "1Mi". '
+    ending = classify(seen(reason="Evicted", message=full, containerStatuses=[trainer]), None)
+    assert (ending.reason, ending.started) == (Reason.EPHEMERAL_STORAGE_EXCEEDED, True)
+    ending = classify(seen(containerStatuses=[trainer]), None)
+    assert (ending.cause, ending.reason) == (Cause.PREEMPTED, Reason.NODE_LOST)
+    assert "lost sight of the container" in ending.message
+
+
 def test_a_reason_that_is_not_the_clusters_leaves_the_exit_code_to_speak() -> None:
     told = {"reason": "DeadlineExceeded", "message": "Pod was active on the node for too long"}
     assert classify(seen(**told, containerStatuses=trainer_state(1)), None).cause is (
