@@ -40,7 +40,7 @@ def main() -> None:
         "resume": partial(resume.measure, streaming=arguments.streaming),
         "stall": stall.measure,
         "loop": loop.measure,
-        "startup": startup.measure,
+        "startup": partial(startup.measure, trainer=arguments.trainer),
         "goodput": goodput.measure,
     }
     wanted = arguments.only or list(stages)
@@ -64,6 +64,11 @@ def _arguments() -> argparse.Namespace:
         "--streaming",
         default=sys.executable,
         help="Python of the environment that mosaicml-streaming is in; default: %(default)s",
+    )
+    parser.add_argument(
+        "--trainer",
+        default=sys.executable,
+        help="Python of the environment that has what the image has; default: %(default)s",
     )
     parser.add_argument(
         "--only", action="append", choices=tuple(STAGES), help="this stage; all if none is named"

@@ -18,7 +18,9 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "CUDA_VISIBLE_DEVICES": "-1",
     "PYTHONHASHSEED": "0",
-    "PYTHONPATH": str(_BENCH),
+    "PYTHONPATH": os.pathsep.join(
+        str(_BENCH.parent / part) for part in ("bench", "crds", "trainer")
+    ),
     "PYTHONUNBUFFERED": "1",
 }
 
@@ -50,17 +52,20 @@ def ask(peer: str, question: Any, python: str = sys.executable) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def spawn(root: Path, arguments: list[str], more: dict[str, str]) -> "subprocess.Popen[str]":
+def spawn(
+    root: Path, arguments: list[str], more: dict[str, str], python: str = sys.executable
+) -> "subprocess.Popen[str]":
     """Start a Python that trains on the CPU, and whose output is read as it comes.
 
     Args:
         root: Its working folder.
         arguments: Of Python.
         more: For its environment, which also has `STARTED`, the monotonic time in seconds.
+        python: The interpreter; our packages are found from any.
     """
     environment = {**os.environ, **_ENVIRONMENT, "STARTED": str(time.monotonic()), **more}
     return subprocess.Popen(
-        [sys.executable, *arguments],
+        [python, *arguments],
         cwd=root,
         env=environment,
         stdout=subprocess.PIPE,

@@ -78,36 +78,44 @@ time.sleep(600)
 """
 
 
-def measure(repeats: int) -> dict[str, Any]:
-    """Return the medians of all parts in seconds, ours and the naive order's, and their spread."""
+def measure(repeats: int, trainer: str) -> dict[str, Any]:
+    """Return the medians of all parts in seconds, ours and the naive order's, and their spread.
+
+    Args:
+        repeats: Starts of each.
+        trainer: Python of an environment that has what the image has and nothing else, since
+            TensorFlow and Keras import what they find, whoever needs it.
+    """
     with tempfile.TemporaryDirectory(prefix="rtj-startup-") as folder:
         root = Path(folder)
         (root / "builder.py").write_text(BUILDER)
         (root / "naive.py").write_text(NAIVE)
-        _ours(root, 1, "committed ")
-        _naive(root, "committed ")
+        _ours(trainer, root, 1, "committed ")
+        _naive(trainer, root, "committed ")
         samples = []
         for number in range(repeats):
-            ours = _ours(root, number + 2, "first step ")
-            naive = _naive(root, "first step ")
+            ours = _ours(trainer, root, number + 2, "first step ")
+            naive = _naive(trainer, root, "first step ")
             say(f"startup {number + 1} of {repeats}: {ours['total']} s, naive {naive['total']} s")
             samples.append({"startup_s": ours, "startup_naive_s": naive})
     return summary(samples)
 
 
-def _ours(root: Path, attempt: int, until: str) -> dict[str, float]:
+def _ours(python: str, root: Path, attempt: int, until: str) -> dict[str, float]:
     checkpoint = {"claimName": "claim", "everySteps": 20}
     config = attempt_of(root, attempt, epochs=None, totalSteps=10**9, checkpoint=checkpoint)
-    return _run(["-m", "rtj_trainer"], root, config, until)
+    return _run(python, ["-m", "rtj_trainer"], root, config, until)
 
 
-def _naive(root: Path, until: str) -> dict[str, float]:
-    return _run(["naive.py"], root, {}, until)
+def _naive(python: str, root: Path, until: str) -> dict[str, float]:
+    return _run(python, ["naive.py"], root, {}, until)
 
 
-def _run(arguments: list[str], root: Path, more: dict[str, str], until: str) -> dict[str, float]:
+def _run(
+    python: str, arguments: list[str], root: Path, more: dict[str, str], until: str
+) -> dict[str, float]:
     """Run Python until it prints some text; return the parts of its start."""
-    process = spawn(root, arguments, more)
+    process = spawn(root, arguments, more, python)
     printed, parts = "", {}
     for line in process.stdout or ():
         printed += line

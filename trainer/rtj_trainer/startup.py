@@ -4,7 +4,8 @@ TensorFlow's import is the largest part, so it begins before anything else, in a
 Meanwhile the main thread takes the fence, and reads, hashes and links the commit to go on from,
 which leaves Python's lock to the import. The garbage collector rests during the import, which makes
 a million objects that stay; they are then put where it does not look at them any more, and from
-then on it looks at new ones after as many as tracing makes, not after every 700.
+then on it looks at new ones after as many as tracing makes, not after every 700. What of the public
+interface nobody reads is not executed (`rtj_trainer.on_demand`).
 
 What is computed does not depend on any of this: the same calls are made in the same order.
 """
@@ -15,12 +16,22 @@ import os
 import threading
 import time
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+
+from rtj_trainer.on_demand import execute_on_demand
 
 log = logging.getLogger(__name__)
 
 _COLLECT_AFTER = 50_000
 """New objects until the next collection: some megabytes."""
+_INTERFACE = "tensorflow._api.v2"
+"""What only gives public names to what TensorFlow's other modules define."""
+_BESIDE_THE_INTERFACE = {
+    "distribute": "tensorflow.python.distribute.experimental.rpc.rpc_ops",
+    "lite": "tensorflow.lite",
+}
+"""What makes packages attributes of TensorFlow that have the name of a part of the interface."""
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -89,5 +100,12 @@ def end_import() -> None:
 
 def _import() -> None:
     with suppress(Exception):
+        execute_on_demand(_INTERFACE)
         import keras  # noqa: F401
-        import tensorflow  # noqa: F401
+        import tensorflow
+
+        # Imported later, each would take the place of that part.
+        for name, module in _BESIDE_THE_INTERFACE.items():
+            interface = vars(tensorflow).pop(name)
+            import_module(module)
+            setattr(tensorflow, name, interface)

@@ -12,13 +12,14 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import random_seed
 
 from rtj_trainer.callbacks.code import Source, is_library
 
 _RESEEDING = (
     tf.random.set_seed,
     tf.random.set_global_generator,
-    tf.compat.v1.set_random_seed,
+    random_seed.set_random_seed,  # tf.compat.v1 has it; to read it there would import all of that.
     keras.utils.set_random_seed,
     keras.utils.clear_session,
 )
