@@ -5,6 +5,7 @@ A stage or a peer that fails leaves null for its figures and a non-zero exit; th
 
 import argparse
 import json
+import os
 import signal
 import sys
 import traceback
@@ -67,6 +68,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--trainer",
+        type=os.path.abspath,  # It is started in another folder, and may be a link.
         default=sys.executable,
         help="Python of the environment that has what the image has; default: %(default)s",
     )
