@@ -215,11 +215,16 @@ def _create_what_jobs_need(scene: Scene) -> None:
 
 
 def _await_ends(scene: Scene) -> None:
-    def over() -> bool:
+    def going_on() -> dict[str, Any]:
         jobs = scene.kube.list("rtj", scene.namespace)
-        return all(job.get("status", {}).get("phase") in FINAL_PHASES for job in jobs)
+        status = {job["metadata"]["name"]: job.get("status", {}) for job in jobs}
+        return {name: s for name, s in status.items() if s.get("phase") not in FINAL_PHASES}
 
-    wait_for("all jobs to end", over, 180)
+    try:
+        wait_for("all jobs to end", lambda: not going_on(), 180)
+    except TimeoutError as error:
+        left = {name: json.dumps(status) for name, status in going_on().items()}
+        raise AssertionError(f"{error}; left are {left}") from error
 
 
 @pytest.mark.parametrize("name", ALL)
