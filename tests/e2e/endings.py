@@ -138,10 +138,11 @@ OF_ITSELF: dict[str, Ending] = {
         event="BackoffLimitExceeded",
     ),
     "has-no-image": Ending(
-        _trainer(image="registry.invalid/none:1") | _IMPATIENT,
+        # Refused at once; a name would have to be resolved, which can last as long as it likes.
+        _trainer(image="127.0.0.1:1/none:1") | _IMPATIENT,
         "Permanent",
         "ImageNotPullable",
-        ("registry.invalid/none:1", "for 10 s (spec.failurePolicy.cannotStartTimeoutSeconds)"),
+        ("127.0.0.1:1/none:1", "for 10 s (spec.failurePolicy.cannotStartTimeoutSeconds)"),
         condition="ImageNotPullable",
     ),
     "has-no-image-on-its-node": Ending(
