@@ -118,10 +118,9 @@ $(VENV)-streaming/.installed: requirements/bench-streaming.txt | $(VENV)/.instal
 	touch $@
 
 # A start imports what is installed, so it is measured with what the image has and no peer.
-$(VENV)-trainer/.installed: requirements/trainer.txt pyproject.toml | $(VENV)/.installed
+$(VENV)-trainer/.installed: requirements/trainer.txt | $(VENV)/.installed
 	$(PYTHON) -m venv --clear $(@D)
-	export VIRTUAL_ENV=$(@D)
-	$(BIN)/uv pip sync --compile-bytecode --require-hashes requirements/trainer.txt
+	VIRTUAL_ENV=$(@D) $(BIN)/uv pip sync --compile-bytecode --require-hashes requirements/trainer.txt
 	touch $@
 
 .PHONY: bench-trainer

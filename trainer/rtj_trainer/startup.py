@@ -107,5 +107,7 @@ def _import() -> None:
         # Imported later, each would take the place of that part.
         for name, module in _BESIDE_THE_INTERFACE.items():
             interface = vars(tensorflow).pop(name)
-            import_module(module)
-            setattr(tensorflow, name, interface)
+            try:
+                import_module(module)
+            finally:  # Another version of TensorFlow need not have the module.
+                setattr(tensorflow, name, interface)

@@ -163,17 +163,31 @@ def test_tensorflow_knows_the_same_gradients(interfaces: tuple[Any, Any]) -> Non
     assert set(python["gradients"]) ^ set(trainer["gradients"]) == NOT_REGISTERED
 
 
+def after_the_import(program: str, before: str = "") -> list[str]:
+    """Return the words that a program prints in a process that has imported as the trainer does."""
+    lines = (
+        "from rtj_trainer import startup",
+        before,
+        "startup.begin_import()",
+        "startup.end_import()",
+        "import tensorflow as tf",
+        program,
+    )
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split()
+
+
 @pytest.mark.parametrize("first", ["lite.TFLiteConverter", "distribute.experimental.rpc.Server"])
 def test_a_part_of_the_interface_stays_when_a_package_of_its_name_is_imported(first: str) -> None:
     part = first.partition(".")[0]
-    program = (
-        "from rtj_trainer import startup\n"
-        "startup.begin_import()\n"
-        "startup.end_import()\n"
-        "import tensorflow as tf\n"
-        f"print(tf.{first}.__name__, tf.{part}.__name__)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
     name = {"lite": "TFLiteConverterV2", "distribute": "Server"}[part]
-    assert done.stdout.split() == [name, f"tensorflow._api.v2.{part}"]
+    printed = after_the_import(f"print(tf.{first}.__name__, tf.{part}.__name__)")
+    assert printed == [name, f"tensorflow._api.v2.{part}"]
+
+
+def test_a_part_of_the_interface_stays_where_there_is_no_such_package() -> None:
+    other_version = "startup._BESIDE_THE_INTERFACE = {'distribute': 'tensorflow.not_there'}"
+    printed = after_the_import("print(tf.distribute.get_strategy.__name__)", other_version)
+    assert printed == ["get_strategy"]
