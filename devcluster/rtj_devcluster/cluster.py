@@ -274,6 +274,7 @@ class Cluster:
                 self._addresses(),
                 Pki(self.folder / "pki"),
                 state.options.gpus_per_node,
+                state.options.node_lease_seconds,
             )
         )
 

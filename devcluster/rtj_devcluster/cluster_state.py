@@ -19,11 +19,17 @@ class ClusterOptions:
     gpus_per_node: int = 0
     audit: bool = False
     """Whether the API server logs each request (metadata only) to ``log/audit.log``."""
+    node_lease_seconds: int = 40
+    """How long the Lease of a node is good for, as upstream has it. A kubelet renews it each quarter
+    of that: with less, one that a busy machine delays is not soon taken for dead."""
 
     @property
     def fixed(self) -> str:
         """What cannot change, for a person."""
-        return f"gpus-per-node {self.gpus_per_node} and audit {'on' if self.audit else 'off'}"
+        return (
+            f"gpus-per-node {self.gpus_per_node}, audit {'on' if self.audit else 'off'} and node "
+            f"Leases of {self.node_lease_seconds} s"
+        )
 
 
 @dataclass(frozen=True)

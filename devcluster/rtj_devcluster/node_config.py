@@ -27,6 +27,7 @@ class NodeFiles:
     addresses: Addresses
     pki: Pki
     gpus: int
+    lease_seconds: int
 
     @property
     def address(self) -> str:
@@ -171,6 +172,9 @@ state = "/run/containerd/state"
             # Lets the kubelet run where it may not set limits and settings of the host.
             "featureGates": {"KubeletInUserNamespace": True},
             "evictionHard": {"memory.available": "100Mi"},
+            "nodeLeaseDurationSeconds": self.lease_seconds,
+            # A volume over its sizeLimit is noticed in seconds, where the default is a minute.
+            "volumeStatsAggPeriod": "10s",
             # There is no registry to pull a removed image from again.
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,

@@ -51,7 +51,7 @@ def test_every_command_does_what_its_help_says(own: Cluster) -> None:
     assert power() == {"node-1": "on", "node-2": "on"}
     refused = call("up", "--audit")
     assert refused.returncode == 1
-    assert "made with gpus-per-node 1 and audit off" in refused.stderr
+    assert "made with gpus-per-node 1, audit off" in refused.stderr
     assert Path(told("kubeconfig").strip()) == own.kubeconfig
 
     assert told("kubectl", "get", "nodes", "-o", "name").split() == ["node/node-1", "node/node-2"]

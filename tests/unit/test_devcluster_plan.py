@@ -174,9 +174,23 @@ def test_options_of_a_cluster_cannot_change_under_it() -> None:
     with pytest.raises(DevClusterError) as told:
         state.asked_for(ClusterOptions(gpus_per_node=1))
     assert str(told.value) == (
-        "the cluster was made with gpus-per-node 0 and audit on, not with gpus-per-node 1 and "
-        "audit off: take it down to change that"
+        "the cluster was made with gpus-per-node 0, audit on and node Leases of 40 s, not with "
+        "gpus-per-node 1, audit off and node Leases of 40 s: take it down to change that"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [(ClusterOptions(), 40), (ClusterOptions(node_lease_seconds=20), 20)],
+)
+def test_a_nodes_lease_is_upstreams_unless_another_is_asked_for(
+    options: ClusterOptions, seconds: int
+) -> None:
+    slots.take("mine")
+    cluster = Cluster("mine")
+    ClusterState(options, {"node-1": 1}, "/rtj").save(cluster.folder / "cluster.json")
+    config: Any = cluster._node("node-1").files._kubelet()
+    assert config["nodeLeaseDurationSeconds"] == seconds
 
 
 def test_a_cluster_that_another_version_made_is_still_known(tmp_path: Path) -> None:
