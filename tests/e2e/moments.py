@@ -71,7 +71,7 @@ class Sight:
 
     def at_the_end_of_an_epoch(self) -> bool:
         step = self.last_commit()
-        return step > 0 and step % EPOCH_STEPS == 0
+        return 0 < step < TOTAL and step % EPOCH_STEPS == 0
 
 
 def _step(commit: str) -> int:
@@ -93,7 +93,7 @@ EARLY: dict[str, Moment] = {
 LATE: dict[str, Moment] = {
     "between two commits": Sight.between_commits,
     "at the end of an epoch": Sight.at_the_end_of_an_epoch,
-    "in the last epoch": lambda sight: sight.last_commit() > TOTAL - EPOCH_STEPS,
+    "in the last epoch": lambda sight: sight.last_commit() >= TOTAL - EPOCH_STEPS,
 }
 
 
