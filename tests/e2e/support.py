@@ -106,18 +106,28 @@ def trainer_pids(pod_uid: str) -> list[int]:
 def sigkill_after_a_commit(job: Job) -> int:
     """Kill the first attempt's trainer soon after its first own commit; return the commit's step.
 
-    It looks at the volume: the heartbeat may tell of a commit when the job is about to end.
+    It looks at the volume: the heartbeat may tell of a commit when the job is about to end. And the
+    API server is asked before, since a busy one may answer when the job has ended.
     """
     sight = Sight(job, job_folder(job), attempt=1)
+    wait_for("its fence", sight.fenced, 180)
+    pids = _current_trainer(job)
     wait_for("a first commit", lambda: sight.last_commit() > 0, 180)
-    sigkill_trainer(job)
+    _sigkill(pids)
     return sight.last_commit()
 
 
 def sigkill_trainer(job: Job) -> None:
     """Kill the current attempt's trainer where it stands."""
+    _sigkill(_current_trainer(job))
+
+
+def _current_trainer(job: Job) -> list[int]:
     pod = job.kube.get("pods", job.pod_name(), job.namespace)
-    pids = wait_for("the trainer's process", lambda: trainer_pids(pod["metadata"]["uid"]), 30)
+    return wait_for("the trainer's process", lambda: trainer_pids(pod["metadata"]["uid"]), 60)
+
+
+def _sigkill(pids: list[int]) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
 
