@@ -41,14 +41,23 @@ class Scene:
         return Job(self.kube, self.namespace, name)
 
     def pod(self, name: str) -> dict[str, Any]:
-        """Return the pod of a job's first attempt, once it runs."""
+        """Return the pod of a job's first attempt, once it runs and the operator knows that.
+
+        One that is gone before is made again, in the same attempt.
+        """
 
         def running() -> dict[str, Any] | None:
             label = f"resumable.training/job-name={name}"
             pods = self.kube.list("pods", self.namespace, label)
             return next((p for p in pods if p["status"]["phase"] == "Running"), None)
 
-        return wait_for(f"the pod of {name} to run", running, 120)
+        pod = wait_for(f"the pod of {name} to run", running, 120)
+
+        def known(status: dict[str, Any]) -> bool:
+            return bool(status.get("attempt", {}).get("podUid") == pod["metadata"]["uid"])
+
+        self.job(name).wait_until("its pod to be known", known, 60)
+        return pod
 
     def patch(self, kind: str, name: str, change: dict[str, Any], *options: str) -> None:
         command = ("patch", kind, name, "-n", self.namespace, "-p", json.dumps(change), *options)
@@ -128,8 +137,6 @@ def _stop_by_queue(scene: Scene, name: str) -> None:
 
 def _delete_by_force(scene: Scene, name: str) -> None:
     pod = scene.pod(name)["metadata"]["name"]
-    # A pod that is gone before the operator has written it down is made again in the same attempt.
-    scene.job(name).wait_until("its pod to be known", lambda s: s["attempt"].get("podUid"), 60)
     scene.kube.run("delete", "pod", pod, "-n", scene.namespace, "--force", "--grace-period=0")
 
 
