@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rtj_devcluster import processes
 from rtj_devcluster.cluster import Cluster
+from rtj_devcluster.shell import wait_until
 
 from tests.e2e.support import own_cluster
 from tests.e2e.test_devcluster_lifecycle import addresses_of, traces_of
@@ -79,7 +80,7 @@ def test_every_command_does_what_its_help_says(own: Cluster) -> None:
     assert "delete-node" in refused.stderr
 
     unheard = "the API server does not answer"
-    assert unheard not in told("status")
+    wait_until(lambda: unheard not in told("status"), what="the API server is heard", timeout=60)
     api_server = processes.recorded(own.folder / "run" / "kube-apiserver.json")
     assert api_server is not None
     processes.kill([api_server])
