@@ -129,7 +129,7 @@ def start_pod(cluster: Cluster) -> None:
         timeout=30,
     )
     cluster.kubectl("create", "-f", "-", text_input=json.dumps(IDLE_POD))
-    cluster.kubectl("wait", "--for=condition=Ready", "pod/idle", "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/idle", "--timeout=120s")
 
 
 def network_namespaces() -> set[str]:
@@ -198,9 +198,13 @@ def test_an_up_that_is_killed_leaves_what_up_and_down_can_deal_with(
 ) -> None:
     program = "from rtj_devcluster.cluster import *; Cluster('lifecycle').up(ClusterOptions(1))"
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL) as starter:
-        wait_until(
-            lambda: (own.folder / moment).exists(), what=f"{moment} is there", timeout=60, every=0
-        )
+
+        def come() -> bool:
+            there = (own.folder / moment).exists()
+            assert there or starter.poll() is None, f"up ended without {moment}"
+            return there
+
+        wait_until(come, what=f"{moment} is there", timeout=300, every=0)
         starter.kill()
     addresses = addresses_of(own)
 

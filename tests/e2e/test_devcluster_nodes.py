@@ -102,7 +102,7 @@ class Pods:
 
     def await_ready(self, *names: str) -> None:
         pods = [f"pod/{name}" for name in names]
-        self.kubectl("wait", "--for=condition=Ready", *pods, "--timeout=60s")
+        self.kubectl("wait", "--for=condition=Ready", *pods, "--timeout=120s")
 
     def folder(self, claim: str) -> Path:
         """Return the claim's folder on this machine."""
@@ -184,12 +184,12 @@ def test_pods_on_two_nodes_share_a_volume_and_reach_each_other_by_name(
     read = pods.kubectl("exec", "user", "--", "cat", "/data/from-server")
     assert read == "hello"
     wait_until(
-        lambda: service_answers(pods), what="the service answers on the other node", timeout=20
+        lambda: service_answers(pods), what="the service answers on the other node", timeout=60
     )
     wait_until(
         lambda: '"GET / HTTP/1.1" 200' in pods.kubectl("logs", "server"),
         what="the request is in the log",
-        timeout=10,
+        timeout=60,
     )
 
 
@@ -220,7 +220,7 @@ def test_a_service_answers_on_its_own_pods_node_without_br_netfilter(
         run([*enter, "sh", "-c", f"echo 0 > {BRIDGE_FILTER}"])
 
     wait_until(
-        lambda: service_answers(pods), what="the service answers on the same node", timeout=20
+        lambda: service_answers(pods), what="the service answers on the same node", timeout=60
     )
 
 
@@ -234,15 +234,17 @@ def test_a_port_forward_reaches_a_pod(pods: Pods) -> None:
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
         assert forward.stdout is not None
-        address = forward.stdout.readline().split()[2]
-        status = subprocess.run(
-            ["python3", "-c", FETCH, f"http://{address}/"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        forward.terminate()
-    assert status.stdout.strip() == "200"
+        try:
+            url = f"http://{forward.stdout.readline().split()[2]}/"
+            wait_until(lambda: fetched(url), what="the pod answers through it", timeout=60)
+        finally:
+            forward.terminate()
+
+
+def fetched(url: str) -> bool:
+    command = ["python3", "-c", FETCH, url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() == "200"
 
 
 def test_a_volume_goes_with_its_claim(pods: Pods) -> None:
@@ -378,7 +380,7 @@ def test_a_kubelet_that_is_killed_is_restarted_and_its_pods_live_on(
     os.kill(before, signal.SIGKILL)
 
     wait_until(
-        lambda: kubelet_pid(cluster, node) not in (0, before), what="a new kubelet", timeout=20
+        lambda: kubelet_pid(cluster, node) not in (0, before), what="a new kubelet", timeout=60
     )
 
     def same_pod_answers() -> bool:
@@ -388,7 +390,7 @@ def test_a_kubelet_that_is_killed_is_restarted_and_its_pods_live_on(
             return False
         return True
 
-    wait_until(same_pod_answers, what="the pod answers through the new kubelet", timeout=30)
+    wait_until(same_pod_answers, what="the pod answers through the new kubelet", timeout=60)
     status = json.loads(pods.kubectl("get", "pod", "idle", "-o", "json"))["status"]
     assert status["containerStatuses"][0]["restartCount"] == 0
 
