@@ -47,6 +47,7 @@ class Kubernetes:
         self.struck = False
         self.first_step = 1250
         self.phase = "Completed"
+        self.over = False
         self.reports = {"flights": GOOD, "flights-uninterrupted": GOOD}
         self.jobs: list[dict[str, Any]] = []
         self.applied: list[dict[str, Any]] = []
@@ -67,15 +68,15 @@ class Kubernetes:
         self.applied += objects
 
     def get(self, kind: str, name: str, _namespace: str) -> dict[str, Any]:
-        if kind == "pods":
-            return {"spec": {"nodeName": "node-2"}}
-        attempt = {"number": 1 + self.struck, "podName": "pod", "firstStep": self.first_step}
+        number, node = 1 + self.struck, "node-2"
+        attempt = {"number": number, "nodeName": node, "firstStep": self.first_step}
         position = {"step": self._step, "totalSteps": STEPS}
         if kind == "rtj":
-            status = {"attempt": attempt, "position": position, "phase": self.phase}
+            shown = {"attempts": [attempt]} if self.over else {"attempt": attempt}
+            status = {**shown, "position": position, "phase": self.phase}
             return {"metadata": {"uid": name}, "status": {**status, "conditions": []}}
         self._step += STEPS // 4
-        beat = {"attempt": attempt["number"], "phase": "Training", "position": position}
+        beat = {"attempt": number, "phase": "Training", "position": position}
         return {"metadata": {"annotations": {ANNOTATION_HEARTBEAT: json.dumps(beat)}}}
 
 
@@ -144,6 +145,14 @@ def test_a_demo_whose_every_promise_held_ends_with_0_and_leaves_the_cluster(
     assert "nobody takes it down" in told.out
     assert "Kill its goldfish" in told.err
     assert "on node-2" in told.err
+
+
+def test_a_job_that_is_over_before_its_second_attempt_was_looked_at_is_a_good_one(
+    cluster: Cluster, capsys: Capture
+) -> None:
+    cluster.kube.over = True
+    assert demo.main() == 0, capsys.readouterr().out
+    assert "resumed from step      1250" in capsys.readouterr().out
 
 
 class SlowPulls(Kubernetes):
