@@ -173,7 +173,7 @@ def _wait_for_reason(job: Job, reason: str, *words: str) -> None:
             reason in part and all(word in part for word in words) for part in (conditions, events)
         )
 
-    wait_for(f"{reason} in the conditions and in the Events", told, 60)
+    wait_for(f"{reason} in the conditions and in the Events", told, 180)
 
 
 def test_a_typo_in_a_field_is_refused_by_kubectl_apply(
