@@ -14,7 +14,7 @@ import tensorflow as tf
 
 CLAIM = Path("/var/lib/rtj")
 HANGS_AT_EPOCH = 3
-A_BEAT_SECONDS = 7
+A_BEAT_SECONDS = 15
 """Time enough for the heartbeat to tell of the last step before the hang."""
 
 
