@@ -122,10 +122,15 @@ def test_a_builder_that_raises_is_retried_up_to_its_limit_and_no_further(
     failed = _condition(status, "Failed")
     assert failed["reason"] == "BackoffLimitExceeded"
     told = ("no such bucket", "spec.builder.datasetParams", "Correct the builder")
-    events = [e["message"] for e in _events(kube, namespace, job.name) if e["type"] == "Warning"]
     for words in told:
         assert words in failed["message"]
-        assert any(words in event for event in events), events
+
+    def told_in_events() -> bool:
+        warnings = [e for e in _events(kube, namespace, job.name) if e["type"] == "Warning"]
+        return all(any(words in e["message"] for e in warnings) for words in told)
+
+    # They are posted after the status is written.
+    wait_for(f"the Events to tell {told}", told_in_events, 60)
     assert status["restarts"]["userError"] == 1
     assert status["restarts"]["preempted"] == 0
     assert [a["cause"] for a in status["attempts"]] == ["UserError", "UserError"]

@@ -248,13 +248,18 @@ def test_what_ended_an_attempt_is_told_in_status_conditions_and_events(
     assert counted == ending.restarts
     assert status["phase"] == ("Completed" if ending.condition == "Completed" else "Failed")
 
-    described = scene.kube.run("describe", "rtj", name, "-n", scene.namespace)
-    _, _, events = described.partition("Events:")
-    told = [line for line in events.splitlines() if (ending.event or ending.reason) in line]
     assert _last_condition(status)["reason"] == ending.condition
     for word in ending.words:
         assert word in ended["message"]
-        assert any(word in line for line in told), f"{word!r} in {events}"
+
+    def told_in_events() -> bool:
+        described = scene.kube.run("describe", "rtj", name, "-n", scene.namespace)
+        _, _, events = described.partition("Events:")
+        told = [line for line in events.splitlines() if (ending.event or ending.reason) in line]
+        return all(any(word in line for line in told) for word in ending.words)
+
+    # They are posted after the status is written.
+    wait_for(f"the Events to tell {ending.words}", told_in_events, 60)
 
 
 def _last_condition(status: dict[str, Any]) -> dict[str, Any]:
