@@ -16,6 +16,7 @@ GPU = {"limits": {"nvidia.com/gpu": 1}}
 HOST = "kubernetes.io/hostname"
 MAINTENANCE = "test.resumable.training/maintenance"
 """Taint of the node that is made for these tests; those who shall see more of it tolerate it."""
+TOLERANT = [{"key": MAINTENANCE, "operator": "Exists"}]
 
 _STAND_IN = """
 import json, os, signal, sys, time
@@ -54,6 +55,16 @@ def stand_in(first: str = "time.sleep(3600)", **pod: Any) -> dict[str, Any]:
     return _trainer(podTemplate={"spec": {"containers": [container], **pod}})
 
 
+def idle_on(node: str, **container: Any) -> dict[str, Any]:
+    """Return the spec of a pod that does nothing on a node; `container` are fields of its own."""
+    idle = {"name": "idle", "image": "docker.io/library/rtj-pause:1", **container}
+    return {
+        "nodeSelector": {HOST: node},
+        "terminationGracePeriodSeconds": 0,
+        "containers": [idle],
+    }
+
+
 def _trainer(**fields: Any) -> dict[str, Any]:
     return {"trainer": {"image": TRAINER, "gracePeriodSeconds": 2, **fields}}
 
@@ -74,7 +85,6 @@ def _ruled(action: str, code: int) -> dict[str, Any]:
 
 
 _ONCE = {"preempted": 1, "noProgress": 1, "total": 1}
-_TOLERANT = [{"key": MAINTENANCE, "operator": "Exists"}]
 _NO_RETRY = {"runPolicy": {"backoffLimit": 0}}
 _NO_RESTART = {"failurePolicy": {"maxDisruptionRestarts": 0}}
 _IMPATIENT = {"failurePolicy": {"cannotStartTimeoutSeconds": 10}}
@@ -240,7 +250,7 @@ ON_A_NODE_OF_ITS_OWN: dict[str, Ending] = {
         stand_in(), "Preempted", "Evicted", ("DeletionByTaintManager",), restarts=_ONCE
     ),
     "is-on-a-node-that-restarts": Ending(
-        stand_in(tolerations=_TOLERANT),
+        stand_in(tolerations=TOLERANT),
         "Preempted",
         "NodeLost",
         # Its kubelet may come back after 12 s of silence, or before.
@@ -248,7 +258,7 @@ ON_A_NODE_OF_ITS_OWN: dict[str, Ending] = {
         restarts=_ONCE,
     ),
     "is-on-a-node-that-is-deleted": Ending(
-        stand_in(tolerations=_TOLERANT), "Preempted", "NodeLost", ("is lost",), restarts=_ONCE
+        stand_in(tolerations=TOLERANT), "Preempted", "NodeLost", ("is lost",), restarts=_ONCE
     ),
 }
 """What happens to a whole node; the others are kept away from it."""

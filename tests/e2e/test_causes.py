@@ -99,18 +99,8 @@ def _lose_process(scene: Scene, name: str) -> None:
 def _outrank(scene: Scene, name: str) -> None:
     """Ask for the GPU with a higher priority."""
     node = scene.pod(name)["spec"]["nodeName"]
-    container = {
-        "name": "idle",
-        "image": "docker.io/library/rtj-pause:1",
-        "resources": endings.GPU,
-    }
-    spec = {
-        "priorityClassName": scene.namespace,
-        "nodeSelector": {endings.HOST: node},
-        "terminationGracePeriodSeconds": 0,
-        "containers": [container],
-    }
-    scene.create("v1", "Pod", VIP, spec=spec)
+    spec = endings.idle_on(node, resources=endings.GPU)
+    scene.create("v1", "Pod", VIP, spec={**spec, "priorityClassName": scene.namespace})
 
 
 def _shut_node_down(scene: Scene, name: str) -> None:
@@ -162,11 +152,21 @@ STRIKES: dict[str, Callable[[Scene, str], None]] = {
 }
 
 
+def _await_scheduler(scene: Scene, node: str) -> None:
+    """Wait until the scheduler sends pods to a node; until then a preference for it is in vain."""
+    spec = {**endings.idle_on(node), "tolerations": endings.TOLERANT}
+    scene.create("v1", "Pod", "first", spec=spec)
+    pod = ("pod/first", "-n", scene.namespace)
+    scene.kube.run("wait", *pod, "--for=condition=Ready", "--timeout=120s")
+    scene.kube.run("delete", *pod)
+
+
 def _strike_node(scene: Scene) -> None:
     """Add a node; announce its maintenance, restart it, and take it away for good."""
     maintained, restarting, deleted = ON_A_NODE_OF_ITS_OWN
     node = scene.cluster.add_node()
     try:
+        _await_scheduler(scene, node)
         for name in (maintained, restarting):
             scene.submit(name, affinity=_at("preferred", node))
         for name in (maintained, restarting):
@@ -176,6 +176,7 @@ def _strike_node(scene: Scene) -> None:
         scene.cluster.kill_node(node)
         scene.cluster.add_node(node)
         scene.job(restarting).wait_until("its pod to be lost", lambda s: s.get("attempts"), 60)
+        _await_scheduler(scene, node)
         scene.submit(deleted, affinity=_at("preferred", node))
         assert scene.pod(deleted)["spec"]["nodeName"] == node
     finally:
