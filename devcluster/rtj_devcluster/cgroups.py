@@ -16,7 +16,7 @@ _NEEDED = ("cpu", "cpuset", "memory", "pids")
 _NEEDED_V1 = (*_NEEDED, "cpuacct", "devices", "freezer")
 _DELEGATED = (*_NEEDED, "hugetlb")
 """A kubelet on cgroup v2 ends unless its cgroup has each of these that the kernel has."""
-_REMOVE_TIMEOUT_SECONDS = 15.0
+_REMOVE_TIMEOUT_SECONDS = 60.0
 
 
 def unified() -> bool:
@@ -81,7 +81,7 @@ def remove(path: str) -> None:
     """Remove a cgroup and all below it from every hierarchy; its processes must have ended.
 
     Raises:
-        DevClusterError: it is still there after 15 s; the message names its folders.
+        DevClusterError: it is still there after a minute; the message names its folders.
     """
     # The kernel lets go of a cgroup a moment after its last process.
     wait_until(

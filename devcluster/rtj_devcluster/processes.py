@@ -25,7 +25,7 @@ from rtj_devcluster.paths import write_atomically
 _GATE = 'read -r _ || exit 1; exec "$@" </dev/null'
 _OWNED_GATE = '[ "$PPID" = "$0" ] || exit 1; ' + _GATE
 """An owner that died before the wish to die with it was made is not the parent any more."""
-_KILL_TIMEOUT_SECONDS = 15.0
+_KILL_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def kill(targets: Iterable[Process]) -> None:
     """SIGKILL these processes, and return when they are gone.
 
     Raises:
-        DevClusterError: one of them is still there after 15 s.
+        DevClusterError: one of them is still there after a minute.
     """
     handles: dict[int, int] = {}
     try:
