@@ -20,8 +20,8 @@ class ClusterOptions:
     audit: bool = False
     """Whether the API server logs each request (metadata only) to ``log/audit.log``."""
     node_lease_seconds: int = 40
-    """How long the Lease of a node is good for, as upstream has it. A kubelet renews it each quarter
-    of that: with less, one that a busy machine delays is not soon taken for dead."""
+    """How long the Lease of a node is good for; upstream's default. A kubelet renews it at each
+    quarter of that: with less, one that a busy machine delays is not soon taken for dead."""
 
     @property
     def fixed(self) -> str:

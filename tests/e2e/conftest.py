@@ -38,8 +38,8 @@ LONGEST = (
 )
 """In the order in which workers take them; the short ones then fill the gaps."""
 NODE_LEASE_SECONDS = 20
-"""Half of upstream's, so that kubelets renew it every 5 s. Of upstream's 10 s, the operator's limit of
-12 s leaves 2: on two cores that are busy with several clusters a healthy node would be lost."""
+"""Half of upstream's, so that kubelets renew it every 5 s. With upstream's 10 s, one that is 2 s
+late reaches the operator's limit, and on two busy cores a healthy node would be lost."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
