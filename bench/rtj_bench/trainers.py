@@ -108,15 +108,23 @@ class Trainers:
 def _beat(trainer: Trainer, began: datetime) -> str:
     base = trainer.attempt * STEPS_PER_ATTEMPT
     step = base + min(trainer.step, STEPS_PER_ATTEMPT - 1)
+    before = trainer.attempt - 1
     beat = Heartbeat(
         attempt=trainer.attempt,
         phase=TrainerPhase.TRAINING,
         position=Position(step=step, samples=32 * step, total_steps=1_000_000),
-        commit=CommitRef(id=f"{base:012}-{trainer.attempt:06}", step=base, time=began),
+        started_from=_commit(before, began) if before else None,
+        commit=_commit(trainer.attempt, began),
         strategy="index",
         steps_per_second=STEPS_PER_BEAT / BEAT_SECONDS,
     )
     return beat.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _commit(attempt: int, time: datetime) -> CommitRef:
+    """Return what that attempt committed at its start, and no more."""
+    step = attempt * STEPS_PER_ATTEMPT
+    return CommitRef(id=f"{step:012}-{attempt:06}", step=step, time=time)
 
 
 def _now() -> str:

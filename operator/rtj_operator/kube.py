@@ -1,7 +1,6 @@
 """The adapter of the port to a real API server, over the official client's HTTP layer."""
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client, config
+from pydantic_core import from_json
 from rtj_api.names import FIELD_MANAGER
 
 from rtj_operator.cluster import (
@@ -144,7 +144,7 @@ class KubeCluster:
                 if response.status >= 300:
                     raise _error_of(response, _decode(await response.read()), f"watch of {path}")
                 async for line in response.response.content:
-                    event = json.loads(line)
+                    event = from_json(line)
                     if event["type"] == "ERROR":
                         told = event["object"]
                         raise _error(told.get("code") or 500, told, f"watch of {path}")
@@ -253,7 +253,7 @@ def _path(kind: Kind, namespace: str, name: str = "", subresource: str = "") -> 
 def _decode(text: bytes) -> dict[str, Any]:
     """Return the JSON object; something between us and the API server may answer with HTML."""
     try:
-        answer = json.loads(text)
+        answer = from_json(text)
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -101,7 +101,7 @@ async def glance(
     seen = memory.sightings.of(key)
     if seen is None:
         return None
-    job = parse_job(seen.job)
+    job = memory.sightings.read(key, seen.job)
     observed = _put_together(key, job, seen.pods, seen.lease, memory, settings)
     if observed.pod is None or observed.pod.ended:
         return None

@@ -113,8 +113,7 @@ class Reconciler:
         try:
             return await self._executor.carry_out(key, job, decision)
         finally:
-            now = self._now()
-            await asyncio.gather(*(self._tell(job, notice, now) for notice in decision.notices))
+            await self._say(job, decision)
 
     async def _needs_nothing(self, key: Key) -> Decision | None:
         """Return what a glance leads to if that is to wait, having written how the job stands.
@@ -135,6 +134,7 @@ class Reconciler:
             await self._show(key, raw, observed.job.status, decision)
         except (ConflictError, NotFoundError, RejectedError):
             return None
+        await self._say(observed.job, decision)
         return decision
 
     async def _look(self, how: Look, key: Key) -> tuple[Manifest, Observed] | None:
@@ -165,6 +165,10 @@ class Reconciler:
         metrics.JOBS.saw(key, decision.status)
         if decision.mirrored:
             self._memory.mirrored(key)
+
+    async def _say(self, job: Job, decision: Decision) -> None:
+        now = self._now()
+        await asyncio.gather(*(self._tell(job, notice, now) for notice in decision.notices))
 
     async def _tell_of_refused_status(self, key: Key, job: Job, error: RejectedError) -> None:
         """Say where it can be said that nothing is done for the job as long as this lasts."""

@@ -12,8 +12,8 @@ from typing import Any
 from rtj_api.names import Phase
 
 from rtj_operator.cluster import Key, Manifest
-from rtj_operator.core.observed import Pod
-from rtj_operator.parse import owner_of
+from rtj_operator.core.observed import Job, Pod
+from rtj_operator.parse import owner_of, parse_job
 
 _AT_REST = {Phase.COMPLETED, Phase.FAILED, Phase.SUSPENDED}
 
@@ -40,6 +40,8 @@ class Sightings:
 
     def __init__(self) -> None:
         self._jobs: dict[Key, Manifest] = {}
+        self._read: dict[Key, tuple[int, Job]] = {}
+        """With its version."""
         self._leases: dict[Key, Manifest] = {}
         self._pods: dict[Key, dict[str, _SeenPod]] = {}
         """By uid."""
@@ -97,6 +99,7 @@ class Sightings:
     def forget(self, key: Key) -> None:
         """Drop a job that is gone or at rest, with its Lease."""
         self._jobs.pop(key, None)
+        self._read.pop(key, None)
         self._leases.pop(key, None)
 
     def of(self, key: Key) -> Sighting | None:
@@ -108,6 +111,17 @@ class Sightings:
         lease = self._leases.get(key)
         mine = lease if lease and owner_of(lease) == uid else None
         return Sighting(job, self.pods_of(key, uid), mine)
+
+    def read(self, key: Key, raw: Manifest) -> Job:
+        """Read a job as it was seen: once, however often it is looked at before it changes.
+
+        Raises:
+            pydantic.ValidationError: its status makes no sense.
+        """
+        known, version = self._read.get(key), _version(raw)
+        if known is None or known[0] != version:
+            known = self._read[key] = (version, parse_job(raw))
+        return known[1]
 
     def pods_of(self, key: Key, uid: str) -> tuple[Pod, ...]:
         """Return the pods of the job with this uid, also of one at rest."""

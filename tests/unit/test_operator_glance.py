@@ -98,6 +98,24 @@ def test_news_is_answered_from_a_live_look(world: World, reads: list[str]) -> No
     assert [ended.reason for ended in world.status().attempts] == ["Evicted"]
 
 
+def test_that_training_began_is_told_without_a_read_and_in_one_write(
+    world: World, reads: list[str]
+) -> None:
+    train_for(world, 5)
+    (pod,) = world.pods()
+    world.evict(pod)
+    world.finish_deletions()
+    world.work()
+    reads.clear()
+    written = len(world.statuses)
+    world.schedule()
+    world.start_containers()
+    world.work()
+    assert reads == []
+    assert [status.phase for status in world.statuses[written:]] == [Phase.RUNNING]
+    assert any("Attempt 2: Training resumed" in said for said in world.events(Reason.TRAINING))
+
+
 def test_a_watch_that_lags_behind_moves_no_status_back(world: World) -> None:
     train_for(world, 15)
     world.behind = True
@@ -150,6 +168,13 @@ class TestSightings:
         sightings.lease(OURS, raw(3))
         assert seen_version(sightings) is None
         assert len(sightings) == 0
+
+    def test_a_job_is_read_once_for_each_change(self) -> None:
+        sightings = Sightings()
+        named = {"namespace": "ns", "name": "job"}
+        first = sightings.read(OURS, raw(1, **named))
+        assert sightings.read(OURS, raw(1, **named)) is first
+        assert sightings.read(OURS, raw(2, **named)) is not first
 
     def test_a_lease_of_an_older_job_of_that_name_is_not_this_ones(self) -> None:
         sightings = Sightings()

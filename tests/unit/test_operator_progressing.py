@@ -84,6 +84,13 @@ class TestProgressing:
         gone = exited(75, final(ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED))
         assert progressing(decided(look(gone, status=running())))[0] == "True"
 
+    def test_a_launch_tells_of_the_new_attempt_though_the_old_pod_still_goes(self) -> None:
+        going = replace(exited(143), deleting=True)
+        assert progressing(decided(look(going, status=running()))) == (
+            "True",
+            Reason.WAITING_FOR_PODS,
+        )
+
     @pytest.mark.parametrize(
         ("seconds", "told", "limit"),
         [

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rtj_api.names import Reason
+from rtj_api.names import Phase, Reason
 from rtj_api.status import JobStatus
 
 Manifest = dict[str, Any]
@@ -84,13 +84,17 @@ class Decision:
 
 
 def waits(before: JobStatus, decision: Decision) -> bool:
-    """Whether the decision is to wait on: nothing to do or to say, no step of the job's life."""
+    """Whether the decision is to wait on: nothing to do, and no attempt begun or ended.
+
+    Nor anything to say, but that the attempt trains: once its trainer has said so, that it began to
+    stays true, however old the word is.
+    """
     after = decision.status
     numbers = [status.attempt.number if status.attempt else None for status in (before, after)]
     return (
         not decision.actions
-        and not decision.notices
-        and (after.phase, after.attempts, after.restarts)
-        == (before.phase, before.attempts, before.restarts)
+        and all(notice.reason is Reason.TRAINING for notice in decision.notices)
+        and after.phase in (before.phase, Phase.RUNNING)
+        and (after.attempts, after.restarts) == (before.attempts, before.restarts)
         and numbers[0] == numbers[1]
     )

@@ -29,6 +29,8 @@ USUAL_STEPS = 10
 def show_progressing(plan: Plan) -> None:
     """Set the condition from the status in the making, and say what somebody must act on."""
     attempt, pod = plan.status.attempt, plan.observed.pod
+    if attempt and pod and pod.name != attempt.pod_name:
+        pod = None  # It was the last attempt's; the next one is decided on in this turn.
     if attempt is None or (plan.observed.job.spec is None and not plan.attempt_lives):
         _rests(plan)
     elif pod and pod.deleting and pod.node:
