@@ -90,9 +90,14 @@ class Memory:
         if job_uid == known_uid and (kept is None or kept.attempt <= pod.attempt):
             self._last_pods[key] = pod
 
-    def last_pod(self, key: Key) -> Pod | None:
-        """Return the job's newest pod as it was last seen."""
-        return self._last_pods.get(key)
+    def last_pod(self, key: Key, job_uid: str) -> Pod | None:
+        """Return the job's newest pod as it was last seen, by a look or by the watch.
+
+        It may be gone, and the watch about to tell so.
+        """
+        kept = self._last_pods.get(key)
+        seen = (*self.sightings.pods_of(key, job_uid), *([kept] if kept else []))
+        return max(seen, key=lambda pod: (pod.attempt, *_progress(pod)), default=None)
 
     def rests(self, key: Key, version: str) -> None:
         """Note that the job, as of this resourceVersion, wants nothing."""

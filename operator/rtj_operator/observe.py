@@ -124,7 +124,7 @@ def _put_together(
     return Observed(
         job=job,
         pods=pods,
-        gone=memory.last_pod(key),
+        gone=memory.last_pod(key, job.uid),
         heartbeat=parse_heartbeat(lease, job.uid) if lease else None,
         lease_found=lease is not None,
         stacks_asked=parse_stacks_asked(lease) if lease else None,

@@ -190,9 +190,13 @@ class Observed:
 
     @property
     def absent(self) -> bool:
-        """Whether the attempt has no pod, and is not known to have had one that could begin."""
-        attempt = self.job.status.attempt
-        return self.pod is None and self.beat is None and not (attempt and attempt.pod_uid)
+        """Whether the attempt has no pod, and is not known to have had one that could begin.
+
+        One that was seen on a node could, though it went before that was written down.
+        """
+        attempt, last = self.job.status.attempt, self.last_pod
+        could_begin = (attempt and attempt.pod_uid) or (last and last.node)
+        return self.pod is None and self.beat is None and not could_begin
 
     @property
     def last_pod(self) -> Pod | None:
