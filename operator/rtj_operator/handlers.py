@@ -54,6 +54,11 @@ class Handlers:
         if self._leads:
             self._queue.add(key, patience)
 
+    def _let_go(self, key: Key) -> None:
+        """Forget a job that is gone or at rest, where no turn will: in one who waits to lead."""
+        if not self._leads and self._sightings.of(key) is None:
+            self._memory.forget(key)
+
     def job(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of a job; our own status writes are no news."""
         meta = body["metadata"]
@@ -63,9 +68,11 @@ class Handlers:
         if kind == "DELETED":
             self._sightings.forget(key)
             self._generations.pop(uid, None)
+            self._let_go(key)
             self._ask(key)
             return
         self._sightings.job(key, body)
+        self._let_go(key)
         if self._generations.get(uid) == generation:
             return
         self._generations[uid] = generation

@@ -84,7 +84,11 @@ class Memory:
         """Keep how a pod was seen last, which may have started and gone between two looks.
 
         A pod of an older attempt may outlive the newest one's, and one of an older job them all.
+        Whoever waits to lead has looked at no job, and knows those at work by the watch.
         """
+        seen = self.sightings.of(key)
+        if seen and key not in self._met:
+            self._met[key] = (seen.job["metadata"]["uid"], 0)
         known_uid, _ = self._met.get(key, ("", 0))
         kept = self._last_pods.get(key)
         if job_uid == known_uid and (kept is None or kept.attempt <= pod.attempt):

@@ -17,7 +17,7 @@ from rtj_operator.queue import WorkQueue
 from rtj_operator.reconcile import Reconciler
 
 from tests.model.manifests import read_config
-from tests.model.world import JOB, KEY, NAMESPACE, World
+from tests.model.world import JOB, JOB_PLACE, KEY, NAMESPACE, World
 
 pytestmark = pytest.mark.unit
 
@@ -289,6 +289,28 @@ def test_who_waited_to_lead_knows_how_long_a_pod_without_a_heartbeat_was_silent(
     asyncio.run(Reconciler(world.api, memory, Settings(), partial(announce, world.api))(KEY))
     (ended,) = world.status().attempts
     assert ended.reason is Reason.NODE_LOST
+    world.close()
+
+
+@pytest.mark.parametrize("written_down", [True, False])
+def test_who_waited_to_lead_knows_why_a_pod_went(written_down: bool) -> None:
+    world = World()
+    world.work()
+    world.schedule()
+    if written_down:
+        world.advance(5)
+    (pod,) = world.pods()
+    memory = Memory(clock=lambda: world.time)
+    waiting = Handlers(WorkQueue(), memory, Pulse(memory.silences))
+    waiting.job(None, world.api.read(*JOB_PLACE))
+    waiting.pod(None, pod)
+    world.evict(pod)
+    waiting.pod("MODIFIED", pod)
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    waiting.pod("DELETED", pod)
+    asyncio.run(Reconciler(world.api, memory, Settings(), partial(announce, world.api))(KEY))
+    (ended,) = world.status().attempts
+    assert (ended.reason, ended.node_name) == (Reason.EVICTED, "node-a")
     world.close()
 
 
