@@ -19,7 +19,7 @@ from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, PAGE_SIZE, PODS, Key
 from rtj_operator.core.observed import Pod
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
-from rtj_operator.parse import owner_of, parse_heartbeat, parse_pod
+from rtj_operator.parse import owner_of, parse_heartbeat, parse_pod, parse_stacks_asked
 from rtj_operator.passing_over import passed_over
 from rtj_operator.queue import WorkQueue
 
@@ -127,6 +127,9 @@ class Handlers:
             self._news.pop(uid, None)
             return
         self._sightings.lease(key, body)
+        if asked := parse_stacks_asked(body):
+            # From here the trainer has its time to answer, whenever the next look may come.
+            self._memory.silences.seconds_in_all(("asked", uid), asked)
         self._beat(key, uid, renewed, body)
 
     def _beat(self, key: Key, uid: str, renewed: object, body: Mapping[str, Any]) -> None:

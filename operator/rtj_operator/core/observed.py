@@ -120,6 +120,8 @@ class Silence:
     """The Node object is gone; or it never had a Lease, and its condition Ready is Unknown."""
     progress: float = 0.0
     """Step or phase in the heartbeat, or since the container was first seen running without one."""
+    asked: float = 0.0
+    """Since the question that the Lease asks the trainer was first seen there."""
     unstartable: float = 0.0
     """The pod's problem with starting, for as long as it was seen to have one."""
     terminating: float = 0.0
