@@ -75,6 +75,20 @@ def test_the_kubelets_warning_is_shown_and_it_goes_on_at_no_cost(world: World) -
     assert world.status().restarts.total == 0
 
 
+def advance_with_errors(world: World, seconds: int) -> None:
+    """Let time pass while an answer of the API server is lost every twenty seconds."""
+    for _ in range(seconds // 20):
+        world.api.fail_next = 1
+        world.advance(20)
+
+
+def test_it_is_shown_and_ended_also_where_an_answer_is_lost_now_and_then(world: World) -> None:
+    advance_with_errors(world, 100)
+    assert said(world).reason is Reason.CONTAINER_NOT_STARTED
+    advance_with_errors(world, 1500)
+    assert said(world).reason is Reason.WAITING_FOR_PODS, "the warning did not come again"
+
+
 @pytest.mark.parametrize("mode", ["ReadWriteOnce", "ReadWriteMany"])
 def test_a_restart_of_the_operator_does_not_change_what_is_said(world: World, mode: str) -> None:
     world.api.objects[(CLAIMS.kind, NAMESPACE, "work")]["spec"] = {"accessModes": [mode]}
