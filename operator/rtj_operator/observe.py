@@ -233,6 +233,7 @@ async def _silence(
         node_gone=node_gone,
         unstartable=unstartable if stuck else 0.0,
         progress=max(progress - lag, 0.0),
+        placed=silences.seconds_in_all(("scheduled", pod.uid), pod.node),
         asked=max(asked - lag, 0.0),
         terminating=terminating if pod.deleting else 0.0,
     )

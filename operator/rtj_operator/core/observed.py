@@ -120,6 +120,8 @@ class Silence:
     """The Node object is gone; or it never had a Lease, and its condition Ready is Unknown."""
     progress: float = 0.0
     """Step or phase in the heartbeat, or since the container was first seen running without one."""
+    placed: float = 0.0
+    """Since the pod was first seen on its node."""
     asked: float = 0.0
     """Since the question that the Lease asks the trainer was first seen there."""
     unstartable: float = 0.0
