@@ -73,8 +73,9 @@ def told_delay(observed: Observed) -> Problem | None:
 def _is_slow(observed: Observed, memory: Memory) -> bool:
     """Whether the pod has waited on its node for longer than is usual, for something unsaid."""
     pod = observed.pod
-    long = pod is not None and _waited(pod, memory) >= attach.ORDINARY_ATTACH_SECONDS
-    return long and _waits(observed)
+    if pod is None or not _waits(observed):
+        return False
+    return _waited(pod, memory) >= attach.ORDINARY_ATTACH_SECONDS
 
 
 def _waits(observed: Observed) -> bool:
@@ -83,15 +84,14 @@ def _waits(observed: Observed) -> bool:
 
 
 def _waited(pod: Pod, memory: Memory) -> float:
-    return memory.silences.of(("scheduled", pod.uid))
+    return memory.silences.seconds_in_all(("scheduled", pod.uid), pod.node)
 
 
 def _recent(pod: Pod, warning: pod_events.Event, memory: Memory) -> bool:
     """Whether the warning came again not long ago, by when this process saw it change."""
     seen = (warning.get("reason"), pod_events.last_time(warning))
-    return (
-        memory.silences.seconds(("warning", pod.uid), seen) <= slow_start.LONGEST_STANDING_SECONDS
-    )
+    since = memory.silences.seconds_in_all(("warning", pod.uid), seen)
+    return since <= slow_start.LONGEST_STANDING_SECONDS
 
 
 async def _exclusive_claim(cluster: Cluster, job: Job) -> str | None:

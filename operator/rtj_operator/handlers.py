@@ -19,7 +19,7 @@ from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, PAGE_SIZE, PODS, Key
 from rtj_operator.core.observed import Pod
 from rtj_operator.health import Pulse
 from rtj_operator.memory import Memory
-from rtj_operator.parse import owner_of, parse_heartbeat, parse_pod
+from rtj_operator.parse import owner_of, parse_heartbeat, parse_pod, parse_stacks_asked
 from rtj_operator.passing_over import passed_over
 from rtj_operator.queue import WorkQueue
 
@@ -54,6 +54,11 @@ class Handlers:
         if self._leads:
             self._queue.add(key, patience)
 
+    def _let_go(self, key: Key) -> None:
+        """Forget a job that is gone or at rest, where no turn will: in one who waits to lead."""
+        if not self._leads and self._sightings.of(key) is None:
+            self._memory.forget(key)
+
     def job(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take an event of a job; our own status writes are no news."""
         meta = body["metadata"]
@@ -63,9 +68,11 @@ class Handlers:
         if kind == "DELETED":
             self._sightings.forget(key)
             self._generations.pop(uid, None)
+            self._let_go(key)
             self._ask(key)
             return
         self._sightings.job(key, body)
+        self._let_go(key)
         if self._generations.get(uid) == generation:
             return
         self._generations[uid] = generation
@@ -120,6 +127,9 @@ class Handlers:
             self._news.pop(uid, None)
             return
         self._sightings.lease(key, body)
+        if asked := parse_stacks_asked(body):
+            # From here the trainer has its time to answer, whenever the next look may come.
+            self._memory.silences.seconds_in_all(("asked", uid), asked)
         self._beat(key, uid, renewed, body)
 
     def _beat(self, key: Key, uid: str, renewed: object, body: Mapping[str, Any]) -> None:

@@ -84,15 +84,24 @@ class Memory:
         """Keep how a pod was seen last, which may have started and gone between two looks.
 
         A pod of an older attempt may outlive the newest one's, and one of an older job them all.
+        Whoever waits to lead has looked at no job, and knows those at work by the watch.
         """
+        seen = self.sightings.of(key)
+        if seen and key not in self._met:
+            self._met[key] = (seen.job["metadata"]["uid"], 0)
         known_uid, _ = self._met.get(key, ("", 0))
         kept = self._last_pods.get(key)
         if job_uid == known_uid and (kept is None or kept.attempt <= pod.attempt):
             self._last_pods[key] = pod
 
-    def last_pod(self, key: Key) -> Pod | None:
-        """Return the job's newest pod as it was last seen."""
-        return self._last_pods.get(key)
+    def last_pod(self, key: Key, job_uid: str) -> Pod | None:
+        """Return the job's newest pod as it was last seen, by a look or by the watch.
+
+        It may be gone, and the watch about to tell so.
+        """
+        kept = self._last_pods.get(key)
+        seen = (*self.sightings.pods_of(key, job_uid), *([kept] if kept else []))
+        return max(seen, key=lambda pod: (pod.attempt, *_progress(pod)), default=None)
 
     def rests(self, key: Key, version: str) -> None:
         """Note that the job, as of this resourceVersion, wants nothing."""

@@ -124,7 +124,7 @@ def _put_together(
     return Observed(
         job=job,
         pods=pods,
-        gone=memory.last_pod(key),
+        gone=memory.last_pod(key, job.uid),
         heartbeat=parse_heartbeat(lease, job.uid) if lease else None,
         lease_found=lease is not None,
         stacks_asked=parse_stacks_asked(lease) if lease else None,
@@ -216,14 +216,16 @@ async def _silence(
         heartbeat = silences.seconds(("scheduled", pod.uid), pod.node)
     moved = (pod.uid, pod.started, beat.standstill if beat else "")
     progress = silences.seconds_in_all(("progress", observed.job.uid), moved)
+    question = observed.stacks_asked
+    asked = silences.seconds_in_all(("asked", observed.job.uid), question) if question else 0.0
     stuck = cannot_start(pod)
     # Noted also while nothing is wrong, or time without a problem would count.
     unstartable = silences.seconds_in_all(("unstartable", pod.uid), stuck)
     node_lease, node_gone = 0.0, False
     limit = observed.settings.node_silence
     quiet = min(heartbeat, silences.of(("node", pod.node))) >= limit / 2 or heartbeat >= limit
-    asked = silences.knows(("node", pod.node)) or silences.knows(("no lease", pod.node))
-    if quiet or not asked:
+    known = silences.knows(("node", pod.node)) or silences.knows(("no lease", pod.node))
+    if quiet or not known:
         node_lease, node_gone = await _ask_node(cluster, pod, memory)
     return Silence(
         heartbeat=max(heartbeat - lag, 0.0),
@@ -231,6 +233,8 @@ async def _silence(
         node_gone=node_gone,
         unstartable=unstartable if stuck else 0.0,
         progress=max(progress - lag, 0.0),
+        placed=silences.seconds_in_all(("scheduled", pod.uid), pod.node),
+        asked=max(asked - lag, 0.0),
         terminating=terminating if pod.deleting else 0.0,
     )
 

@@ -75,7 +75,7 @@ def is_lost(node: Manifest) -> bool:
     return any((c.get("type"), c.get("status")) == ("Ready", "Unknown") for c in conditions)
 
 
-def parse_stacks_asked(lease: Manifest) -> str | None:
+def parse_stacks_asked(lease: Mapping[str, Any]) -> str | None:
     """Read from the Lease which standstill the trainer is asked about."""
     return (lease["metadata"].get("annotations") or {}).get(ANNOTATION_DUMP_STACKS)
 

@@ -492,6 +492,18 @@ def a_conflict_is_passed_over(patch: Patch) -> None:
     patch.setattr(reconcile.Reconciler, "_write", careless)
 
 
+@breaks(
+    "what_could_begin_is_not_made_again",
+    history(happens("schedule"), happens("remove_pod_objects")),
+)
+def what_was_not_written_down_is_taken_for_never_made(patch: Patch) -> None:
+    def absent(look: Observed) -> bool:
+        attempt = look.job.status.attempt
+        return look.pod is None and look.beat is None and not (attempt and attempt.pod_uid)
+
+    patch.setattr(Observed, "absent", property(absent))
+
+
 @breaks("a_look_at_nothing_new_writes_nothing", history(happens("a_stale_event_comes_again")))
 def each_look_writes(patch: Patch) -> None:
     decided = decide.decide

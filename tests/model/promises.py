@@ -197,6 +197,11 @@ class Promises(RuleBasedStateMachine):
         assert self.world.undecided_pods == []
 
     @always
+    def what_could_begin_is_not_made_again(self) -> None:
+        """An attempt takes its fence once: a second pod of it could only make room."""
+        assert self.world.made_again == []
+
+    @always
     def nothing_is_made_for_a_deleted_job(self) -> None:
         written = self.world.written_after_deletion
         made = [write for write in written if write[0] == "create" and write[1] != EVENTS.kind]

@@ -115,6 +115,8 @@ class World:
         """How often the operator renews its own; the real one every 2 s."""
         self.undecided_pods: list[str] = []
         """Pods that were created though status did not name them as wanted."""
+        self.made_again: list[str] = []
+        """Pods that were created though the operator had heard of one of that name on a node."""
         self.deleted = False
         """Whether a user has deleted the job; it may be there for a while, with its pods."""
         self.written_after_deletion: list[tuple[str, str, str]] = []
@@ -156,6 +158,8 @@ class World:
         pulse = Pulse(self._memory.silences, clock=lambda: self.time)
         self._handlers = Handlers(Due(self._ask), self._memory, pulse)
         self.watches = Watches(self._hear)
+        self._placed: set[str] = set()
+        """Names of pods that this process has heard to have a node."""
         self.due = None
         for (kind, _, _), found in self.api.objects.items():
             self.watches.tell("list", kind, found)
@@ -241,6 +245,8 @@ class World:
         takes = {JOBS.kind: handlers.job, PODS.kind: handlers.pod, LEASES.kind: handlers.lease}
         if kind in takes:
             takes[kind](EVENT_TYPES.get(verb), manifest)
+        if kind == PODS.kind and manifest["spec"].get("nodeName"):
+            self._placed.add(manifest["metadata"]["name"])
 
     def _on_change(self, verb: str, kind: str, manifest: dict[str, Any]) -> None:
         if kind == JOBS.kind and verb == "update" and "status" in manifest:
@@ -248,8 +254,11 @@ class World:
         self._note_question(manifest)
         if kind == PODS.kind and verb == "create":
             attempt = self.status().attempt
-            if attempt is None or attempt.pod_name != manifest["metadata"]["name"]:
-                self.undecided_pods.append(manifest["metadata"]["name"])
+            name = manifest["metadata"]["name"]
+            if attempt is None or attempt.pod_name != name:
+                self.undecided_pods.append(name)
+            if name in self._placed:
+                self.made_again.append(name)
         self.watches.tell(verb, kind, manifest)
 
     def _note_status(self, status: JobStatus) -> None:

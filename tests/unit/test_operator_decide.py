@@ -443,6 +443,30 @@ class TestPreemption:
         assert created(again) == ["job-1-0"]
         assert (again.status.restarts, again.status.attempts) == (Restarts(), [])
 
+    @pytest.mark.parametrize(
+        ("gone", "reason"),
+        [
+            (pod(deleting=True, disruption=Waiting("EvictionByEvictionAPI")), Reason.EVICTED),
+            (pod(phase="Pending", started=False), Reason.POD_DELETED),
+        ],
+        ids=["evicted", "deleted by force as it starts"],
+    )
+    def test_one_that_went_before_it_was_written_down_has_had_its_attempt(
+        self, gone: Pod, reason: Reason
+    ) -> None:
+        first = look()
+        decision = decided(after(first, decided(first), gone=gone))
+        (ended,) = decision.status.attempts
+        assert (ended.number, ended.reason, ended.node_name) == (1, reason, NODE)
+        assert created(decision) == ["job-2-0"]
+
+    def test_but_one_that_went_before_it_had_a_node_has_not(self) -> None:
+        first = look()
+        waiting = pod(node=None, phase="Pending", started=False)
+        decision = decided(after(first, decided(first), gone=waiting))
+        assert created(decision) == ["job-1-0"]
+        assert decision.status.attempts == []
+
     def test_and_not_on_a_dead_node(self) -> None:
         stopping = pod(deleting=True, grace_seconds=60)
         dead = look(stopping, status=running(), heartbeat=beat(), silence=DEAD)

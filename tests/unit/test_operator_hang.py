@@ -49,8 +49,8 @@ STANDSTILL = "000001-Training-10"
 
 
 def still(seconds: float, heartbeat: Heartbeat | None = None, **fields: Any) -> Observed:
-    """Return a look at a trainer that has stood still for so long."""
-    silence = fields.pop("silence", Silence(progress=seconds))
+    """Return a look at a trainer that has stood still for so long; if asked, then in time."""
+    silence = fields.pop("silence", Silence(progress=seconds, asked=max(seconds - 300, 0)))
     return look(
         pod(),
         status=running(),
@@ -144,12 +144,26 @@ class TestAsking:
 
     def test_one_that_does_not_answer_is_replaced_after_ten_seconds(self) -> None:
         stuck = beat(10, watchdog_path="uid/stacks/000001-stuck.txt")
-        silence = Silence(heartbeat=310, node_lease=1, progress=310)
+        silence = Silence(heartbeat=310, node_lease=1, progress=310, asked=10)
         decision = decided(still(0, stuck, silence=silence, stacks_asked=STANDSTILL))
         assert deleted(decision) == ["pod-1"]
         message = decision.status.attempts[0].message
         assert "last heartbeat was 310 s ago" in message
         assert "uid/stacks/000001-stuck.txt on claim work" in message
+
+    @pytest.mark.parametrize(
+        ("still_for", "asked_for"), [(329, 0), (300, 200)], ids=["asked late", "asked long ago"]
+    )
+    def test_it_has_ten_seconds_from_when_it_is_both_hung_and_asked(
+        self, still_for: float, asked_for: float
+    ) -> None:
+        def later(seconds: float) -> Decision:
+            silence = Silence(progress=still_for + seconds, asked=asked_for + seconds)
+            return decided(still(0, silence=silence, stacks_asked=STANDSTILL))
+
+        assert (deleted(later(0)), later(0).requeue_after) == ([], 10)
+        assert deleted(later(9)) == []
+        assert deleted(later(10)) == ["pod-1"]
 
     def test_what_it_said_of_an_earlier_standstill_is_no_answer(self) -> None:
         decision = decided(still(300, answer(about="000001-Training-5")))
@@ -202,7 +216,7 @@ class TestInTheLoop:
         trainer.hung, trainer.stuck = True, stuck
         world.advance(HANG_SECONDS - 1)
         assert attempt(world) == 1
-        world.advance(21)
+        world.advance(13)
         ended = world.status().attempts[0]
         assert ended.cause is Cause.HUNG
         name = "000001-stuck" if stuck else "000001-Training-5"
@@ -228,6 +242,21 @@ class TestInTheLoop:
         trainer.hung = trainer.stuck = False
         world.train(trainer, 1)
         world.advance(HANG_SECONDS - 5)
+        assert attempt(world) == 1
+
+    def test_one_that_is_asked_late_has_its_time_to_move_all_the_same(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trainer = trainer_of(world)
+        trainer.hung = trainer.stuck = True
+        with monkeypatch.context() as busy:
+            busy.setattr(world, "work", lambda: None)  # Other jobs have all the turns.
+            world.advance(HANG_SECONDS + 25)
+        world.advance(8)
+        assert world.asked == {1}
+        trainer.hung = trainer.stuck = False
+        world.train(trainer, 1)
+        world.advance(20)
         assert attempt(world) == 1
 
     def test_one_that_only_lost_its_right_to_speak_gets_it_back_and_stays(

@@ -17,7 +17,7 @@ from rtj_operator.queue import WorkQueue
 from rtj_operator.reconcile import Reconciler
 
 from tests.model.manifests import read_config
-from tests.model.world import JOB, KEY, NAMESPACE, World
+from tests.model.world import JOB, JOB_PLACE, KEY, NAMESPACE, World
 
 pytestmark = pytest.mark.unit
 
@@ -245,6 +245,24 @@ def test_a_pod_that_starts_and_goes_while_it_is_read_is_known_to_have_started() 
     world.close()
 
 
+@pytest.mark.parametrize("gone", [True, False], ids=["gone", "going"])
+def test_a_pod_that_starts_and_is_evicted_before_a_look_is_not_made_again(gone: bool) -> None:
+    world = World()
+    world.work()
+    world.schedule()
+    (pod,) = world.pods()
+    world.evict(pod)
+    world._set_state(pod, "Failed", {"terminated": {"exitCode": 143}})
+    if not gone:  # The watch is about to tell so.
+        world.watches.lagging.add(PODS.kind)
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    (ended,) = world.status().attempts
+    assert (ended.reason, ended.node_name) == (Reason.EVICTED, "node-a")
+    assert [made["metadata"]["name"] for made in world.pods()] == ["job-2-0"]
+    world.close()
+
+
 def test_the_end_of_a_pod_that_went_before_it_was_written_down_is_remembered(world: World) -> None:
     (trainer,) = world.trainers.values()
     world.end(trainer, ExitCode.USER_ERROR, Reason.TRAINER_FAILED, oom=True)
@@ -271,6 +289,28 @@ def test_who_waited_to_lead_knows_how_long_a_pod_without_a_heartbeat_was_silent(
     asyncio.run(Reconciler(world.api, memory, Settings(), partial(announce, world.api))(KEY))
     (ended,) = world.status().attempts
     assert ended.reason is Reason.NODE_LOST
+    world.close()
+
+
+@pytest.mark.parametrize("written_down", [True, False])
+def test_who_waited_to_lead_knows_why_a_pod_went(written_down: bool) -> None:
+    world = World()
+    world.work()
+    world.schedule()
+    if written_down:
+        world.advance(5)
+    (pod,) = world.pods()
+    memory = Memory(clock=lambda: world.time)
+    waiting = Handlers(WorkQueue(), memory, Pulse(memory.silences))
+    waiting.job(None, world.api.read(*JOB_PLACE))
+    waiting.pod(None, pod)
+    world.evict(pod)
+    waiting.pod("MODIFIED", pod)
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    waiting.pod("DELETED", pod)
+    asyncio.run(Reconciler(world.api, memory, Settings(), partial(announce, world.api))(KEY))
+    (ended,) = world.status().attempts
+    assert (ended.reason, ended.node_name) == (Reason.EVICTED, "node-a")
     world.close()
 
 

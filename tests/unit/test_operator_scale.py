@@ -293,6 +293,18 @@ async def test_who_waits_to_lead_asks_for_nothing_and_then_only_for_what_cannot_
     assert await events.looks() == ["trains"]
 
 
+@pytest.mark.parametrize("kind", ["MODIFIED", "DELETED"])
+def test_who_waits_to_lead_keeps_no_pod_of_a_job_that_is_at_rest_or_gone(kind: str) -> None:
+    memory, key, pod = Memory(), Key("ns", "job"), owned(raw_pod(NODE, "Running"))
+    handlers = Handlers(WorkQueue(), memory, Pulse(memory.silences))
+    handlers.job(None, raw_job(running()))
+    handlers.pod(None, pod)
+    handlers.pod("DELETED", pod)
+    assert memory.last_pod(key, "uid-job")
+    handlers.job(kind, raw_job(COMPLETED))
+    assert memory.last_pod(key, "uid-job") is None
+
+
 def test_a_node_whose_lease_goes_with_it_has_not_spoken() -> None:
     now = 100.0
     memory = Memory(clock=lambda: now)

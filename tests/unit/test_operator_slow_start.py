@@ -75,6 +75,28 @@ def test_the_kubelets_warning_is_shown_and_it_goes_on_at_no_cost(world: World) -
     assert world.status().restarts.total == 0
 
 
+def advance_with_errors(world: World, seconds: int) -> None:
+    """Let time pass while an answer of the API server is lost every twenty seconds."""
+    for _ in range(seconds // 20):
+        world.api.fail_next = 1
+        world.advance(20)
+
+
+def test_it_is_shown_and_ended_also_where_an_answer_is_lost_now_and_then(world: World) -> None:
+    advance_with_errors(world, 100)
+    assert said(world).reason is Reason.CONTAINER_NOT_STARTED
+    advance_with_errors(world, 1500)
+    assert said(world).reason is Reason.WAITING_FOR_PODS, "the warning did not come again"
+
+
+def test_a_long_start_is_no_progress_also_where_an_answer_is_lost_now_and_then(
+    world: World,
+) -> None:
+    world.api.remove(EVENTS.kind, NAMESPACE, "event-failedmount")
+    advance_with_errors(world, 440)
+    assert "for more than 300 s" in said(world, Condition.PROGRESSING).message
+
+
 @pytest.mark.parametrize("mode", ["ReadWriteOnce", "ReadWriteMany"])
 def test_a_restart_of_the_operator_does_not_change_what_is_said(world: World, mode: str) -> None:
     world.api.objects[(CLAIMS.kind, NAMESPACE, "work")]["spec"] = {"accessModes": [mode]}
@@ -155,13 +177,13 @@ def test_a_start_that_takes_minutes_is_no_progress_though_nothing_warns_of_it() 
     assert attempt
     new = attempt.model_copy(update={"running_time": None, "first_step": None, "last_step": None})
     status = running(attempt=1, conditions=[starting]).model_copy(update={"attempt": new})
-    early = decided(look(WAITS, status=status, silence=Silence(heartbeat=295)))
+    early = decided(look(WAITS, status=status, silence=Silence(placed=295)))
     assert pause(early) <= 5
     progressing = condition(early, Condition.PROGRESSING)
     assert progressing
     assert progressing.status == "True"
     late = condition(
-        decided(look(WAITS, status=status, silence=Silence(heartbeat=300))), Condition.PROGRESSING
+        decided(look(WAITS, status=status, silence=Silence(placed=300))), Condition.PROGRESSING
     )
     assert late
     assert (late.status, late.reason) == ("False", Reason.WAITING_FOR_PODS)

@@ -178,7 +178,7 @@ def test_the_standstill_of_a_hung_trainer_is_hung_and_not_lost() -> None:
         decided(seen),
         stamped(),
         heartbeat=asked,
-        silence=Silence(progress=41),
+        silence=Silence(progress=41, asked=11),
         stacks_asked=asked.standstill,
     )
     decision = decided(hung, 41)

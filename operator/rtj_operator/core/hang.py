@@ -20,7 +20,7 @@ from rtj_operator.core.observed import ContainerExit, Observed, Pod
 
 ANSWER_SECONDS = 10.0
 """A trainer sees the question at its next beat, 5 s later at most, and answers at once. One that is
-too stuck for it has a watchdog, which writes within this time."""
+too stuck for it has a watchdog, which writes within this time. It begins with the question."""
 
 GIVE_UP_SECONDS = 30.0
 """If the question cannot even be written, the pod goes without one after this long."""
@@ -61,8 +61,11 @@ def until_replaced(observed: Observed, pod: Pod, policy: HangPolicy) -> float:
     answered = beat.stacks is not None and beat.stacks.standstill == beat.standstill
     if answered or beat.final:
         return 0.0
-    patience = ANSWER_SECONDS if _is_asked(observed) else GIVE_UP_SECONDS
-    return patience + until_hung(observed, pod, policy)
+    hung = -until_hung(observed, pod, policy)
+    if not _is_asked(observed):
+        return GIVE_UP_SECONDS - hung
+    # A question may come late, or be left over from when it stood there before and moved on.
+    return ANSWER_SECONDS - min(hung, observed.silence.asked)
 
 
 def question(observed: Observed) -> str | None:

@@ -120,6 +120,10 @@ class Silence:
     """The Node object is gone; or it never had a Lease, and its condition Ready is Unknown."""
     progress: float = 0.0
     """Step or phase in the heartbeat, or since the container was first seen running without one."""
+    placed: float = 0.0
+    """Since the pod was first seen on its node."""
+    asked: float = 0.0
+    """Since the question that the Lease asks the trainer was first seen there."""
     unstartable: float = 0.0
     """The pod's problem with starting, for as long as it was seen to have one."""
     terminating: float = 0.0
@@ -190,9 +194,13 @@ class Observed:
 
     @property
     def absent(self) -> bool:
-        """Whether the attempt has no pod, and is not known to have had one that could begin."""
-        attempt = self.job.status.attempt
-        return self.pod is None and self.beat is None and not (attempt and attempt.pod_uid)
+        """Whether the attempt has no pod, and is not known to have had one that could begin.
+
+        One that was seen on a node could, though it went before that was written down.
+        """
+        attempt, last = self.job.status.attempt, self.last_pod
+        could_begin = (attempt and attempt.pod_uid) or (last and last.node)
+        return self.pod is None and self.beat is None and not could_begin
 
     @property
     def last_pod(self) -> Pod | None:

@@ -112,7 +112,7 @@ def identified(attempt: CurrentAttempt, observed: Observed) -> CurrentAttempt:
     Before that it cannot have touched the volume: nothing is lost if it vanishes and is created
     again under the same name, and a status write is saved.
     """
-    pod, left = observed.pod, until_identified(observed)
+    pod, left = observed.last_pod, until_identified(observed)
     if pod is None or attempt.pod_uid or left is None or left > 0:
         return attempt
     return run_by(attempt, pod)
@@ -125,12 +125,12 @@ def run_by(attempt: CurrentAttempt, pod: Pod) -> CurrentAttempt:
 
 def until_identified(observed: Observed) -> float | None:
     """Return the seconds until the node is worth a write of its own; None without one."""
-    pod = observed.pod
+    pod = observed.last_pod
     if observed.beat and pod:
         return 0.0
     if pod is None or pod.node is None:
         return None
-    if pod.deleting or pod.ended:
+    if observed.pod is None or pod.deleting or pod.ended:
         return 0.0
     return IDENTIFIED_AFTER_SECONDS - observed.silence.heartbeat
 

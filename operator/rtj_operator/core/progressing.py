@@ -76,7 +76,7 @@ def _waits(plan: Plan, attempt: CurrentAttempt, pod: Pod | None) -> bool:
 def _patience(plan: Plan, attempt: CurrentAttempt, pod: Pod) -> tuple[float, str]:
     """Return for how many seconds it is nothing unusual that the pod waits, and what it is then."""
     if pod.node:
-        left = LONGEST_START_SECONDS - plan.observed.silence.heartbeat
+        left = LONGEST_START_SECONDS - plan.observed.silence.placed
         return left, (
             f"Pod {pod.name} has been on node {pod.node} for more than "
             f"{LONGEST_START_SECONDS:.0f} s, and its trainer has not started. "
