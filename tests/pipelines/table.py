@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "pipelines.md"
 BUILDERS = Path(__file__).parent / "builders"
 _SECONDS = 300
+_HASH_SEEDS = {"record": "0", "restore": "1"}
 _MODULES = {
     "sources": "Where examples come from",
     "by_place": "Sources of `rtj_trainer.data`",
@@ -73,16 +74,25 @@ def rows() -> list[Row]:
 
 
 class Prover:
-    """A process that records or restores."""
+    """A process that records or restores.
 
-    def __init__(self) -> None:
+    Args:
+        hash_seed: Of Python, for two processes that order sets otherwise, each time alike.
+    """
+
+    def __init__(self, hash_seed: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.pipelines.prover"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=ROOT,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+            env={
+                **os.environ,
+                "TF_CPP_MIN_LOG_LEVEL": "2",
+                "PYTHONHASHSEED": hash_seed,
+                "CUDA_VISIBLE_DEVICES": "-1",
+            },
         )
         self.ask()
 
@@ -158,7 +168,7 @@ class Provers:
 
     def _ask(self, name: str, **request: Any) -> dict[str, Any]:
         if name not in self._processes or not self._processes[name].alive:
-            self._processes[name] = Prover()
+            self._processes[name] = Prover(_HASH_SEEDS[name])
         return self._processes[name].ask(**request)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """An API server that is busy for a moment is asked again by what waits for something."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -82,8 +83,8 @@ def test_what_waited_in_vain_says_that_there_was_no_answer(tmp_path: Path) -> No
 
 
 def test_an_api_server_that_is_not_there_may_come_back(tmp_path: Path) -> None:
-    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        port = server.server_port
-    kube = _kube(port, tmp_path)
-    with pytest.raises(TimeoutError, match=r"for its end; get pods: .*refused"):
-        wait_for("its end", lambda: kube.list("pods", "default"), 0)
+    with socket.socket() as bound:  # Nobody else gets the port, and nobody listens.
+        bound.bind(("127.0.0.1", 0))
+        kube = _kube(bound.getsockname()[1], tmp_path)
+        with pytest.raises(TimeoutError, match=r"for its end; get pods: .*refused"):
+            wait_for("its end", lambda: kube.list("pods", "default"), 0)

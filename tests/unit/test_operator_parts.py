@@ -80,6 +80,7 @@ class TestQueue:
         for task in tasks:
             task.cancel()
 
+    @leaping
     async def test_a_failed_turn_is_taken_again_and_harms_no_other_key(self) -> None:
         queue, done, failures = WorkQueue(), asyncio.Event(), 0
 

@@ -118,7 +118,7 @@ async def told(
         watching = asyncio.create_task(Watch(cluster, LEASES, "", handler, SELECTOR).run())
         server.wanted, enough = asked, asyncio.create_task(server.enough.wait())
         parts = (watching, enough)
-        done, _ = await asyncio.wait(parts, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(parts, timeout=60, return_when=asyncio.FIRST_COMPLETED)
         assert done, server.asked
         if watching in done:
             await watching

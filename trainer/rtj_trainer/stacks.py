@@ -110,25 +110,25 @@ class Watchdog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop, and remove the file unless it says something."""
+        """Stop, and remove the file: whoever gets here was not stuck for good, whatever it says."""
         if self._file is None:
             return
         self._stopped.set()
         self._thread.join()
         faulthandler.cancel_dump_traceback_later()
         self._file.close()
-        if self._path.exists() and self._path.stat().st_size == 0:
-            self._path.unlink()
+        self._path.unlink(missing_ok=True)
 
     def _run(self) -> None:
         assert self._file  # noqa: S101 - started after it was opened
         wound_up = time.monotonic()
         while True:
-            faulthandler.dump_traceback_later(self._limit, file=self._file)
             before, wound_up = wound_up, time.monotonic()
-            if wound_up - before >= self._limit:
-                # It went off, but nobody was stuck for good. At no other time may this thread touch
-                # the file: a volume that stalls it must not look like a stuck process.
+            faulthandler.dump_traceback_later(self._limit, file=self._file)
+            if time.monotonic() - before >= self._limit:
+                # It may have gone off between the two, but nobody was stuck for good. At no other
+                # time may this thread touch the file: a volume that stalls it must not look like a
+                # stuck process.
                 os.ftruncate(self._file.fileno(), 0)
             if self._stopped.wait(min(_WIND_UP_SECONDS, self._limit / 4)):
                 return

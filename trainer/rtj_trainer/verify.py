@@ -26,7 +26,7 @@ The verdict is on the last line, and in the exit code:
 0   exact
 1   the builder or its data failed
 2   the command is wrong: no such file, parameters that are no JSON object
-3   there was no time to compare anything; give more by --time-budget-seconds
+3   there was no time to find out; give more by --time-budget-seconds
 78  refused: it cannot be resumed exactly, or the builder does not fit its parameters
 """
 NOT_PROVEN = 3
@@ -113,10 +113,10 @@ def _verdict(plan: Plan, others: bool) -> Verdict:
 
 
 def _judge(verdict: Verdict) -> tuple[int, str]:
-    if verdict.exit_code == ExitCode.COMPLETED:
-        if verdict.proven:
-            return 0, f"exact: {verdict.message}"
+    if not verdict.proven:
         return NOT_PROVEN, f"not proven: {verdict.message}; give more --time-budget-seconds"
+    if verdict.exit_code == ExitCode.COMPLETED:
+        return 0, f"exact: {verdict.message}"
     word = "refused" if verdict.exit_code == ExitCode.PERMANENT else "failed"
     names = "; ".join(verdict.unproven)
     unproven = f" (no test has proven {names})" if names else ""

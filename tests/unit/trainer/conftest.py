@@ -32,6 +32,7 @@ def server() -> Iterator[LeaseServer]:
     made = LeaseServer("secret")
     yield made
     made.http.shutdown()
+    made.hang_up()  # Else what answers on a connection that was kept does so for ever.
     made.http.server_close()
 
 

@@ -63,7 +63,7 @@ class AttemptServer:
     def close(self) -> None:
         assert self._process.stdin
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=120)
 
 
 @dataclass(frozen=True)

@@ -485,12 +485,13 @@ def test_a_dataset_that_is_built_for_each_evaluation_leaves_nothing_open(built: 
     build, sources = built
     validation = validation_data(build, seed=0)
     assert validation is not None
+    gc.collect()  # What other tests left may have files open, and close them in between.
     before = open_files()
     for _ in range(4):
         assert len(list(validation.read())) == 5
     assert len(sources) >= 6
     assert alive(sources) == 0
-    assert open_files() == before
+    assert open_files() <= before
 
 
 def test_of_the_builds_of_a_start_only_that_which_is_trained_on_stays(

@@ -1,14 +1,17 @@
 """A pipeline with an operation that no test has proven is rehearsed, once, before step 0."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rtj_api.launch import TrainerConfig
-from rtj_api.names import ExitCode
+from rtj_api.names import ExitCode, Reason
+from rtj_trainer import verify
+from rtj_trainer.__main__ import run_command
 from rtj_trainer.errors import PermanentError
-from rtj_trainer.preflight import doubt
-from rtj_trainer.preflight.rehearsal import Verdict
+from rtj_trainer.preflight import doubt, rehearsal
+from rtj_trainer.preflight.rehearsal import Plan, Verdict, rehearse
 
 from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob
 
@@ -89,6 +92,50 @@ def test_a_rehearsal_that_failed_is_no_refusal(failure: str, words: str, make_jo
     assert job.run() == ExitCode.COMPLETED, job.log[-3000:]
 
 
+TAKES_AN_HOUR = """
+
+def build_slowly():
+    import sys, time
+    if "record" in sys.argv:
+        told = time.monotonic
+        time.monotonic = lambda: told() + 3600
+    return shuffled()
+"""
+
+
+def test_building_the_dataset_takes_nothing_of_the_time_to_rehearse(make_job: MakeJob) -> None:
+    job = unproven(make_job(GOOD + TAKES_AN_HOUR, datasetFunction="build_slowly"))
+    assert job.run() == ExitCode.COMPLETED, job.log[-3000:]
+    assert "begun anew and resumed at step 1, " in job.log
+
+
+HURRIES = """
+from rtj_trainer.preflight import doubt
+doubt._SECONDS = 1e-6
+"""
+
+
+def test_the_first_batches_are_compared_however_long_they_take(make_job: MakeJob) -> None:
+    job = unproven(make_job(datasetFunction="shuffled"), rehearsed=FORKED + HURRIES)
+    assert job.run() == ExitCode.COMPLETED, job.log[-3000:]
+    assert "begun anew and resumed at step 1; " in job.log
+
+
+@pytest.mark.parametrize("slow", ["record", "compare"])
+def test_a_process_that_does_not_end_in_time_tells_nothing(
+    slow: str, config: TrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "_START_SECONDS", 0)
+    if slow == "compare":
+        recorded = {"strategy": "iterator", "unproven": [], "batches": [], "steps": [1]}
+        (tmp_path / "recorded.json").write_text(json.dumps(recorded))
+    plan = Plan(builder=config.builder, seed=1, seconds=0.01)
+    verdict = rehearse(plan, tmp_path)
+    assert (verdict.exit_code, verdict.reason) == (ExitCode.USER_ERROR, Reason.BUILDER_FAILED)
+    assert "did not end within 0 s" in verdict.message
+    assert not verdict.proven
+
+
 class Rehearsals:
     """Stands for the two processes, and counts."""
 
@@ -147,7 +194,7 @@ def test_a_verdict_is_kept_until_what_it_depends_on_changes(
 @pytest.mark.parametrize(
     "verdict",
     [Verdict(78, "batch 3 was another"), Verdict(0, "", proven=False)],
-    ids=["different", "no-time"],
+    ids=["different", "one-batch"],
 )
 def test_what_is_not_shown_to_be_exact_is_refused_at_each_attempt(
     verdict: Verdict, config: TrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -160,6 +207,20 @@ def test_what_is_not_shown_to_be_exact_is_refused_at_each_attempt(
         ):
             doubt.settle(config, ["NewDataset"], DEPENDS_ON, tmp_path)
     assert rehearsals.count == 2
+
+
+def test_a_user_who_verifies_is_told_that_there_was_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builder = tmp_path / "builder.py"
+    builder.touch()
+    monkeypatch.setattr(rehearsal, "_START_SECONDS", 0)
+    command = ["verify", str(builder), "--time-budget-seconds", "0.01"]
+    for options in ([], ["--model-function", "build_model"]):
+        assert run_command([*command, *options]) == verify.NOT_PROVEN
+        told = capsys.readouterr().out
+        assert told.startswith("not proven: the process that was to ")
+        assert "did not end within 0 s; give more --time-budget-seconds" in told
 
 
 def test_a_proven_pipeline_is_not_rehearsed(

@@ -4,6 +4,7 @@ import errno
 import http.client
 import json
 import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def api(server: LeaseServer, tmp_path: Path) -> ApiServer:
     token = tmp_path / "token"
     token.write_text("secret\n")
     port = server.http.server_address[1]
-    return ApiServer(http.client.HTTPConnection("127.0.0.1", port, timeout=5), token_file=token)
+    return ApiServer(http.client.HTTPConnection("127.0.0.1", port, timeout=60), token_file=token)
 
 
 @pytest.fixture
@@ -36,8 +37,22 @@ def lease(api: ApiServer) -> Lease:
     return Lease(api, "space", "job", job_uid="uid", attempt=2, pod_uid="pod-2")
 
 
-def heart_with(lease: Lease, interval: float = 30.0) -> Heart:
-    return Heart(Heartbeat(attempt=2, phase=TrainerPhase.STARTING), lease, interval)
+MakeHeart = Callable[[float], Heart]
+"""Returns a heart of the lease with that interval in seconds."""
+
+
+@pytest.fixture
+def heart_with(lease: Lease) -> Iterator[MakeHeart]:
+    """None of these beats on after its test: it would disturb others of the same process."""
+    made: list[Heart] = []
+
+    def make(interval: float) -> Heart:
+        made.append(Heart(Heartbeat(attempt=2, phase=TrainerPhase.STARTING), lease, interval))
+        return made[-1]
+
+    yield make
+    for heart in made:
+        heart.finish(FinalRecord(exit_code=ExitCode.COMPLETED, reason=Reason.COMPLETED, message=""))
 
 
 def test_the_first_beat_takes_the_lease_over(server: LeaseServer, lease: Lease) -> None:
@@ -144,8 +159,8 @@ def test_a_rotated_token_is_read_again(server: LeaseServer, lease: Lease, tmp_pa
     lease.beat("{}")
 
 
-def test_a_turn_is_told_at_once(server: LeaseServer, lease: Lease) -> None:
-    heart = heart_with(lease)
+def test_a_turn_is_told_at_once(server: LeaseServer, heart_with: MakeHeart) -> None:
+    heart = heart_with(3600)
     heart.start()
     server.wait_for(lambda: server.beat)
     heart.report(phase=TrainerPhase.TRAINING)
@@ -153,10 +168,10 @@ def test_a_turn_is_told_at_once(server: LeaseServer, lease: Lease) -> None:
 
 
 def test_the_position_and_the_speed_are_told_at_each_beat(
-    server: LeaseServer, lease: Lease
+    server: LeaseServer, heart_with: MakeHeart
 ) -> None:
     progress = Progress(total_steps=100, lengths=SameLength(10))
-    heart = heart_with(lease, interval=0.05)
+    heart = heart_with(0.05)
     heart.follow(progress)
     heart.start()
     for _ in range(25):
@@ -171,14 +186,14 @@ def test_the_position_and_the_speed_are_told_at_each_beat(
 
 
 def test_every_beat_tells_where_the_time_went_and_what_a_commit_made_safe(
-    server: LeaseServer, lease: Lease
+    server: LeaseServer, heart_with: MakeHeart
 ) -> None:
     def spent() -> TrainerSeconds:
         assert server.beat
         assert server.beat.spent
         return server.beat.spent
 
-    heart = heart_with(lease, interval=0.02)
+    heart = heart_with(0.02)
     heart.start()
     server.wait_for(lambda: server.beat and spent().starting > 0)
     with heart.replaying():
@@ -195,8 +210,10 @@ def test_every_beat_tells_where_the_time_went_and_what_a_commit_made_safe(
     assert spent().committed <= spent().training
 
 
-def test_training_goes_on_without_the_api_server(server: LeaseServer, lease: Lease) -> None:
-    heart = heart_with(lease, interval=0.05)
+def test_training_goes_on_without_the_api_server(
+    server: LeaseServer, heart_with: MakeHeart
+) -> None:
+    heart = heart_with(0.05)
     server.status = 503
     heart.start()
     server.wait_for(lambda: server.refused)
@@ -209,7 +226,7 @@ def test_training_goes_on_without_the_api_server(server: LeaseServer, lease: Lea
 
 
 def test_an_odd_answer_does_not_end_the_beating(
-    server: LeaseServer, lease: Lease, monkeypatch: pytest.MonkeyPatch
+    server: LeaseServer, heart_with: MakeHeart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd, store = [{"kind": "Lease"}, [], "Lease"], server.store
 
@@ -218,7 +235,7 @@ def test_an_odd_answer_does_not_end_the_beating(
         return odd.pop() if odd else stored
 
     monkeypatch.setattr(server, "store", answered)
-    heart = heart_with(lease, interval=0.02)
+    heart = heart_with(0.02)
     heart.start()
     server.wait_for(lambda: not odd)
     heart.report(phase=TrainerPhase.TRAINING)
@@ -227,7 +244,7 @@ def test_an_odd_answer_does_not_end_the_beating(
 
 
 def test_stacks_that_cannot_be_written_are_tried_once_and_do_not_end_the_beating(
-    server: LeaseServer, lease: Lease
+    server: LeaseServer, heart_with: MakeHeart
 ) -> None:
     tries = list[str]()
 
@@ -235,7 +252,7 @@ def test_stacks_that_cannot_be_written_are_tried_once_and_do_not_end_the_beating
         tries.append(standstill)
         raise OSError(errno.EIO, "standard error is gone")
 
-    heart = heart_with(lease, interval=0.02)
+    heart = heart_with(0.02)
     heart.dump_with(failing)
     server.annotate(ANNOTATION_DUMP_STACKS, "000002-Starting-0")
     heart.start()
@@ -247,13 +264,15 @@ def test_stacks_that_cannot_be_written_are_tried_once_and_do_not_end_the_beating
     assert tries == ["000002-Starting-0"]
 
 
-def test_a_superseded_heart_says_so_and_falls_silent(server: LeaseServer, lease: Lease) -> None:
-    heart = heart_with(lease, interval=0.05)
+def test_a_superseded_heart_says_so_and_falls_silent(
+    server: LeaseServer, heart_with: MakeHeart
+) -> None:
+    heart = heart_with(0.05)
     heart.start()
     server.wait_for(lambda: server.beat)
     server.give_to("pod-3", 3)
     version = server.lease["metadata"]["resourceVersion"]
-    heart._thread.join(10)
+    heart._thread.join(60)
     with pytest.raises(SupersededError):
         heart.check_superseded()
     final = FinalRecord(exit_code=ExitCode.SUPERSEDED, reason=Reason.SUPERSEDED, message="")
@@ -261,8 +280,8 @@ def test_a_superseded_heart_says_so_and_falls_silent(server: LeaseServer, lease:
     assert server.lease["metadata"]["resourceVersion"] == version
 
 
-def test_the_last_beat_carries_how_it_ended(server: LeaseServer, lease: Lease) -> None:
-    heart = heart_with(lease)
+def test_the_last_beat_carries_how_it_ended(server: LeaseServer, heart_with: MakeHeart) -> None:
+    heart = heart_with(3600)
     heart.start()
     final = FinalRecord(exit_code=ExitCode.COMPLETED, reason=Reason.COMPLETED, message="done")
     heart.finish(final)
@@ -280,10 +299,10 @@ def test_without_a_lease_nothing_is_sent() -> None:
 
 
 def test_a_question_is_answered_once_and_only_about_the_present_standstill(
-    server: LeaseServer, lease: Lease
+    server: LeaseServer, heart_with: MakeHeart
 ) -> None:
     progress, dumps = Progress(), list[str]()
-    heart = heart_with(lease, interval=0.05)
+    heart = heart_with(0.05)
     heart.follow(progress)
     heart.dump_with(lambda standstill: dumps.append(standstill) or "there")
     server.annotate(ANNOTATION_DUMP_STACKS, "000001-Starting-0")  # To the attempt before.

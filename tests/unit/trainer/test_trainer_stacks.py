@@ -30,7 +30,12 @@ def read_a_socket_that_never_answers(folder):
     while not (folder / "answer").exists():
         time.sleep(0.05)
 
-def call_a_library_that_keeps_the_lock(folder):
+def hang_once_told(folder):
+    while not (folder / "hang").exists():
+        time.sleep(0.05)
+    call_a_library_that_keeps_the_lock()
+
+def call_a_library_that_keeps_the_lock():
     ctypes.PyDLL(None).sleep(600)
 
 class Slow(keras.metrics.MeanSquaredError):
@@ -133,18 +138,19 @@ def test_it_answers_with_its_stacks_and_goes_on_if_the_hang_ends(run: Hung) -> N
 
 
 def test_a_process_too_stuck_to_answer_is_written_down_by_its_watchdog(run: Hung) -> None:
-    job = run.start("call_a_library_that_keeps_the_lock")
+    job = run.start("hang_once_told")
     run.wait_until_it_hangs()
+    path = "uid/stacks/000001-stuck.txt"
+    run.server.wait_for(lambda: run.server.beat and run.server.beat.watchdog_path == path)
+    (run.folder / "hang").touch()
     file = job.directory.stacks / "000001-stuck.txt"
-    deadline = time.monotonic() + 30
-    while "in call_a_library_that_keeps_the_lock" not in file.read_text():
+    # The innermost function is written first.
+    lines = ("in call_a_library_that_keeps_the_lock", "in hang_once_told", "in reset_state")
+    deadline = time.monotonic() + 120
+    while not all(line in file.read_text() for line in lines):
         assert time.monotonic() < deadline, file.read_text()
         time.sleep(0.1)
-    beat = run.server.beat
-    assert beat
-    assert beat.watchdog_path == "uid/stacks/000001-stuck.txt"
     run.kill()
-    assert "in reset_state" in file.read_text()
     (run.folder / "answer").touch()
     assert job.run() == ExitCode.COMPLETED
     assert [path.name for path in job.directory.stacks.iterdir()] == ["000001-stuck.txt"]
@@ -176,6 +182,50 @@ def test_a_process_that_was_stuck_for_a_while_leaves_no_trace(tmp_path: Path) ->
     assert (process.wait(), went_off) == (0, True)
     os.close(end)
     os.close(release)
+
+
+WATCHED = """
+import faulthandler, sys, threading, time
+from pathlib import Path
+from rtj_trainer.stacks import Watchdog
+file, stalled = Path(sys.argv[1]), threading.Event()
+def until(holds):
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+def stall():
+    until(lambda: file.stat().st_size)
+    stalled.set()
+"""
+IN_TWO_PARTS = """
+wind_up, times = faulthandler.dump_traceback_later, []
+def stalling(limit, file):
+    if len(times) == 1:
+        stall()
+    wind_up(limit, file=file)
+    times.append(time.monotonic())
+    if len(times) == 1:
+        time.sleep(0.6 * limit)
+faulthandler.dump_traceback_later = stalling
+with Watchdog(file, 1.0):
+    until(lambda: stalled.is_set() and not file.stat().st_size)
+"""
+AT_THE_END = """
+with Watchdog(file, 0.5) as watchdog:
+    join = watchdog._thread.join
+    watchdog._thread.join = lambda: (join(), stall())
+assert stalled.is_set()
+assert not file.exists()
+"""
+
+
+@pytest.mark.parametrize("stall", [IN_TWO_PARTS, AT_THE_END], ids=["in two parts", "at the end"])
+def test_whenever_a_process_was_stuck_for_a_while_it_leaves_no_trace(
+    stall: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", WATCHED + stall, str(tmp_path / "file")]
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 class TestFolder:

@@ -6,7 +6,6 @@ say so, try again; fail only where nothing can be begun or ended. Nothing ever s
 
 import errno
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -46,6 +45,17 @@ def failing(self):
 def let(function):
     JobDirectory.commit_ids = function
 ACTIONS = {8: lambda: let(failing), 22: lambda: let(commit_ids)}
+"""
+TOLD = """
+from tests.unit.trainer import beats
+beats.keep_in(Path({path!r}))
+def fill_after(commit):
+    # One that is still written would fail and make room, and so would what it has deleted.
+    beats.wait_for(commit)
+    fill(VOLUME)
+def empty_once_told():
+    beats.wait_for("CommitSkipped")
+    empty(VOLUME)
 """
 DROPPED_PAGES = """
 # A server that is full says so at the fsync, and its client drops the pages.
@@ -270,13 +280,9 @@ def test_a_clock_that_goes_backwards_changes_nothing(make_job: MakeJob, referenc
 def test_a_full_volume_costs_commits_and_nothing_else(make_job: MakeJob, reference: Any) -> None:
     job = make_job(datasetFunction="shuffled")
     volume, told = job.folder / "volume", job.folder / "beats"
+    actions = "{8: lambda: fill_after('000000000005-000001'), 22: lambda: empty_once_told()}"
     with mounted(volume, megabytes=2):
-        patch(
-            job,
-            act(volume, "{8: lambda: fill(VOLUME), 22: lambda: empty_once_told()}")
-            + f"from tests.unit.trainer import beats\nbeats.keep_in(Path({str(told)!r}))\n"
-            "def empty_once_told():\n    beats.wait_for('CommitSkipped')\n    empty(VOLUME)\n",
-        )
+        patch(job, act(volume, actions) + TOLD.format(path=str(told)))
         job.run_to_end()
         assert job.outcome() == reference()
     assert "commit at step 10 was skipped: the volume is full" in job.log
@@ -320,9 +326,10 @@ def test_a_volume_that_is_full_at_the_end_fails_the_attempt_and_the_next_ends_th
     make_job: MakeJob, reference: Any
 ) -> None:
     job = make_job(datasetFunction="shuffled")
-    volume = job.folder / "volume"
+    volume, told = job.folder / "volume", job.folder / "beats"
+    actions = "{36: lambda: fill_after('000000000035-000001')}"
     with mounted(volume, megabytes=2):
-        patch(job, act(volume, "{36: lambda: fill(VOLUME)}"))
+        patch(job, act(volume, actions) + TOLD.format(path=str(told)))
         assert job.run() == ExitCode.USER_ERROR
         assert job.final_record["reason"] == "VolumeUnusable"
         assert (
@@ -335,7 +342,7 @@ def test_a_volume_that_is_full_at_the_end_fails_the_attempt_and_the_next_ends_th
         empty(volume)
         job.run_to_end()
         assert job.outcome() == reference()
-    assert re.search("going on from commit 0000000000(30|35)-000001", job.log)
+    assert "going on from commit 000000000035-000001" in job.log
 
 
 def test_a_volume_that_fills_during_the_checks_is_not_blamed_on_the_pipeline(

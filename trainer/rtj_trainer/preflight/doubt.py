@@ -66,7 +66,7 @@ def settle(
     if verdict.exit_code:
         refuse([f"{names}: {verdict.message}; {USE_PROVEN}"])
     if not verdict.proven:
-        refuse([f"{names}: no time to rehearse; {USE_PROVEN}"])
+        refuse([f"{names}: its one batch leaves nothing to rehearse; {USE_PROVEN}"])
     log.info("rehearsed: %s", verdict.message)
     try:
         files.make_directory(folder)

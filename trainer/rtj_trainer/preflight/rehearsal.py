@@ -28,11 +28,17 @@ from rtj_trainer import startup
 _RECORDING_SHARE = 0.25
 """Part of the time for the first process; the second reads the same again from several places."""
 _START_SECONDS = 120
-"""What a process may take before it is at work: to import TensorFlow on a busy machine."""
+"""What a process may take beyond that: to import TensorFlow on a busy machine, to build the dataset
+from a slow volume."""
 _EPOCHS = 3
-_PASSING = ("died with signal 9", "ended with exit code")
+_FEWEST_BATCHES = 2
+"""What is recorded whatever the time is: the first, at which the position is saved, and one more to
+compare."""
+_TOO_SLOW = "did not end"
+_PASSING = ("died with signal 9", "ended with exit code", _TOO_SLOW)
 """Ends of the second process that say nothing of the dataset: no memory, a full disk, a builder
-that raised. A wrong batch is in its results, and TensorFlow crashes with other signals."""
+that raised, a volume that stalls. A wrong batch is in its results, and TensorFlow crashes with
+other signals."""
 LEFT = "ended with exit code 0 before it had done so (does the builder call sys.exit?)"
 """End of a process that says that it did its work, without the result of it."""
 
@@ -45,7 +51,7 @@ class Plan(WireModel):
     epochs: int | None = None
     total_steps: int | None = None
     seconds: float = Field(gt=0)
-    """For both processes together; their imports do not count."""
+    """For both processes together to read; what they do before does not count."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Verdict:
     reason: Reason | None = None
     strategy: str = ""
     proven: bool = True
-    """Whether there was time to compare at least one batch."""
+    """False if it could not be found out, for want of time or of a second batch."""
     unproven: tuple[str, ...] = ()
     """Operations that no test has proven, with the lines that made them; if a batch was wrong."""
 
@@ -72,12 +78,18 @@ def failed(answered: Any, purpose: str, ended: str) -> Verdict | None:
         ended: How it ended, as `run_apart` returns it.
     """
     if answered is None:
-        message = f"the process that was to {purpose} {ended or LEFT}"
-        return Verdict(ExitCode.USER_ERROR, message, Reason.BUILDER_FAILED)
+        return _unknown(purpose, ended or LEFT)
     if "refused" in answered:
         refused = answered["refused"]
         return Verdict(refused["exitCode"], refused["message"], Reason(refused["reason"]))
     return None
+
+
+def _unknown(purpose: str, ended: str) -> Verdict:
+    """Return the verdict on a process whose end says nothing of what it was to do."""
+    message = f"the process that was to {purpose} {ended}"
+    in_time = not ended.startswith(_TOO_SLOW)
+    return Verdict(ExitCode.USER_ERROR, message, Reason.BUILDER_FAILED, proven=in_time)
 
 
 def rehearse(plan: Plan, folder: Path) -> Verdict:
@@ -98,8 +110,7 @@ def rehearse(plan: Plan, folder: Path) -> Verdict:
         ended = LEFT
     wrong = [f"{found['what']}: {found['wrong']}" for found in compared if found["wrong"]]
     if ended.startswith(_PASSING) and not wrong:
-        message = f"the process that was to read the dataset again {ended}"
-        return Verdict(ExitCode.USER_ERROR, message, Reason.BUILDER_FAILED)
+        return _unknown("read the dataset again", ended)
     if ended:
         wrong.append(f"a fresh process that restored it {ended}")
     if wrong:
@@ -136,7 +147,7 @@ def run_apart(module: str, what: str, folder: Path, seconds: float) -> str:
         module: Its full name.
         what: Its first argument.
         folder: Its second argument, by whose files it is told what to do and answers.
-        seconds: For its work; its imports do not count.
+        seconds: For its work; its imports and the like do not count.
     """
     command = [sys.executable, "-m", module, what, str(folder)]
     try:
@@ -146,7 +157,7 @@ def run_apart(module: str, what: str, folder: Path, seconds: float) -> str:
             command, check=False, timeout=seconds + _START_SECONDS, env=environment
         )
     except subprocess.TimeoutExpired:
-        return f"did not end within {seconds + _START_SECONDS:.0f} s"
+        return f"{_TOO_SLOW} within {seconds + _START_SECONDS:.0f} s"
     if done.returncode < 0:
         return f"died with signal {-done.returncode}"
     return f"ended with exit code {done.returncode}" if done.returncode else ""
@@ -198,13 +209,14 @@ def or_refusal(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _record(plan: Plan, folder: Path) -> dict[str, Any]:
     from rtj_trainer.batches import sha256_of
 
-    began = time.monotonic()
     pipeline = _pipeline(plan, folder, first_start=True)
+    began = time.monotonic()
     position, length = pipeline.stream.position, pipeline.strategy.batches_per_epoch
     position.start(0)
     batches: list[list[Any]] = []
     steps: list[int] = []
-    while time.monotonic() < began + plan.seconds * _RECORDING_SHARE:
+    until = began + plan.seconds * _RECORDING_SHARE
+    while len(batches) < _FEWEST_BATCHES or time.monotonic() < until:
         batch = position.next()
         if batch is None:
             break
