@@ -110,14 +110,20 @@ class Watchdog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop, and remove the file: whoever gets here was not stuck for good, whatever it says."""
+        """Stop, and remove the file: whoever gets here was not stuck for good, whatever it says.
+
+        A volume that has failed meanwhile must not hide how the attempt ended.
+        """
         if self._file is None:
             return
         self._stopped.set()
         self._thread.join()
         faulthandler.cancel_dump_traceback_later()
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        try:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("the watchdog's file stays: %s", error)
 
     def _run(self) -> None:
         assert self._file  # noqa: S101 - started after it was opened

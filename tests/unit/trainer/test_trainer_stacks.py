@@ -250,3 +250,12 @@ class TestFolder:
         folder = StackFolder(JobDirectory(tmp_path / "missing"), 1)
         assert folder.dump("000001-Training-9") is None
         assert "test_a_volume_that_takes_no_file_leaves_the_log" in capfd.readouterr().err
+
+
+def test_a_volume_that_fails_meanwhile_does_not_hide_how_the_attempt_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "stacks"
+    folder.mkdir()
+    with pytest.raises(RuntimeError, match="how it ended"), stacks.Watchdog(folder / "1.txt"):
+        folder.rename(tmp_path / "gone")
+        folder.touch()  # Nothing below it can be removed.
+        raise RuntimeError("how it ended")
