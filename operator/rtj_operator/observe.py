@@ -4,7 +4,6 @@ A live one was read after the key was taken, and may be acted on. A glance costs
 tells only whether a live look is worth it.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -36,6 +35,7 @@ from rtj_operator.parse import (
     parse_stacks_asked,
 )
 from rtj_operator.prelaunch import Needs, find_needs
+from rtj_operator.together import together
 
 
 async def observe(
@@ -47,12 +47,13 @@ async def observe(
     """
     raw: Manifest | None
     pods: list[Manifest]
+    lease: Manifest | None
     asked = memory.clock()
     if len(key.name) > MAX_JOB_NAME_LENGTH:
         # Its name is no label value; the job will be refused for it.
         raw, pods, lease = await _get_or_none(cluster, key), [], None
     else:
-        raw, pods, lease = await asyncio.gather(
+        raw, pods, lease = await together(
             _get_or_none(cluster, key),
             cluster.list(PODS, key.namespace, f"{LABEL_JOB}={key.name}"),
             _lease(cluster, key.namespace, key.name),

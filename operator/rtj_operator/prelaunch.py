@@ -3,7 +3,6 @@
 A pod that mounts something missing hangs in ContainerCreating and tells nobody who reads the job.
 """
 
-import asyncio
 from dataclasses import dataclass
 
 from rtj_api.builder import Builder
@@ -19,6 +18,7 @@ from rtj_operator.cluster import (
 from rtj_operator.core.attach import is_exclusive
 from rtj_operator.core.observed import Job, Problem
 from rtj_operator.fork_source import find_fork
+from rtj_operator.together import together
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ async def find_needs(cluster: Cluster, job: Job) -> Needs:
         looks.append(_claim(cluster, namespace, "spec.builder.claim.name", builder.claim.name))
     if builder.config_map:
         looks.append(_config_map(cluster, namespace, builder))
-    found = await asyncio.gather(*looks)
+    found = await together(*looks)
     fork = await find_fork(cluster, job, job.spec)
     problems = [result for result in (*found, fork) if isinstance(result, Problem)]
     exclusive = not isinstance(found[0], Problem) and is_exclusive(found[0])

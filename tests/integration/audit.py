@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 ANY = "*"
@@ -40,14 +41,25 @@ class Access:
         return f"{self.verb} {resource}{name} in {self.namespace or 'all namespaces'!r}"
 
 
+def lines_after(log: Path, offset: int) -> Iterator[str]:
+    """Yield the lines of a log that begin at an offset or after it, which may be inside of one."""
+    with log.open(errors="replace") as file:
+        if offset:
+            file.seek(offset - 1)
+            file.readline()
+        yield from file
+
+
 def used(lines: Iterable[str]) -> dict[str, set[Access]]:
     """Return what each user did, from the lines of an audit log of level Metadata or above.
 
     Requests for no resource (discovery, health) are nobody's business; requests that were made in
-    another's name are not that other's.
+    another's name are not that other's. A line without its end is still being written.
     """
     found: dict[str, set[Access]] = defaultdict(set)
     for line in lines:
+        if not line.endswith("\n"):
+            continue
         event = json.loads(line)
         target = event.get("objectRef")
         if not target or "impersonatedUser" in event:

@@ -154,7 +154,10 @@ class Forgetful(FaultyProxy):
 
     async def asked(self, request: web.Request) -> web.Response | None:
         """Let nobody go on from where he was."""
-        return refusal(410, "Expired") if self._forgot(request) else None
+        if not self._forgot(request):
+            return None
+        self.faults += 1
+        return refusal(410, "Expired")
 
     async def relayed(self, request: web.Request, chunk: bytes) -> bytes:
         """Hang up instead of telling."""

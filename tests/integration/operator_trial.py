@@ -1,7 +1,6 @@
 """A trial: jobs are preempted while something is wrong between the operator and its cluster."""
 
 import asyncio
-import socket
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -22,6 +21,7 @@ from tests.integration.operator_world import (
     job_manifest,
     wait_for_end,
 )
+from tests.integration.ports import free_port
 
 NAMESPACES = Kind("v1", "namespaces", "Namespace", namespaced=False)
 LONGEST_SECONDS = 400.0
@@ -182,10 +182,3 @@ def environment_of(number: int, kubeconfig: Path, namespace: str) -> dict[str, s
         "RTJ_IDENTITY": f"operator-{number}",
         "RTJ_HEALTH_PORT": str(free_port()),
     }
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -36,6 +36,7 @@ from rtj_operator.cluster import (
     NODE_LEASES,
     NODES,
     PODS,
+    AlreadyExistsError,
     ConflictError,
     Kind,
     Manifest,
@@ -131,13 +132,25 @@ class PlayedNode:
 
     async def live(self) -> None:
         """Play until cancelled."""
-        await self._cluster.create(NODES, "", {"metadata": {"name": self.name}})
+        await self._create(NODES, "", {"metadata": {"name": self.name}})
         lease = {"metadata": {"name": self.name}, "spec": {"renewTime": _now()}}
-        await self._cluster.create(LEASES, NODE_LEASES, lease)
+        await self._create(LEASES, NODE_LEASES, lease)
         while True:
             with contextlib.suppress(UnavailableError):  # A kubelet tries again, too.
                 await self._round()
             await asyncio.sleep(self._step_seconds)
+
+    async def _create(self, kind: Kind, namespace: str, manifest: Manifest) -> None:
+        """Create it, asking again where nobody answers, though it may have been done."""
+        while True:
+            try:
+                await self._cluster.create(kind, namespace, manifest)
+            except UnavailableError:
+                await asyncio.sleep(self._step_seconds)
+            except AlreadyExistsError:
+                return
+            else:
+                return
 
     async def _round(self) -> None:
         for pod in await self._cluster.list(PODS, self._namespace, self._selector):

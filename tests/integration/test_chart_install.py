@@ -3,7 +3,7 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rtj_devcluster import kubebox
 from rtj_devcluster.shell import wait_until
 
 from tests.integration.crd_install import install_crd
+from tests.integration.restricted import restrict
 
 pytestmark = pytest.mark.integration
 
@@ -362,11 +363,9 @@ def test_the_service_has_a_name_that_is_legal_for_services(tools: Tools, release
 
 
 def test_the_operator_pod_meets_the_restricted_pod_security_standard(
-    tools: Tools, namespace: str
+    tools: Tools, kubectl: Callable[..., str], namespace: str
 ) -> None:
-    tools.kubectl(
-        *("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted"),
-    )
+    restrict(kubectl, namespace)
     tools.kubectl("create", "serviceaccount", "operator", f"--namespace={namespace}")
     template = one(tools.render(), "Deployment")["spec"]["template"]
     template["spec"]["serviceAccountName"] = "operator"

@@ -14,6 +14,8 @@ from rtj_devcluster.control_plane import ControlPlane, clear_abandoned
 from rtj_devcluster.errors import DevClusterError
 from rtj_devcluster.shell import wait_until
 
+from tests.integration.restricted import restrict
+
 pytestmark = pytest.mark.integration
 
 POD = {
@@ -22,6 +24,11 @@ POD = {
     "metadata": {"name": "idle"},
     "spec": {"containers": [{"name": "idle", "image": "none"}]},
 }
+
+
+def own(name: str) -> str:
+    """Return the name of a cluster that no other test run on this machine has."""
+    return f"{name}-{os.getpid()}"
 
 
 def test_a_dependent_is_garbage_collected_with_its_owner(
@@ -46,18 +53,18 @@ def test_a_dependent_is_garbage_collected_with_its_owner(
 def test_a_namespace_that_enforces_the_restricted_standard_refuses_an_unsafe_pod(
     kubectl: Callable[..., str], namespace: str
 ) -> None:
-    label = "pod-security.kubernetes.io/enforce=restricted"
-    kubectl("label", "namespace", namespace, label)
+    restrict(kubectl, namespace)
 
     with pytest.raises(Exception, match="allowPrivilegeEscalation"):
         kubectl("create", "-n", namespace, "-f", "-", text_input=json.dumps(POD))
 
 
 def test_a_control_plane_dies_with_the_process_that_started_it_and_its_rest_is_cleared() -> None:
+    name = own("orphan")
     program = (
         "import time\n"
         "from rtj_devcluster.control_plane import ControlPlane\n"
-        "with ControlPlane('orphan') as c:\n"
+        f"with ControlPlane({name!r}) as c:\n"
         "    print(c.kubeconfig, flush=True)\n"
         "    time.sleep(600)\n"
     )
@@ -77,13 +84,13 @@ def test_a_control_plane_dies_with_the_process_that_started_it_and_its_rest_is_c
     )
     clear_abandoned()
     assert not folder.exists()
-    assert slots.of_cluster("orphan") is None
+    assert slots.of_cluster(name) is None
 
 
 def test_two_control_planes_run_side_by_side(kube_apiserver: Path) -> None:
-    with ControlPlane("beside") as other:
+    with ControlPlane(own("beside")) as other:
         assert other.kubeconfig.read_text() != kube_apiserver.read_text()
-        assert slots.of_cluster("beside") is not None
+        assert slots.of_cluster(other.name) is not None
 
 
 class Ill(ControlPlane):
@@ -92,14 +99,15 @@ class Ill(ControlPlane):
     def run_component(self, name: str, arguments: list[str], *, owned: bool = False) -> None:
         super().run_component(name, arguments, owned=owned)
         if name == "etcd":
-            self.log(name).write_text("no space left\n")
             processes.kill(filter(None, [processes.recorded(self.record(name))]))
+            self.log(name).write_text("no space left\n")
 
 
 def test_an_etcd_that_dies_is_named_with_its_log() -> None:
-    with pytest.raises(DevClusterError, match=r"(?s)etcd ended.*no space left"), Ill("ill"):
+    words = r"(?s)etcd ended.*no space left"
+    with pytest.raises(DevClusterError, match=words), Ill(own("ill")):
         pass
-    assert slots.of_cluster("ill") is None
+    assert slots.of_cluster(own("ill")) is None
 
 
 def test_a_proxy_that_leads_nowhere_is_not_asked_for_a_control_plane() -> None:
@@ -107,7 +115,7 @@ def test_a_proxy_that_leads_nowhere_is_not_asked_for_a_control_plane() -> None:
         "from kubernetes import client, config\n"
         "from rtj_devcluster import kubectl\n"
         "from rtj_devcluster.control_plane import ControlPlane\n"
-        "with ControlPlane('proxied') as c:\n"
+        f"with ControlPlane({own('proxied')!r}) as c:\n"
         "    print(kubectl.call(c.kubeconfig, 'get', 'namespace', 'default', '-o', 'name'))\n"
         "    config.load_kube_config(str(c.kubeconfig))\n"
         "    print(client.CoreV1Api().read_namespace('default').metadata.name)\n"

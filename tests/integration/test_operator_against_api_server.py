@@ -1,6 +1,9 @@
 """The operator's parts against a real API server: real conflicts, real owners, real refusals."""
 
 import asyncio
+import contextlib
+import json
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 from kubernetes.aio import client
 from rtj_api.names import ANNOTATION_HEARTBEAT
+from rtj_devcluster.errors import CommandFailedError
 from rtj_operator import kube, leader
 from rtj_operator.act import announce, perform
 from rtj_operator.cluster import (
@@ -33,6 +37,7 @@ from rtj_operator.kube import KubeCluster
 from rtj_operator.leader import Leader
 from rtj_operator.memory import Memory
 from rtj_operator.parse import parse_job, parse_stacks_asked
+from rtj_operator.queue import UnfinishedError
 from rtj_operator.reconcile import Reconciler
 
 from tests.integration.operator_world import (
@@ -40,6 +45,7 @@ from tests.integration.operator_world import (
     create_inputs,
     job_manifest,
 )
+from tests.integration.restricted import restrict
 
 pytestmark = pytest.mark.integration
 
@@ -47,35 +53,45 @@ pytestmark = pytest.mark.integration
 class Operator:
     """One operator process's worth of memory, without its watches."""
 
-    def __init__(self, cluster: KubeCluster, namespace: str, **settings: float) -> None:
+    def __init__(
+        self, cluster: KubeCluster, namespace: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.cluster = cluster
         self.key = Key(namespace, "job")
-        self.memory = Memory()
-        self._reconcile = Reconciler(
-            cluster, self.memory, Settings(**settings), partial(announce, cluster)
-        )
+        self._reconcile = Reconciler(cluster, Memory(clock), Settings(), partial(announce, cluster))
 
     async def turn(self) -> float | None:
         return await self._reconcile(self.key)
 
     async def until(self, holds: Callable[[Manifest], Any]) -> Manifest:
         """Take turns until the status satisfies `holds`."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
-                await self.turn()
-                job = await self.cluster.get(JOBS, self.key.namespace, self.key.name)
-                if holds(job.get("status", {})):
-                    return job["status"]  # type: ignore[no-any-return]
+                # A machine under load answers late.
+                with contextlib.suppress(UnavailableError, UnfinishedError):
+                    await self.turn()
+                    job = await self.cluster.get(JOBS, self.key.namespace, self.key.name)
+                    if holds(job.get("status", {})):
+                        return job["status"]  # type: ignore[no-any-return]
                 await asyncio.sleep(0.1)
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
     """Wait until something is so."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             if await holds():
                 return
             await asyncio.sleep(0.2)
+
+
+def plain_pod(name: str) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
 
 
 def _running_condition(status: Manifest) -> Manifest:
@@ -190,8 +206,12 @@ async def test_a_deleted_job_that_a_finalizer_keeps_is_seen_to_its_end(
     await operator.until(lambda s: s.get("phase") == "Running")
     kubectl("delete", "rtj", "job", "-n", namespace, "--wait=false")
     status = await operator.until(lambda s: _running_condition(s).get("reason") == "JobDeleted")
+
+    async def its_pod_is_gone() -> bool:
+        return await _names(cluster, PODS, namespace) == []
+
+    await eventually(its_pod_is_gone)  # Only its node lets it go.
     living.cancel()
-    assert await _names(cluster, PODS, namespace) == []
     (ended,) = status["attempts"]
     assert (ended["cause"], ended["reason"]) == ("Suspended", "JobDeleted")
     assert status["lastCommit"]["step"] == node.steps[1]
@@ -207,11 +227,7 @@ async def test_a_taken_pod_name_is_shown_and_mended_by_its_owner(
     cluster: KubeCluster, namespace: str
 ) -> None:
     await create_inputs(cluster, namespace)
-    strangers = {
-        "metadata": {"name": "job-1-0"},
-        "spec": {"containers": [{"name": "c", "image": "i"}]},
-    }
-    stranger = await cluster.create(PODS, namespace, strangers)
+    stranger = await cluster.create(PODS, namespace, plain_pod("job-1-0"))
     await cluster.create(JOBS, namespace, job_manifest("job"))
     operator = Operator(cluster, namespace)
     status = await operator.until(lambda s: _running_condition(s).get("reason") == "PodNameTaken")
@@ -231,12 +247,16 @@ async def test_a_refused_pod_is_shown_with_the_api_servers_words_and_tried_again
     await cluster.create(JOBS, namespace, job_manifest("job"))
 
     async def quota_is_enforced() -> bool:
-        path = "jsonpath={.status.hard.pods}"
-        quota = ("get", "quota", "none", "-n", namespace, "-o", path)
-        return bool(await asyncio.to_thread(kubectl, *quota))
+        probe = ("create", "--dry-run=server", "-n", namespace, "-f", "-")
+        pod = json.dumps(plain_pod("probe"))
+        try:
+            await asyncio.to_thread(kubectl, *probe, text_input=pod)
+        except CommandFailedError as error:
+            return "exceeded quota" in str(error)
+        return False
 
-    await eventually(quota_is_enforced)
-    operator = Operator(cluster, namespace)
+    await eventually(quota_is_enforced)  # Admission learns of it by a watch.
+    operator = Operator(cluster, namespace, clock=lambda: 0.0)  # A refusal stands for a while.
     status = await operator.until(lambda s: _running_condition(s).get("reason") == "PodRejected")
     assert "exceeded quota" in _running_condition(status)["message"]
     waited = await operator.turn()
@@ -244,15 +264,15 @@ async def test_a_refused_pod_is_shown_with_the_api_servers_words_and_tried_again
     events = [e["reason"] for e in await cluster.list(EVENTS, namespace)]
     assert "PodRejected" in events
     kubectl("delete", "quota", "none", "-n", namespace)
-    await Operator(cluster, namespace).turn()
+    fresh = Operator(cluster, namespace)
+    await fresh.until(lambda s: _running_condition(s).get("reason") == "WaitingForPods")
     assert await _names(cluster, PODS, namespace) == ["job-1-0"]
 
 
 async def test_the_pod_passes_the_restricted_pod_security_admission(
     cluster: KubeCluster, namespace: str, kubectl: Callable[..., str]
 ) -> None:
-    label = "pod-security.kubernetes.io/enforce=restricted"
-    kubectl("label", "namespace", namespace, label)
+    restrict(kubectl, namespace)
     await create_inputs(cluster, namespace)
     companions = {
         "initContainers": [{"name": "first", "image": "i"}],
@@ -309,15 +329,17 @@ async def test_only_one_leads_and_the_next_takes_over_at_once_when_it_lets_go(
 ) -> None:
     looks_every = 0.1
     monkeypatch.setattr(leader, "RENEW_SECONDS", looks_every)
+    # So long is it tried to let go; a machine under load needs it.
+    monkeypatch.setattr(leader, "REQUEST_SECONDS", 60.0)
     pulse = Pulse(Memory().silences)
     one, two = (Leader(cluster, namespace, name, pulse) for name in ("one", "two"))
-    await asyncio.wait_for(one.acquire(), 10)
+    await asyncio.wait_for(one.acquire(), 60)
     waiting = asyncio.create_task(two.acquire())
     holding = asyncio.create_task(one.hold())
     await asyncio.sleep(10 * looks_every)
     assert not waiting.done()
     await one.hand_over(holding)
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 60)
     lease = await cluster.get(LEASES, namespace, leader.LEASE_NAME)
     assert lease["spec"]["holderIdentity"] == "two"
     assert lease["spec"]["leaseTransitions"] == 2
@@ -332,5 +354,5 @@ async def test_a_leader_that_died_is_succeeded_when_its_lease_runs_out(
     await Leader(cluster, namespace, "dead", pulse).acquire()
     loop = asyncio.get_running_loop()
     start = loop.time()
-    await asyncio.wait_for(Leader(cluster, namespace, "heir", pulse).acquire(), 20)
+    await asyncio.wait_for(Leader(cluster, namespace, "heir", pulse).acquire(), 60)
     assert loop.time() - start >= 2

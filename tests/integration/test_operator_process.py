@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,21 +14,24 @@ from rtj_operator.leader import LEASE_NAME
 
 from tests.integration.crd_install import install_crd
 from tests.integration.operator_world import connect
+from tests.integration.ports import free_port
 
 pytestmark = pytest.mark.integration
 
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+PATIENT = """
+import runpy
+from rtj_operator import leader
+leader.REQUEST_SECONDS = 50.0
+runpy.run_module("rtj_operator", run_name="__main__", alter_sys=True)
+"""
+"""So long it tries to let go of its Lease, whatever else the machine has to do."""
 
 
 @pytest.fixture
 async def operator(
     kube_apiserver: Path, kubectl: Callable[..., str], namespace: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m rtj_operator` that leads."""
+    """`python -m rtj_operator` that leads, and is patient at the end."""
     install_crd(kube_apiserver)
     environment = {
         **os.environ,
@@ -38,7 +40,7 @@ async def operator(
         "RTJ_HEALTH_PORT": str(free_port()),
     }
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "rtj_operator"),
+        *(sys.executable, "-c", PATIENT),
         env=environment,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -81,7 +81,7 @@ def connection_to(kube_apiserver: Path) -> http.client.HTTPSConnection:
         )
     else:
         context.load_verify_locations(cafile=cluster["certificate-authority"])
-    return http.client.HTTPSConnection(host, port, timeout=10, context=context)
+    return http.client.HTTPSConnection(host, port, timeout=60, context=context)
 
 
 def holder(kubectl: Kubectl, namespace: str) -> tuple[str, int]:

@@ -22,6 +22,7 @@ from tests.integration.operator_world import (
     job_manifest,
     load_configuration,
 )
+from tests.integration.restricted import restrict
 from tests.integration.rights import wait_until_may
 
 pytestmark = pytest.mark.integration
@@ -113,7 +114,8 @@ async def launch(cluster: KubeCluster, namespace: str, job: Manifest) -> Manifes
     """Create a job and let the operator look at it twice; return its condition Running."""
     name = job["metadata"]["name"]
     await cluster.create(JOBS, namespace, job)
-    operator = Reconciler(cluster, Memory(), Settings(), partial(announce, cluster))
+    memory = Memory(clock=lambda: 0.0)  # What was refused must stay so until it was shown.
+    operator = Reconciler(cluster, memory, Settings(), partial(announce, cluster))
     for _ in range(2):
         await operator(Key(namespace, name))
     status = (await cluster.get(JOBS, namespace, name))["status"]
@@ -157,8 +159,7 @@ async def test_a_job_named_like_anothers_lease_is_given_no_right_to_it(
 @pytest.fixture
 async def restricted(cluster: KubeCluster, kubectl: Kubectl, namespace: str) -> str:
     """A namespace that takes no pod below the Pod Security Standard `restricted`."""
-    label = "pod-security.kubernetes.io/enforce=restricted"
-    kubectl("label", "namespace", namespace, label)
+    restrict(kubectl, namespace)
     await create_inputs(cluster, namespace)
     return namespace
 

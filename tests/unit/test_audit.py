@@ -1,10 +1,19 @@
 """Reading an audit log, and comparing what was done with what may be done."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.integration.audit import ANY, Access, granted, missing, unused, used
+from tests.integration.audit import (
+    ANY,
+    Access,
+    granted,
+    lines_after,
+    missing,
+    unused,
+    used,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -28,7 +37,7 @@ def line(verb: str, resource: str, stage: str = "ResponseComplete", **target: st
     }
     if "as_user" in other:
         event["impersonatedUser"] = {"username": other["as_user"]}
-    return json.dumps(event)
+    return f"{json.dumps(event)}\n"
 
 
 LOG = [
@@ -38,7 +47,7 @@ LOG = [
     line("update", "leases", apiGroup=GROUP, namespace="rtj-system", name="rtj-operator"),
     line("get", "secrets", user="admin", namespace="a", name="s"),
     line("delete", "pods", user="admin", as_user=OPERATOR, namespace="a", name="p"),
-    json.dumps({"stage": "ResponseComplete", "verb": "get", "user": {"username": OPERATOR}}),
+    json.dumps({"stage": "ResponseComplete", "verb": "get", "user": {"username": OPERATOR}}) + "\n",
 ]
 OBJECTS = [
     {
@@ -86,6 +95,15 @@ def test_a_log_tells_what_each_user_did_in_its_own_name() -> None:
         Access("update", GROUP, "leases", "rtj-system", "rtj-operator"),
     }
     assert uses["admin"] == {Access("get", "", "secrets", "a", "s")}
+
+
+def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    log.write_text("".join(LOG)[:-10])
+    begins = log.read_text().index(LOG[3])
+    for offset in (begins - 5, begins):
+        assert used(lines_after(log, offset)) == used(LOG[3:-1])
+    assert used(lines_after(log, 0)) == used(LOG[:-1])
 
 
 def test_roles_grant_where_they_are_bound() -> None:

@@ -48,9 +48,8 @@ async def test_each_step_and_the_end_are_told_though_requests_fail(seed: int) ->
 
     cluster.changed = changed
     node = PlayedNode(cluster, NAMESPACE, preempted_at={1: 3}, job="job")
-    playing = asyncio.create_task(node.live())
-    await asyncio.sleep(0)
     cluster.chance = random.Random(seed)  # noqa: S311 - which request fails is no secret
+    playing = asyncio.create_task(node.live())
     cluster.put(LEASES.kind, NAMESPACE, {"metadata": {"name": "job"}, "spec": {}})
     labels = {LABEL_JOB: "job", LABEL_ATTEMPT: "1"}
     pod = cluster.put(
