@@ -6,6 +6,7 @@ that could be lost.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -46,6 +47,9 @@ log = logging.getLogger("rtj_operator")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REACH_AGAIN_SECONDS = 2.0
 RESYNC_AGAIN_SECONDS = 10.0
+COLLECT_AFTER = 50_000
+"""New objects until the next search for cycles. Events and answers are thousands of objects that go
+without it; a search after each 700 took a sixth of the CPU, and up to 0.2 s at a time."""
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 """Something that is done for ever."""
@@ -191,6 +195,8 @@ def main() -> None:
     try:
         config = Config.from_env()
         logs.configure(config.log_level)
+        gc.freeze()  # What was imported stays.
+        gc.set_threshold(COLLECT_AFTER, 10, 10)
         asyncio.run(run(config))
     except (ConfigError, ClusterError, OSError) as error:
         sys.exit(f"rtj-operator: {error}")
