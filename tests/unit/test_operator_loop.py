@@ -314,6 +314,26 @@ def test_who_waited_to_lead_knows_why_a_pod_went(written_down: bool) -> None:
     world.close()
 
 
+def test_a_pod_that_came_and_went_between_two_lists_of_pods_is_made_again() -> None:
+    world = World({"suspend": True})
+    world.work()
+    world.watches.lagging = {PODS.kind}
+    world.resume()
+    world.work()
+    (pod,) = world.pods()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    assert world.pods() == []
+    world.list_anew()
+    world.work()
+    assert len(world.pods()) == 1
+    turns = world.turns
+    world.list_anew()
+    world.work()
+    assert world.turns == turns, "a job whose pod is there needs no turn"
+    world.close()
+
+
 def test_a_restart_says_where_it_goes_on_from(world: World) -> None:
     train(world, 5)
     (trainer,) = world.trainers.values()
