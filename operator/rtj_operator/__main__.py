@@ -136,7 +136,8 @@ async def _watch_parts(config: Config, cluster: KubeCluster, handlers: Handlers)
         for namespace in beating:
             group.create_task(Watch(cluster, LEASES, namespace, handlers.lease).run())
         for namespace in namespaces:
-            group.create_task(Watch(cluster, PODS, namespace, handlers.pod, LABEL_JOB).run())
+            pods = (PODS, namespace, handlers.pod, LABEL_JOB, handlers.pods_listed)
+            group.create_task(Watch(cluster, *pods).run())
 
 
 async def _watch_jobs(config: Config, handlers: Handlers, ready: asyncio.Event) -> None:

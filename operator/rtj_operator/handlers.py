@@ -45,10 +45,20 @@ class Handlers:
         All others get theirs by the list of all jobs that a leader begins with.
         """
         self._leads = True
+        self._ask_where_a_pod_may_be_needed()
+
+    def pods_listed(self) -> None:
+        """Ask for turns of all jobs that may need a pod, once all pods were told anew.
+
+        Nobody tells of a pod that came and went while the watch was broken.
+        """
+        self._ask_where_a_pod_may_be_needed(PATIENCE_SECONDS)
+
+    def _ask_where_a_pod_may_be_needed(self, patience: float = 0.0) -> None:
         for key in self._sightings.jobs():
             seen = self._sightings.of(key)
             if seen and (not seen.pods or any(_stops(pod) for pod in seen.pods)):
-                self._ask(key)
+                self._ask(key, patience)
 
     def _ask(self, key: Key, patience: float = 0.0) -> None:
         if self._leads:

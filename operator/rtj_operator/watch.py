@@ -40,6 +40,7 @@ class Watch:
         namespace: Theirs; "" means all.
         handler: Called with each event, one after the other.
         selector: Of their labels.
+        listed: Called after each list: what came and went since the last event was never told.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class Watch:
         namespace: str,
         handler: Handler,
         selector: str = "",
+        listed: Callable[[], None] = lambda: None,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
         self._namespace = namespace
         self._handler = handler
         self._selector = selector
+        self._listed = listed
         self._version: str | None = None
         """Up to which everything was told; None before a list."""
         self._there: dict[str, Manifest] = {}
@@ -89,6 +92,7 @@ class Watch:
             version = page["metadata"]["resourceVersion"]
         for uid in self._there.keys() - listed:
             self._tell("DELETED", {"metadata": self._there[uid]})
+        self._listed()
         return version
 
     async def _stream(self) -> None:

@@ -582,6 +582,22 @@ def a_new_leader_asks_for_nothing(patch: Patch) -> None:
     patch.setattr(handlers.Handlers, "lead", lambda _: None)
 
 
+@breaks(
+    "what_was_heard_was_acted_on",
+    history(
+        while_it_runs("set_suspend", suspend=True),
+        happens("finish_deletions"),
+        happens("the_watches_lag", kinds={PODS.kind}),
+        happens("set_suspend", suspend=False),
+        happens("remove_pod_objects"),
+        happens("the_watches_go_on", how="anew", kinds=[*KINDS]),
+        happens("the_operator_looks_early"),
+    ),
+)
+def a_pod_that_came_and_went_between_two_lists_is_waited_for(patch: Patch) -> None:
+    patch.setattr(handlers.Handlers, "pods_listed", lambda _: None)
+
+
 def _pass_over(patch: Patch, watch: str, drops: Callable[[str | None, Any], bool]) -> None:
     """Let a handler do nothing about some events."""
     original = getattr(handlers.Handlers, watch)
@@ -643,7 +659,7 @@ def a_pod_that_was_refused_is_never_tried_again(patch: Patch) -> None:
         *[happens("time_passes", seconds=40)] * 9,  # All that a wait leads to has been written.
         happens("the_watches_lag", kinds={PODS.kind}),
         happens("remove_pod_objects"),
-        happens("the_watches_go_on", how="anew", kinds=[*KINDS]),
+        happens("the_watches_go_on", how="with a loss", kinds=[*KINDS]),
     ),
 )
 def the_watches_are_believed_for_ever(patch: Patch) -> None:

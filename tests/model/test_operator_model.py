@@ -320,7 +320,8 @@ class OperatorMachine(Promises):
         self.world.advance(1)  # What failed is tried again.
         before, attempt = len(self.world.api.writes), number(self.world.status())
         self.world.look_early()
-        self.what_was_heard_was_acted_on(before, attempt)
+        if not self.world.watches.lossy:
+            self.what_was_heard_was_acted_on(before, attempt)
 
     @happens(kinds=st.sets(st.sampled_from(KINDS), min_size=1))
     def the_watches_lag(self, kinds: set[str]) -> None:
@@ -332,11 +333,14 @@ class OperatorMachine(Promises):
         """The watches that lag are still behind after it."""
         self.world.pass_time(seconds)
 
-    @happens(how=st.sampled_from(["reordered", "anew", "again"]), kinds=st.permutations(KINDS))
+    @happens(
+        how=st.sampled_from(["reordered", "anew", "with a loss", "again"]),
+        kinds=st.permutations(KINDS),
+    )
     def the_watches_go_on(self, how: str, kinds: list[str]) -> None:
-        """Each in its own order, one after the other; or anew, so that a deletion may be lost."""
-        if how == "anew":
-            self.world.list_anew()
+        """Each in its own order, one after the other; or anew, even so that a deletion is lost."""
+        if how in ("anew", "with a loss"):
+            self.world.list_anew(loses=how == "with a loss")
             return
         for kind in kinds:
             self.world.catch_up([kind])

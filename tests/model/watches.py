@@ -2,7 +2,8 @@
 
 There is one stream for each kind. Each keeps its own order and none that of another, so a deletion
 may be heard long before the change that led to it. A stream may lag behind, tell again what it has
-told, or break off: then it lists what is there, and tells of no deletion that it missed.
+told, or break off: then it lists what is there, and tells that what it once told of has gone. Of
+what came and went meanwhile it tells nothing. A bad one tells of no deletion that it missed.
 """
 
 import copy
@@ -29,6 +30,10 @@ class Watches:
     _unheard: list[Event] = field(default_factory=list)
     told: dict[str, deque[Event]] = field(default_factory=lambda: defaultdict(_newest))
     """By kind, the newest events that were heard, oldest first."""
+    lossy: bool = False
+    """Whether a deletion may have been lost that a good watch tells of."""
+    _there: dict[str, dict[str, Manifest]] = field(default_factory=lambda: defaultdict(dict))
+    """By kind and uid, what was told of and not yet that it has gone."""
 
     def tell(self, verb: str, kind: str, manifest: Manifest) -> None:
         """Tell of a change, now or later."""
@@ -37,18 +42,35 @@ class Watches:
             self._unheard.append(event)
             return
         self.told[kind].append(event)
+        self._note(verb, kind, event[2])
         self.hear(*event)
+
+    def _note(self, verb: str, kind: str, manifest: Manifest) -> None:
+        uid = manifest["metadata"]["uid"]
+        if verb == "delete":
+            self._there[kind].pop(uid, None)
+        else:
+            self._there[kind][uid] = manifest
 
     def catch_up(self, kind: str) -> None:
         """Tell what was not heard of a kind."""
         for event in self._take(kind):
             self.tell(*event)
 
-    def list_anew(self, kind: str, there: Iterable[Manifest]) -> None:
-        """Tell what is there instead of what happened."""
+    def list_anew(self, kind: str, there: Iterable[Manifest], *, loses: bool = False) -> None:
+        """Tell what is there instead of what happened, and what has gone unless that is lost.
+
+        That a job has gone is lost always: the framework does not tell it after a list.
+        """
         self._take(kind)
+        self.lossy = loses
+        gone = dict(self._there[kind])
         for manifest in there:
+            gone.pop(manifest["metadata"]["uid"], None)
             self.tell("list", kind, manifest)
+        if kind != JOBS.kind and not loses:
+            for manifest in gone.values():
+                self.tell("delete", kind, {"metadata": manifest["metadata"]})
 
     def _take(self, kind: str) -> list[Event]:
         """End the lag of a kind; return what was not heard of it."""

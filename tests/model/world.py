@@ -226,11 +226,12 @@ class World:
             self.watches.catch_up(kind)
         self._hear_renewals()
 
-    def list_anew(self) -> None:
-        """Let the watches break off: deletions that they have not told of are lost for good."""
+    def list_anew(self, *, loses: bool = False) -> None:
+        """Let the watches break off, and be good ones or lose deletions for good."""
         for kind in KINDS:
             there = [found for (k, _, _), found in self.api.objects.items() if k == kind]
-            self.watches.list_anew(kind, there)
+            self.watches.list_anew(kind, there, loses=loses)
+        self._handlers.pods_listed()
         self._hear_renewals()
 
     def hear_again(self, kind: str) -> None:
@@ -245,7 +246,7 @@ class World:
         takes = {JOBS.kind: handlers.job, PODS.kind: handlers.pod, LEASES.kind: handlers.lease}
         if kind in takes:
             takes[kind](EVENT_TYPES.get(verb), manifest)
-        if kind == PODS.kind and manifest["spec"].get("nodeName"):
+        if kind == PODS.kind and manifest.get("spec", {}).get("nodeName"):
             self._placed.add(manifest["metadata"]["name"])
 
     def _on_change(self, verb: str, kind: str, manifest: dict[str, Any]) -> None:

@@ -126,6 +126,22 @@ def test_a_pause_for_it_ends_with_its_attempt() -> None:
     world.close()
 
 
+def test_a_pause_for_it_keeps_nobody_from_going_back(world: World) -> None:
+    train(world, 5)
+    train(world, 5)
+    (trainer,) = world.trainers.values()
+    world.end(trainer, ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+    for _ in range(3):
+        world.work()
+        world.api.delete_pod(NAMESPACE, "job-2-0")
+    world.work()
+    assert running(world).reason is Reason.POD_REJECTED
+    world.go_back(world.volume.commits[0].id)
+    world.work()
+    assert "job-3-0" in [pod["metadata"]["name"] for pod in world.pods()]
+    assert running(world).reason is Reason.WAITING_FOR_PODS
+
+
 def test_an_outage_of_the_api_server_kills_nobody(world: World) -> None:
     train(world, 5)
     for node in tuple(world.live_nodes):
@@ -311,6 +327,26 @@ def test_who_waited_to_lead_knows_why_a_pod_went(written_down: bool) -> None:
     asyncio.run(Reconciler(world.api, memory, Settings(), partial(announce, world.api))(KEY))
     (ended,) = world.status().attempts
     assert (ended.reason, ended.node_name) == (Reason.EVICTED, "node-a")
+    world.close()
+
+
+def test_a_pod_that_came_and_went_between_two_lists_of_pods_is_made_again() -> None:
+    world = World({"suspend": True})
+    world.work()
+    world.watches.lagging = {PODS.kind}
+    world.resume()
+    world.work()
+    (pod,) = world.pods()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.work()
+    assert world.pods() == []
+    world.list_anew()
+    world.work()
+    assert len(world.pods()) == 1
+    turns = world.turns
+    world.list_anew()
+    world.work()
+    assert world.turns == turns, "a job whose pod is there needs no turn"
     world.close()
 
 

@@ -103,7 +103,10 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
 
 
 async def told(
-    server: Server, asked: int, field: str = "resourceVersion"
+    server: Server,
+    asked: int,
+    field: str = "resourceVersion",
+    listed: Callable[[int], None] = lambda _: None,
 ) -> list[tuple[str | None, Any]]:
     """Watch until the server was asked so often; return type and a field of what was told."""
     found: list[tuple[str | None, Any]] = []
@@ -115,7 +118,8 @@ async def told(
         found.append((type_, body["metadata"].get(field)))
 
     async with KubeCluster(client.ApiClient(client.Configuration(host=host))) as cluster:
-        watching = asyncio.create_task(Watch(cluster, LEASES, "", handler, SELECTOR).run())
+        what = Watch(cluster, LEASES, "", handler, SELECTOR, lambda: listed(len(found)))
+        watching = asyncio.create_task(what.run())
         server.wanted, enough = asked, asyncio.create_task(server.enough.wait())
         parts = (watching, enough)
         done, _ = await asyncio.wait(parts, timeout=60, return_when=asyncio.FIRST_COMPLETED)
@@ -165,6 +169,16 @@ async def test_what_went_while_nobody_watched_is_told_after_the_list(server: Ser
     c = [("ADDED", {"of": "c"}), ("DELETED", {"of": "c"})]
     # Once, and with what its handler needs; one whose end was told is not told of again.
     assert found == [*both, *c, both[0], ("DELETED", {"of": "b"}), both[0]]
+
+
+async def test_the_end_of_a_list_is_told_after_all_that_it_leads_to(server: Server) -> None:
+    server.tells(event("MODIFIED", 11), breaks_off=True)
+    server.refuses(410, gone="b")
+    after: list[int] = []
+    found = await told(server, 7, listed=after.append)
+    # Not after a stream that is taken up where it was.
+    assert found[3:] == [(None, "1"), ("DELETED", None)]
+    assert after == [2, 5]
 
 
 async def test_errors_of_the_server_are_waited_for(server: Server) -> None:

@@ -210,6 +210,9 @@ def _stopped(plan: Plan, verdict: Verdict | None, reason: Reason, why: str = "")
     if verdict is None or verdict.stand is Stand.ABSENT:
         if verdict:
             plan.close_attempt(Ending(Cause.SUSPENDED, reason, "Never started.", started=False))
+            if plan.observed.problems:
+                # They may keep but its own pod from being made, and no other attempt's.
+                plan.wake(0.0)
         return True
     if pod and not pod.deleting:
         if attempt and pod.node:
