@@ -13,6 +13,8 @@ CLUSTER ?= dev
 BENCH ?=
 # A process per core, up to the few for whose TensorFlow or API server there is memory.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+# Those with an API server wait for it more than they compute.
+PARALLEL_INTEGRATION := --numprocesses 4 --dist worksteal
 # Tests that break nodes share no cluster: each of two processes has its own, and takes whole files.
 PARALLEL_E2E := $(if $(RTJ_CLUSTER),,--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -82,7 +84,7 @@ test-unit: setup ## No Kubernetes: decisions, files, real TensorFlow.
 
 .PHONY: test-integration
 test-integration: setup ## A real kube-apiserver.
-	$(BIN)/pytest -m integration $(PARALLEL)
+	$(BIN)/pytest -m integration $(PARALLEL_INTEGRATION)
 
 .PHONY: test-e2e
 test-e2e: setup ## The dev cluster: real nodes, real deaths.
