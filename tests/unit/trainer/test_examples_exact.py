@@ -85,7 +85,7 @@ def whole_article(article: Any) -> Outcome:
 
 @pytest.mark.parametrize(
     "kills",
-    [[Kill("step", 7)], [Kill("step", 40), Kill("step", 49), Kill("step", 7)]],
+    [[Kill("step", 12)], [Kill("step", 40), Kill("step", 49), Kill("step", 7)]],
     ids=["in-the-first-epoch", "at-the-end-of-an-epoch-and-twice-in-the-last"],
 )
 def test_the_articles_csv_line_with_cache_and_prefetch_is_replayed_exactly(
