@@ -3,7 +3,8 @@
 The server imports TensorFlow once, starts nothing with it, and forks for every request on its
 standard input. A child is a trainer process like any other: it reads its environment, it can be
 killed, and its exit status is the answer. A request may name a moment at which the child signals
-itself; the moments are calls of functions that the protocol is made of.
+itself; the moments are calls of functions that the protocol is made of. A request with arguments
+is a command instead, and its rehearsals are forked, too.
 """
 
 import json
@@ -21,6 +22,8 @@ from typing import Any
 import keras  # noqa: F401 - what makes a start slow
 import rtj_trainer
 import tensorflow  # noqa: F401 - the same
+
+from tests.unit.trainer.rehearsals import fork_from_here
 
 MOMENTS = {
     "fence": ("rtj_trainer.commits.attempts", "create_fence"),
@@ -77,10 +80,11 @@ def _arm(moment: str, count: int, number: int, before: bool) -> None:
 
 def _child(request: dict[str, Any]) -> int:
     os.setsid()
-    output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.environ.update(request["env"])
+    _write_to(1, request["log"])
+    _write_to(2, request.get("errors", request["log"]))
+    os.environ.update(request.get("env", {}))
+    if arguments := request.get("arguments"):
+        return _command(arguments)
     kill = request.get("kill")
     while kill:
         number = getattr(signal, kill["signal"])
@@ -95,6 +99,17 @@ def _child(request: dict[str, Any]) -> int:
     from rtj_trainer.__main__ import main
 
     return main()
+
+
+def _write_to(descriptor: int, path: str) -> None:
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
+
+
+def _command(arguments: list[str]) -> int:
+    from rtj_trainer.__main__ import run_command
+
+    fork_from_here()
+    return run_command(arguments)
 
 
 def _import_trainer() -> None:

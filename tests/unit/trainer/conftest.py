@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from rtj_devcluster import packages
 
 from tests.unit.trainer.lease_server import LeaseServer
-from tests.unit.trainer.support import BUILDERS, AttemptServer, Job, MakeJob, create_job
+from tests.unit.trainer.support import BUILDERS, AttemptServer, Job, MakeJob, Whole, create_job
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,19 @@ def make_job(attempt_server: AttemptServer, tmp_path_factory: pytest.TempPathFac
         return create_job(attempt_server, tmp_path_factory.mktemp("job"), builder, **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def whole(make_job: MakeJob) -> Whole:
+    """Return an uninterrupted job of a function of `builder`; it is not to be changed."""
+
+    @cache
+    def run(dataset: str, epochs: int = 3) -> Job:
+        job = make_job(datasetFunction=dataset, epochs=epochs)
+        job.run_to_end()
+        return job
+
+    return run
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import traceback
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +30,7 @@ def fork_from_here() -> None:
     requests, answers = os.fdopen(write_request, "w", 1), os.fdopen(read_answer)
 
     def run(command: list[str], **_: Any) -> "subprocess.CompletedProcess[bytes]":
-        requests.write(json.dumps(command[-2:]) + "\n")
+        requests.write(json.dumps(command[-3:]) + "\n")
         return subprocess.CompletedProcess(command, int(answers.readline()))
 
     rehearsal.subprocess = SimpleNamespace(  # type: ignore[assignment]
@@ -38,14 +38,16 @@ def fork_from_here() -> None:
     )
 
 
-def _forked(what: str, folder: str) -> int:
-    """Be one of the two processes, in a child; return its exit code, negative for a signal."""
+def _forked(module: str, *arguments: str) -> int:
+    """Be one of the processes, in a child; return its exit code, negative for a signal."""
     pid = os.fork()
     if pid == 0:
-        sys.argv, code = ["rehearsal", what, folder], 1
+        sys.argv, code = [module, *arguments], 1
         try:
-            rehearsal.main(what, Path(folder))
+            runpy.run_module(module, run_name="__main__")
             code = 0
+        except SystemExit as error:
+            code = int(error.code or 0)
         except BaseException:
             traceback.print_exc()
         finally:

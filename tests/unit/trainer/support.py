@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,8 @@ def _last_manifest(directory: JobDirectory) -> Manifest:
 
 MakeJob = Callable[..., Job]
 """(builder: a folder, or the source of a module; fields of the configuration) -> Job."""
+Whole = Callable[..., Job]
+"""(datasetFunction of `builder`, epochs) -> Job."""
 
 
 def create_job(
@@ -205,6 +208,18 @@ def fork(make_job: MakeJob, origin: Job, commit: str = "latest", **changes: Any)
     shutil.copytree(origin.directory.root, job.folder / "volume" / "other")
     job.config["forkFrom"] = {"jobUid": "other", "commit": commit}
     return job
+
+
+def copy_of(job: Job, folder: Path) -> Job:
+    """Return a job that had the same attempts, with a volume and a log of its own.
+
+    Args:
+        job: Not changed; its folder is copied.
+        folder: For the copy; it may exist.
+    """
+    shutil.copytree(job.folder, folder, dirs_exist_ok=True)
+    config = deepcopy({**job.config, "volume": str(folder / "volume")})
+    return replace(job, folder=folder, config=config, codes=[*job.codes], patches=[*job.patches])
 
 
 _BUILDER_KEYS = {

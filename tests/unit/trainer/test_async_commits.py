@@ -29,7 +29,7 @@ from rtj_trainer.progress import Progress
 from rtj_trainer.signals import StopRequest
 from rtj_trainer.stopwatch import Stopwatch
 
-from tests.unit.trainer.support import Job, Kill, MakeJob
+from tests.unit.trainer.support import Job, Kill, MakeJob, Whole
 
 pytestmark = pytest.mark.unit
 
@@ -74,37 +74,30 @@ def steps_of(job: Job) -> list[int]:
     return [found.step for found in job.directory.commit_ids()]
 
 
-@pytest.fixture(scope="module")
-def reference(make_job: MakeJob) -> Any:
-    job = make_job(datasetFunction="shuffled")
-    job.run_to_end()
-    return job.outcome()
-
-
 def test_steps_taken_while_a_commit_is_written_are_not_in_it(
-    make_job: MakeJob, reference: Any
+    make_job: MakeJob, whole: Whole
 ) -> None:
     job = make_job(datasetFunction="shuffled")
     hold(job, {5: 9, 10: 14})
     job.run_to_end(Kill("retention", 2, before=True))
     assert "going on from commit 000000000010-000001" in job.log
-    assert job.outcome() == reference
+    assert job.outcome() == whole("shuffled").outcome()
 
 
 @pytest.mark.parametrize("moment", ["state-written", "rename"])
 def test_a_trainer_killed_while_a_commit_is_written_goes_on_from_the_one_before(
-    moment: str, make_job: MakeJob, reference: Any
+    moment: str, make_job: MakeJob, whole: Whole
 ) -> None:
     job = make_job(datasetFunction="shuffled")
     hold(job, {10: 14})
     job.run_to_end(Kill(moment, 2, before=moment == "rename"))
     assert "going on from commit 000000000005-000001" in job.log
     assert not job.directory.temporary_folders()
-    assert job.outcome() == reference
+    assert job.outcome() == whole("shuffled").outcome()
 
 
 def test_a_request_to_stop_waits_for_the_commit_that_is_being_written(
-    make_job: MakeJob, reference: Any
+    make_job: MakeJob, whole: Whole
 ) -> None:
     job = make_job(datasetFunction="shuffled")
     hold(job, {5: 8})
@@ -112,7 +105,7 @@ def test_a_request_to_stop_waits_for_the_commit_that_is_being_written(
     assert steps_of(job) == [5, 8]
     assert job.last_manifest.parent == "000000000005-000001"
     job.run_to_end()
-    assert job.outcome() == reference
+    assert job.outcome() == whole("shuffled").outcome()
 
 
 def test_a_request_to_stop_makes_no_second_commit_of_a_step(make_job: MakeJob) -> None:

@@ -4,7 +4,7 @@ Naive saves of these pipelines lose the place of a shuffle's generator at some o
 that shows only in the next epoch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def test_a_position_can_be_saved_at_any_batch(name: str, tmp_path: Path) -> None
         if len(starts) > EPOCHS:
             break
         expected.append(batch)
-    for step in range(starts[EPOCH_OF_SAVES], starts[EPOCH_OF_SAVES + 1] + 1):
+    for step in _steps(starts[EPOCH_OF_SAVES], starts[EPOCH_OF_SAVES + 1], strategy):
         folder = tmp_path / str(step)
         folder.mkdir()
         before = start(build, 0)
@@ -164,6 +164,13 @@ def test_a_position_can_be_saved_at_any_batch(name: str, tmp_path: Path) -> None
         for going_on in (batches(after), stream):
             rest = [batch for batch, _ in zip(going_on, expected[step:], strict=False)]
             assert rest == expected[step:], f"saved at batch {step - starts[EPOCH_OF_SAVES]}"
+
+
+def _steps(start: int, end: int, strategy: str) -> Iterable[int]:
+    """Return where to save in an epoch; what is read again saves nothing, so a few will do."""
+    if strategy == "replay":
+        return sorted({start, start + 1, (start + end) // 2, end - 1, end})
+    return range(start, end + 1)
 
 
 def files_in_a_large_buffer() -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rtj_api.names import ExitCode
 
-from tests.unit.trainer.support import Job, Kill, MakeJob, check_each_id_once_per_epoch
+from tests.unit.trainer.support import Job, Kill, MakeJob, Whole, check_each_id_once_per_epoch
 
 pytestmark = pytest.mark.unit
 
@@ -86,10 +86,8 @@ def test_a_job_killed_while_it_writes_or_trains_ends_as_if_it_never_was(
     assert job.log.count("is written, with") <= SHARDS + len(kills)
 
 
-def test_an_epoch_has_the_order_of_any_other_source(reference: Any, make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
-    job.run_to_end()
-    assert job.outcome()[2] == reference("by_place")[2]
+def test_an_epoch_has_the_order_of_any_other_source(reference: Any, whole: Whole) -> None:
+    assert whole("by_index").outcome()[2] == reference("by_place")[2]
 
 
 def test_a_later_job_shares_the_cache_and_another_pipeline_has_its_own(cached: Any) -> None:

@@ -1,11 +1,15 @@
-"""The commands for a volume, as a user runs them: real processes on real folders."""
+"""The commands for a volume, on real folders.
+
+Processes as a user starts them show that output and exit codes leave them; tables of what they are
+call the command.
+"""
 
 import json
 import shutil
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -14,6 +18,7 @@ from typing import Any
 
 import pytest
 from rtj_api.names import ExitCode
+from rtj_trainer.__main__ import run_command
 from rtj_trainer.commits import attempts
 from rtj_trainer.commits.attempts import StartRecord
 from rtj_trainer.commits.layout import CommitId, JobDirectory
@@ -93,10 +98,22 @@ def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def output(*arguments: str | Path, code: int) -> dict[str, Any]:
-    done = run(*arguments, "--output", "json")
-    assert done.returncode == code, done.stderr
-    (job,) = json.loads(done.stdout)["jobs"]
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Do as `run`, in this process; return exit code and output."""
+
+    def run(*arguments: str | Path) -> tuple[int, str]:
+        code = run_command([str(argument) for argument in arguments])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def job_in(document: str) -> dict[str, Any]:
+    (job,) = json.loads(document)["jobs"]
     found: dict[str, Any] = job
     return found
 
@@ -133,7 +150,9 @@ def test_inspect_shows_attempts_commits_and_the_ledger_of_a_job(volume: Path) ->
 
 
 def test_inspect_tells_a_program_the_same(volume: Path) -> None:
-    job = output("inspect", volume / "job-a", code=0)
+    done = run("inspect", volume / "job-a", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    job = job_in(done.stdout)
     assert job["uid"] == "job-a"
     assert job["goesOnFrom"] == "000000000006-000002"
     assert [found["startsFrom"] for found in job["attempts"]] == [None, "000000000002-000001"]
@@ -153,27 +172,31 @@ def test_inspect_names_a_damaged_commit_and_what_the_next_start_does(volume: Pat
     assert "left by a killed writer: tmp-000000000007-000002" in done.stdout
 
 
-def test_inspect_tells_a_commit_that_no_restart_can_reach(volume: Path) -> None:
-    report = output("inspect", volume, code=0)
-    outside = [found["id"] for found in report["commits"] if not found["inLineage"]]
+def test_inspect_tells_a_commit_that_no_restart_can_reach(volume: Path, command: Command) -> None:
+    code, document = command("inspect", volume, "--output", "json")
+    assert code == 0
+    outside = [found["id"] for found in job_in(document)["commits"] if not found["inLineage"]]
     assert outside == ["000000000004-000001"]
 
 
-def test_inspect_says_that_a_position_is_lost(volume: Path) -> None:
+def test_inspect_says_that_a_position_is_lost(volume: Path, command: Command) -> None:
     shutil.rmtree(volume / "job-a" / "attempts")
     (volume / "job-a" / "attempts").mkdir()
-    report = output("inspect", volume, code=1)
-    assert "cannot be restored" in report["problem"]
+    code, document = command("inspect", volume, "--output", "json")
+    assert code == 1
+    assert "cannot be restored" in job_in(document)["problem"]
 
 
-def test_inspect_finds_nothing_wrong_with_a_job_that_has_not_committed(tmp_path: Path) -> None:
+def test_inspect_finds_nothing_wrong_with_a_job_that_has_not_committed(
+    tmp_path: Path, command: Command
+) -> None:
     job = JobDirectory(tmp_path / "job-b")
     job.create()
     attempts.create_fence(job, 1, "pod-1")
-    done = run("inspect", job.root)
-    assert done.returncode == 0
-    assert "ended before it trained" in done.stdout
-    assert "nothing committed yet" in done.stdout
+    code, text = command("inspect", job.root)
+    assert code == 0
+    assert "ended before it trained" in text
+    assert "nothing committed yet" in text
 
 
 def test_ledger_check_proves_each_example_once_over_all_attempts(volume: Path) -> None:
@@ -184,7 +207,9 @@ def test_ledger_check_proves_each_example_once_over_all_attempts(volume: Path) -
     assert "ab" * 32 in done.stdout
 
 
-def test_ledger_check_says_where_an_example_was_used_twice(tmp_path: Path) -> None:
+def test_ledger_check_says_where_an_example_was_used_twice(
+    tmp_path: Path, command: Command
+) -> None:
     job = JobDirectory(tmp_path / "job")
     job.create()
     hashes = attempt(job, 1, None, range(1, 4), commits={2})
@@ -194,8 +219,9 @@ def test_ledger_check_says_where_an_example_was_used_twice(tmp_path: Path) -> No
     writer.append(repeated)
     writer.flush()
     _commit_with(job, CommitId(3, 2), writer.rolling_hash, places(6))
-    report = output("ledger", "check", job.root, code=1)
-    assert report["problem"] == "epoch 0 has id 0 2 times, at steps [1, 3]"
+    code, document = command("ledger", "check", job.root, "--output", "json")
+    assert code == 1
+    assert job_in(document)["problem"] == "epoch 0 has id 0 2 times, at steps [1, 3]"
 
 
 def places(examples: int, dropped: int = 0) -> EpochSize:
@@ -226,13 +252,18 @@ def own_names(examples: int) -> EpochSize:
     ],
 )
 def test_ledger_check_says_what_it_knows_of_an_epoch(
-    size: EpochSize | None, epochs: list[tuple[int, ...]], code: int, told: str, tmp_path: Path
+    size: EpochSize | None,
+    epochs: list[tuple[int, ...]],
+    code: int,
+    told: str,
+    tmp_path: Path,
+    command: Command,
 ) -> None:
     job = job_with(tmp_path, size, epochs, complete=True)
-    done = run("ledger", "check", job.root)
-    assert told in done.stdout
-    assert done.returncode == code
-    assert run("inspect", job.root).returncode == (1 if code == 1 else 0)
+    found, text = command("ledger", "check", job.root)
+    assert told in text
+    assert found == code
+    assert command("inspect", job.root)[0] == (1 if code == 1 else 0)
 
 
 @pytest.mark.parametrize(
@@ -245,19 +276,20 @@ def test_ledger_check_says_what_it_knows_of_an_epoch(
     ],
 )
 def test_a_first_epoch_that_is_not_over_is_not_called_an_epoch(
-    size: EpochSize | None, told: str, tmp_path: Path
+    size: EpochSize | None, told: str, tmp_path: Path, command: Command
 ) -> None:
     job = job_with(tmp_path, size, [(0, 1)], complete=False)
-    assert f"1 steps up to 000000000001-000001, {told}" in run("ledger", "check", job.root).stdout
+    _, text = command("ledger", "check", job.root)
+    assert f"1 steps up to 000000000001-000001, {told}" in text
 
 
 @pytest.mark.parametrize("size", [places(4), own_names(4), None])
 def test_an_epoch_that_is_not_over_may_lack_ids_but_not_repeat_them(
-    size: EpochSize | None, tmp_path: Path
+    size: EpochSize | None, tmp_path: Path, command: Command
 ) -> None:
     for last, code in [((2, 3), 0), ((2, 2), 3 if size != places(4) else 1)]:
         job = job_with(tmp_path / f"{code}", size, [(0, 1, 2, 3), last], complete=False)
-        assert run("ledger", "check", job.root).returncode == code
+        assert command("ledger", "check", job.root)[0] == code
 
 
 def test_the_ledger_of_many_epochs_needs_no_more_memory_than_that_of_few(tmp_path: Path) -> None:
@@ -326,18 +358,22 @@ def _commit_with(
     write_commit(job, commit_id, partial(write_state, manifest))
 
 
-def test_ledger_check_says_between_which_commits_the_ledger_was_changed(volume: Path) -> None:
+def test_ledger_check_says_between_which_commits_the_ledger_was_changed(
+    volume: Path, command: Command
+) -> None:
     segment = JobDirectory(volume / "job-a").ledger_segment(2)
     segment.write_bytes(segment.read_bytes().replace(b'"step":4,"epoch":1', b'"step":4,"epoch":0'))
-    report = output("ledger", "check", volume / "job-a", code=1)
-    assert report["problem"].startswith("among steps 3 to 4 a line is not what was trained on")
+    code, document = command("ledger", "check", volume / "job-a", "--output", "json")
+    assert code == 1
+    problem = job_in(document)["problem"]
+    assert problem.startswith("among steps 3 to 4 a line is not what was trained on")
 
 
-def test_ledger_check_names_the_segment_that_is_missing(volume: Path) -> None:
+def test_ledger_check_names_the_segment_that_is_missing(volume: Path, command: Command) -> None:
     JobDirectory(volume / "job-a").ledger_segment(1).unlink()
-    done = run("ledger", "check", volume / "job-a")
-    assert done.returncode == 1
-    assert "ledger/000001.jsonl: No such file" in done.stdout
+    code, text = command("ledger", "check", volume / "job-a")
+    assert code == 1
+    assert "ledger/000001.jsonl: No such file" in text
 
 
 def test_a_folder_without_jobs_is_a_usage_error(tmp_path: Path) -> None:

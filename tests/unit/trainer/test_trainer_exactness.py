@@ -5,85 +5,87 @@ between two commits. The model has dropout, batch normalisation, metrics, Adam w
 noise from Keras's global generator.
 """
 
-from functools import cache
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rtj_api.names import ExitCode
 
 from tests.unit.trainer import beats
-from tests.unit.trainer.support import Job, Kill, MakeJob, check_each_id_once_per_epoch
+from tests.unit.trainer.support import (
+    BUILDERS,
+    Job,
+    Kill,
+    MakeJob,
+    Whole,
+    check_each_id_once_per_epoch,
+    copy_of,
+)
 
 pytestmark = pytest.mark.unit
 
 TERM = "SIGTERM"
-ONE_LIFE = [
-    pytest.param([Kill("fence")], id="right-after-its-fence"),
-    pytest.param([Kill("dataset")], id="while-starting"),
-    pytest.param([Kill("start-record")], id="after-its-start-record"),
-    pytest.param([Kill("step", 3)], id="before-the-first-commit"),
-    pytest.param([Kill("step", 13)], id="at-the-end-of-an-epoch"),
-    pytest.param([Kill("batch", 15)], id="at-the-start-of-an-epoch"),
-    pytest.param([Kill("step", 38)], id="in-the-last-epoch"),
-    pytest.param([Kill("state-written", 2)], id="while-committing"),
-    pytest.param([Kill("rename", 2, before=True)], id="before-a-commit-has-its-name"),
-    pytest.param([Kill("rename", 2)], id="after-a-commit-has-its-name"),
-    pytest.param([Kill("rename", 8)], id="after-the-last-commit"),
-    pytest.param([Kill("step", 17), Kill("restore")], id="while-restoring"),
-    pytest.param([Kill("step", 12), Kill("step", 1)], id="twice-in-a-row"),
-    pytest.param([Kill("step", 9), Kill("step", 9), Kill("step", 9)], id="three-times"),
-    pytest.param([Kill("step", 22, TERM)], id="asked-to-stop"),
-    pytest.param([Kill("step", 13, TERM)], id="asked-to-stop-at-the-end-of-an-epoch"),
-    pytest.param([Kill("dataset", signal=TERM)], id="asked-to-stop-while-starting"),
-    pytest.param([Kill("state-written", 2, TERM)], id="asked-to-stop-while-committing"),
-    pytest.param([Kill("step", 8, TERM), Kill("step", 3), Kill("step", 9, TERM)], id="mixed"),
-]
-
-BY_INDEX_TOO = {
-    "before-the-first-commit",
-    "at-the-end-of-an-epoch",
-    "while-committing",
-    "while-restoring",
-    "twice-in-a-row",
-    "asked-to-stop",
+LIVES = {
+    "before-anything-is-committed": [
+        Kill("fence"),
+        Kill("dataset"),
+        Kill("dataset", signal=TERM),
+        Kill("start-record"),
+        Kill("step", 3),
+        Kill("batch", 15),  # at the start of an epoch
+        Kill("restore"),
+        Kill("step", 1),  # twice from one commit
+    ],
+    "around-commits": [
+        Kill("step", 13),  # at the end of an epoch
+        Kill("state-written", 2),
+        # The first name is that of the commit it goes on from.
+        Kill("rename", 2, before=True),
+        Kill("rename", 2),
+    ],
+    "in-the-last-epoch-and-after-the-last-commit": [
+        Kill("step", 38),
+        Kill("last-word", before=True),
+    ],
+    "asked-to-stop": [
+        Kill("step", 13, TERM),  # at the end of an epoch
+        Kill("step", 9, TERM),
+        Kill("step", 3),
+        Kill("state-written", 2, TERM),
+    ],
 }
-
-
-@pytest.fixture(scope="module")
-def reference(make_job: MakeJob) -> Any:
-    @cache
-    def outcome(dataset: str) -> Any:
-        job = make_job(datasetFunction=dataset)
-        job.run_to_end()
-        return job.outcome()
-
-    return outcome
+BY_INDEX = [
+    Kill("step", 3),
+    Kill("step", 13),
+    Kill("state-written", 2),
+    Kill("step", 8, TERM),
+    Kill("restore"),
+    Kill("step", 1),
+]
+"""A position that is a number has fewer ways to be wrong."""
 
 
 @pytest.mark.parametrize(
     ("dataset", "kills"),
     [
-        *[pytest.param("shuffled", *case.values, id=f"iterator-{case.id}") for case in ONE_LIFE],
-        *[
-            pytest.param("by_index", *case.values, id=f"index-{case.id}")
-            for case in ONE_LIFE
-            if case.id in BY_INDEX_TOO
-        ],
+        *[pytest.param("shuffled", kills, id=f"iterator-{name}") for name, kills in LIVES.items()],
+        pytest.param("by_index", BY_INDEX, id="index"),
     ],
 )
 def test_a_killed_job_ends_with_the_same_weights_and_the_same_examples(
-    dataset: str, kills: list[Kill], make_job: MakeJob, reference: Any
+    dataset: str, kills: list[Kill], make_job: MakeJob, whole: Whole
 ) -> None:
     job = make_job(datasetFunction=dataset)
     job.run_to_end(*kills)
-    assert job.outcome() == reference(dataset)
+    assert job.outcome() == whole(dataset).outcome()
     trajectory = job.outcome()[2]
     assert check_each_id_once_per_epoch(trajectory, range(100)) == {0: 100, 1: 100, 2: 100}
 
 
-def test_every_epoch_has_another_order(reference: Any) -> None:
+def test_every_epoch_has_another_order(whole: Whole) -> None:
     for dataset in ("shuffled", "by_index"):
-        trajectory = reference(dataset)[2]
+        trajectory = whole(dataset).outcome()[2]
         orders = [
             tuple(found for entry in trajectory if entry.epoch == epoch for found in entry.ids)
             for epoch in range(3)
@@ -109,12 +111,11 @@ def build_stopped():
 
 
 def test_a_stopped_trainer_loses_no_step(make_job: MakeJob) -> None:
-    job = make_job()
-    job.config["builder"]["datasetFunction"] = "by_index"
+    job = make_job(datasetFunction="by_index")
     assert job.run(Kill("step", 8, TERM)) == ExitCode.PREEMPTED
     assert job.last_manifest.step == 8
     assert job.final_record["reason"] == "TrainerPreempted"
-    job.run_to_end()
+    assert job.run(Kill("restore")) == -9
     assert "going on from commit 000000000008-000001" in job.log
 
 
@@ -135,23 +136,23 @@ def test_a_request_to_stop_is_one_whatever_a_program_makes_of_it(make_job: MakeJ
     assert job.final_record["reason"] == "TrainerPreempted"
 
 
-@pytest.mark.parametrize(
-    ("second", "goes_on_from"),
-    [
-        (Kill("ledger-flush", 2), 5),
-        (Kill("state-written", 2), 5),
-        (Kill("rename", 2, before=True), 5),
-        (Kill("rename", 2), 8),
-    ],
-    ids=str,
-)
 def test_a_trainer_killed_while_it_commits_for_a_stop_goes_on_from_what_is_there(
-    second: Kill, goes_on_from: int, make_job: MakeJob, reference: Any
+    make_job: MakeJob, whole: Whole
 ) -> None:
     job = make_job(datasetFunction="shuffled")
-    job.run_to_end(Kill("step", 8, TERM, then=second))
-    assert f"going on from commit {goes_on_from:012d}-000001" in job.log
-    assert job.outcome() == reference("shuffled")
+    job.run_to_end(
+        Kill("step", 8, TERM, then=Kill("ledger-flush", 2)),
+        Kill("step", 3, TERM, then=Kill("state-written")),
+        # The first name is that of the commit it goes on from.
+        Kill("step", 3, TERM, then=Kill("rename", 2, before=True)),
+        Kill("step", 3, TERM, then=Kill("rename", 2)),
+    )
+    starts = re.findall(r"going on from commit (\d+-\d+)", job.log)
+    assert starts == [
+        *("000000000005-000001", "000000000005-000002", "000000000005-000003"),
+        "000000000008-000004",
+    ]
+    assert job.outcome() == whole("shuffled").outcome()
     assert not job.directory.temporary_folders()
 
 
@@ -161,9 +162,8 @@ def test_a_request_to_stop_after_the_end_does_not_spoil_it(make_job: MakeJob) ->
     assert job.final_record["reason"] == "Completed"
 
 
-def test_a_job_that_is_complete_does_not_take_another_step(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
-    job.run_to_end()
+def test_a_job_that_is_complete_does_not_take_another_step(whole: Whole, tmp_path: Path) -> None:
+    job = copy_of(whole("by_index"), tmp_path)
     before = job.outcome()
     assert job.run() == ExitCode.COMPLETED
     assert job.outcome() == before
@@ -208,14 +208,12 @@ def test_status_counts_the_epochs_that_are_over(
     assert (last.epoch, last.step) == (finished, job.last_manifest.step)
 
 
-def test_a_job_may_be_made_longer(make_job: MakeJob) -> None:
-    whole = make_job(datasetFunction="shuffled")
-    whole.run_to_end()
+def test_a_job_may_be_made_longer(make_job: MakeJob, whole: Whole) -> None:
     longer = make_job(datasetFunction="shuffled", epochs=2)
     longer.run_to_end()
     longer.config["epochs"] = 3
     longer.run_to_end()
-    assert longer.outcome() == whole.outcome()
+    assert longer.outcome() == whole("shuffled").outcome()
 
 
 CONVOLUTION = """
@@ -259,7 +257,7 @@ def test_a_node_with_another_number_of_cores_gives_the_same_weights(make_job: Ma
 
 
 def test_a_damaged_commit_is_passed_over_and_the_loss_is_reported(
-    make_job: MakeJob, reference: Any
+    make_job: MakeJob, whole: Whole
 ) -> None:
     job = make_job(datasetFunction="shuffled")
     job.run(Kill("step", 15, TERM))
@@ -272,7 +270,7 @@ def test_a_damaged_commit_is_passed_over_and_the_loss_is_reported(
     assert "commit 000000000015-000001 was rejected: state.safetensors" in job.log
     assert "going on from step 10, although step 15 was committed" in job.log
     assert "commit 000000000015-000001: state.safetensors" in job.log, "what the operator is told"
-    assert job.outcome() == reference("shuffled")
+    assert job.outcome() == whole("shuffled").outcome()
 
 
 def test_a_lost_position_is_never_a_silent_restart(make_job: MakeJob) -> None:
@@ -281,6 +279,14 @@ def test_a_lost_position_is_never_a_silent_restart(make_job: MakeJob) -> None:
     assert job.final_record["reason"] == "PositionLost"
     assert "had committed step 5, but no commit is there" in job.final_record["message"]
     assert not job.directory.commit_ids()
+
+
+@pytest.fixture(scope="module")
+def stopped(make_job: MakeJob) -> Job:
+    """A job that was stopped in its first epoch; it is not to be changed, but copied."""
+    job = make_job(datasetFunction="shuffled")
+    assert job.run(Kill("step", 7, TERM)) == ExitCode.PREEMPTED
+    return job
 
 
 @pytest.mark.parametrize(
@@ -294,10 +300,9 @@ def test_a_lost_position_is_never_a_silent_restart(make_job: MakeJob) -> None:
     ids=["seed", "dataset", "model", "function"],
 )
 def test_a_changed_job_is_refused_with_what_changed(
-    change: dict[str, Any], words: str, make_job: MakeJob
+    change: dict[str, Any], words: str, stopped: Job, tmp_path: Path
 ) -> None:
-    job = make_job(datasetFunction="shuffled")
-    job.run(Kill("step", 7, TERM))
+    job = copy_of(stopped, tmp_path)
     _change(job, change)
     assert job.run() == ExitCode.PERMANENT
     assert job.final_record["reason"] == "FingerprintMismatch"
@@ -311,8 +316,6 @@ def _change(job: Job, change: dict[str, Any]) -> None:
 
 
 def test_a_changed_builder_source_is_refused(make_job: MakeJob) -> None:
-    from tests.unit.trainer.support import BUILDERS
-
     source = (BUILDERS / "builder.py").read_text()
     job = make_job(source, datasetFunction="by_index")
     job.run(Kill("step", 7, TERM))

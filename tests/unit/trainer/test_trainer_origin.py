@@ -24,7 +24,9 @@ from tests.unit.trainer.support import (
     Job,
     Kill,
     MakeJob,
+    Whole,
     check_each_id_once_per_epoch,
+    copy_of,
     fork,
 )
 
@@ -40,14 +42,22 @@ def back(commit: str = CHOSEN, request: int = 2) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def reference(make_job: MakeJob) -> Any:
-    @cache
-    def outcome(dataset: str, epochs: int = 3) -> Any:
-        job = make_job(datasetFunction=dataset, epochs=epochs)
-        job.run_to_end()
-        return job.outcome()
+def stopped(make_job: MakeJob) -> Any:
+    """Return a job that was stopped at a step; it is not to be changed, but copied or forked."""
 
-    return outcome
+    @cache
+    def run(dataset: str, step: int = 17) -> Job:
+        job = make_job(datasetFunction=dataset)
+        assert job.run(Kill("step", step, TERM)) == ExitCode.PREEMPTED
+        return job
+
+    return run
+
+
+@pytest.fixture
+def stopped_at_22(stopped: Any, tmp_path: Path) -> Job:
+    """Its commits are those of steps 10, 15, 20 and 22."""
+    return copy_of(stopped("by_index", 22), tmp_path)
 
 
 def answers(job: Job) -> dict[int, tuple[str, str]]:
@@ -66,22 +76,20 @@ class TestGoingBack:
 
     @pytest.mark.parametrize("dataset", ["shuffled", "by_index"])
     def test_a_job_that_goes_back_ends_as_if_it_had_never_gone_on(
-        self, dataset: str, make_job: MakeJob, reference: Any
+        self, dataset: str, stopped: Any, whole: Whole, tmp_path: Path
     ) -> None:
-        job = make_job(datasetFunction=dataset)
-        assert job.run(Kill("step", 22, TERM)) == ExitCode.PREEMPTED
+        job = copy_of(stopped(dataset, 22), tmp_path)
         assert job.run(**back(), expectedStep=22) == ExitCode.COMPLETED
-        assert job.outcome() == reference(dataset)
+        assert job.outcome() == whole(dataset).outcome()
         trajectory = job.outcome()[2]
         assert check_each_id_once_per_epoch(trajectory, range(100)) == {0: 100, 1: 100, 2: 100}
         assert answers(job)[2] == (CHOSEN, "Restored")
         assert "although step 22 was committed" not in job.log
 
     def test_one_request_goes_back_once_however_often_it_is_repeated(
-        self, make_job: MakeJob, reference: Any
+        self, stopped_at_22: Job, whole: Whole
     ) -> None:
-        job = make_job(datasetFunction="by_index")
-        job.run(Kill("step", 22, TERM))
+        job = stopped_at_22
         assert job.run(Kill("start-record", before=True), **back()) == -9
         assert job.run(Kill("retention", before=True), **back()) == -9
         assert job.run(Kill("step", 4, TERM), **back()) == ExitCode.PREEMPTED
@@ -93,29 +101,26 @@ class TestGoingBack:
         assert job.last_manifest.step == 19
         assert len(committed_trajectory(job.directory.root)) == 19
         job.run_to_end()
-        assert job.outcome() == reference("by_index")
+        assert job.outcome() == whole("by_index").outcome()
 
-    def test_another_request_for_the_same_commit_goes_back_again(self, make_job: MakeJob) -> None:
-        job = make_job(datasetFunction="by_index", checkpoint=_keeping(9))
-        job.run(Kill("step", 22, TERM))
+    def test_another_request_for_the_same_commit_goes_back_again(self, stopped_at_22: Job) -> None:
+        job = stopped_at_22
+        job.config["checkpoint"]["keep"] = 9
         job.run(Kill("step", 8, TERM), **back())
         job.run(Kill("step", 3, TERM), **back(request=5))
         assert answers(job)[3] == (CHOSEN, "Restored")
         assert len(committed_trajectory(job.directory.root)) == 13
 
     def test_the_oldest_commit_that_a_user_was_shown_outlives_the_stop(
-        self, make_job: MakeJob
+        self, stopped_at_22: Job
     ) -> None:
-        job = make_job(datasetFunction="by_index")
-        job.run(Kill("step", 22, TERM))
-        steps = [found.step for found in job.directory.commit_ids()]
+        steps = [found.step for found in stopped_at_22.directory.commit_ids()]
         assert steps[-4:] == [10, 15, 20, 22]
 
     def test_a_commit_that_is_not_there_is_refused_and_nothing_is_lost(
-        self, make_job: MakeJob, reference: Any
+        self, stopped_at_22: Job, whole: Whole
     ) -> None:
-        job = make_job(datasetFunction="by_index")
-        job.run(Kill("step", 22, TERM))
+        job = stopped_at_22
         assert job.run(Kill("step", 3, TERM), **back("000000000006-000001")) == ExitCode.PREEMPTED
         assert (
             "spec.restore.fromCommit '000000000006-000001': this job has no such commit; there "
@@ -128,11 +133,10 @@ class TestGoingBack:
         warned = job.log.count("Going on from")
         job.run_to_end()
         assert job.log.count("Going on from") == warned
-        assert job.outcome() == reference("by_index")
+        assert job.outcome() == whole("by_index").outcome()
 
-    def test_a_damaged_commit_is_refused_with_the_file(self, make_job: MakeJob) -> None:
-        job = make_job(datasetFunction="by_index")
-        job.run(Kill("step", 22, TERM))
+    def test_a_damaged_commit_is_refused_with_the_file(self, stopped_at_22: Job) -> None:
+        job = stopped_at_22
         (job.directory.commit(CommitId(10, 1)) / "state.safetensors").write_bytes(b"x")
         assert job.run(Kill("step", 1, TERM), **back()) == ExitCode.PREEMPTED
         assert "this commit is damaged (state.safetensors" in job.log
@@ -145,10 +149,9 @@ class TestGoingBack:
         assert "spec.forkFrom" in job.final_record["message"]
 
     def test_each_commit_that_is_named_can_be_gone_back_to_and_forked(
-        self, make_job: MakeJob, tmp_path: Path
+        self, stopped: Any, tmp_path: Path
     ) -> None:
-        job = make_job(datasetFunction="by_index")
-        job.run(Kill("step", 17, TERM))
+        job = copy_of(stopped("by_index"), tmp_path / "job")
         names = job.directory.newest_commits(20)
         for _ in range(3):
             assert job.run(Kill("start-record", before=True)) == -9
@@ -178,10 +181,6 @@ def start_of(job: Job, volume: Path, uid: str, **changes: Any) -> Start:
     return find_start(config, directory)
 
 
-def _keeping(keep: int) -> dict[str, Any]:
-    return {"claimName": "claim", "everySteps": 5, "keep": keep}
-
-
 def other(job: Job) -> JobDirectory:
     """Return the folder of the job that was forked."""
     return JobDirectory(job.folder / "volume" / "other")
@@ -196,43 +195,30 @@ def contents(folder: JobDirectory) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(scope="module")
-def stopped(make_job: MakeJob) -> Any:
-    @cache
-    def run(dataset: str) -> Job:
-        job = make_job(datasetFunction=dataset)
-        assert job.run(Kill("step", 17, TERM)) == ExitCode.PREEMPTED
-        return job
-
-    return run
-
-
 class TestForking:
     """A new job from another job's commit."""
 
     @pytest.mark.parametrize(("dataset", "commit"), [("shuffled", CHOSEN), ("by_index", "latest")])
     def test_a_fork_with_more_epochs_ends_like_one_long_run(
-        self, dataset: str, commit: str, make_job: MakeJob, reference: Any, stopped: Any
+        self, dataset: str, commit: str, make_job: MakeJob, whole: Whole, stopped: Any
     ) -> None:
         job = fork(make_job, stopped(dataset), commit, epochs=4)
         before = contents(other(job))
         job.run_to_end(Kill("step", 8))
-        assert job.outcome() == reference(dataset, 4)
+        assert job.outcome() == whole(dataset, 4).outcome()
         assert contents(other(job)) == before
         shutil.rmtree(other(job).root)
         assert len(committed_trajectory(job.directory.root)) == 52
 
-    def test_a_complete_job_can_be_forked_to_go_on(self, make_job: MakeJob, reference: Any) -> None:
-        whole = make_job(datasetFunction="shuffled")
-        whole.run_to_end()
-        job = fork(make_job, whole, epochs=4)
+    def test_a_complete_job_can_be_forked_to_go_on(self, make_job: MakeJob, whole: Whole) -> None:
+        job = fork(make_job, whole("shuffled"), epochs=4)
         job.run_to_end()
-        assert job.outcome() == reference("shuffled", 4)
+        assert job.outcome() == whole("shuffled", 4).outcome()
 
-    def test_a_fork_of_what_is_complete_already_is_complete(self, make_job: MakeJob) -> None:
-        whole = make_job(datasetFunction="by_index")
-        whole.run_to_end()
-        job = fork(make_job, whole)
+    def test_a_fork_of_what_is_complete_already_is_complete(
+        self, make_job: MakeJob, whole: Whole
+    ) -> None:
+        job = fork(make_job, whole("by_index"))
         told, patch = job.folder / "beats", job.folder / "patch.py"
         patch.write_text(
             "from pathlib import Path\nfrom tests.unit.trainer import beats\n"
@@ -241,7 +227,7 @@ class TestForking:
         job.patches.append(patch)
         assert job.run() == ExitCode.COMPLETED
         assert beats.kept_in(told)[-1].commits == ["000000000039-000001"]
-        assert committed_trajectory(job.directory.root) == whole.outcome()[2]
+        assert committed_trajectory(job.directory.root) == whole("by_index").outcome()[2]
 
     def test_its_first_manifest_says_where_it_comes_from(
         self, make_job: MakeJob, stopped: Any
@@ -258,21 +244,21 @@ class TestForking:
         ids=str,
     )
     def test_killed_anywhere_while_it_copies_it_begins_there_all_the_same(
-        self, kill: Kill, make_job: MakeJob, reference: Any, stopped: Any
+        self, kill: Kill, make_job: MakeJob, whole: Whole, stopped: Any
     ) -> None:
         job = fork(make_job, stopped("by_index"), CHOSEN)
         job.run_to_end(kill)
-        assert job.outcome() == reference("by_index")
+        assert job.outcome() == whole("by_index").outcome()
         assert len([found for found in job.directory.commit_ids() if found.step == 10]) <= 1
 
     def test_it_goes_on_from_its_own_commits_when_the_origin_is_gone(
-        self, make_job: MakeJob, reference: Any, stopped: Any
+        self, make_job: MakeJob, whole: Whole, stopped: Any
     ) -> None:
         job = fork(make_job, stopped("by_index"))
         job.run(Kill("step", 9))
         shutil.rmtree(other(job).root)
         job.run_to_end()
-        assert job.outcome() == reference("by_index")
+        assert job.outcome() == whole("by_index").outcome()
 
     @pytest.mark.parametrize("loss", ["removed", "damaged"])
     def test_without_its_start_record_a_fork_does_not_silently_begin_again(

@@ -1,9 +1,14 @@
-"""`python -m rtj_trainer verify`, as a user runs it: the last line and the exit code tell."""
+"""`python -m rtj_trainer verify`, as a user runs it: the last line and the exit code tell.
+
+Some are processes as a user starts them. The others are forked where TensorFlow is imported
+already, and so are their rehearsals.
+"""
 
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +17,12 @@ from rtj_trainer import verify
 from rtj_trainer.__main__ import run_command
 from rtj_trainer.preflight.rehearsal import Verdict
 
-from tests.unit.trainer.support import MakeJob
+from tests.unit.trainer.support import AttemptServer, MakeJob
 
 pytestmark = pytest.mark.unit
 
+UNHURRIED = ["--time-budget-seconds", "600"]
+"""A machine that stands still for some seconds changes no verdict."""
 BUILDER = """
 import os
 from pathlib import Path
@@ -52,11 +59,10 @@ def leaving_in_the_second_process():
 """
 
 
-def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
+def run(*arguments: str) -> tuple[int, str, str]:
     """Return exit code, last line of the output, and what was written to standard error."""
-    (folder / "builder.py").write_text(BUILDER)
     done = subprocess.run(
-        [sys.executable, "-m", "rtj_trainer", "verify", *arguments],
+        [sys.executable, "-m", "rtj_trainer", "verify", *UNHURRIED, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -64,27 +70,50 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
     return done.returncode, (done.stdout.splitlines() or [""])[-1], done.stderr
 
 
-def test_an_exact_pipeline_is_compared_across_the_end_of_an_epoch(tmp_path: Path) -> None:
-    path = str(tmp_path / "builder.py")
-    code, verdict, _ = run(tmp_path, path, "--params", '{"size": 50, "batch_size": 2}')
+Forked = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def forked(attempt_server: AttemptServer, tmp_path: Path) -> Forked:
+    """Do as `run`, but return exit code and output of a process that is forked."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        request = {
+            "arguments": ["verify", *UNHURRIED, *arguments],
+            "log": str(tmp_path / "output"),
+            "errors": str(tmp_path / "errors"),
+        }
+        code = attempt_server.run(request)
+        return code, (tmp_path / "output").read_text()
+
+    return run
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> str:
+    path = tmp_path / "builder.py"
+    path.write_text(BUILDER)
+    return str(path)
+
+
+def test_an_exact_pipeline_is_compared_across_the_end_of_an_epoch(builder: str) -> None:
+    code, verdict, _ = run(builder, "--params", '{"size": 50, "batch_size": 2}')
     assert code == 0
     assert verdict.startswith("exact: position kept by iterator")
     assert "resumed at step 1, 8," in verdict
     assert verdict.endswith("across the end of an epoch")
 
 
-def test_a_refusal_names_operation_line_and_what_to_write(tmp_path: Path) -> None:
-    path = str(tmp_path / "builder.py")
-    code, verdict, _ = run(tmp_path, path, "--function", "with_generator")
+def test_a_refusal_names_operation_line_and_what_to_write(builder: str, forked: Forked) -> None:
+    code, verdict = forked(builder, "--function", "with_generator")
     assert code == 78
     assert verdict.startswith("refused: ")
     for words in ("from_generator", "(GeneratorDataset, builder.py:10)", "TFRecord files"):
         assert words in verdict
 
 
-def test_what_no_rule_sees_is_found_by_the_fresh_process(tmp_path: Path) -> None:
-    path = str(tmp_path / "builder.py")
-    code, verdict, _ = run(tmp_path, path, "--function", "another_in_each_process")
+def test_what_no_rule_sees_is_found_by_the_fresh_process(builder: str, forked: Forked) -> None:
+    code, verdict = forked(builder, "--function", "another_in_each_process")
     assert code == 78
     assert "begun anew in a fresh process: batch 1 was another than before" in verdict
 
@@ -105,9 +134,9 @@ def test_what_no_rule_sees_is_found_by_the_fresh_process(tmp_path: Path) -> None
     ids=["data", "crash", "exit", "later exit", "function", "parameter"],
 )
 def test_a_dataset_that_gives_nothing_to_compare(
-    arguments: list[str], code: int, words: list[str], tmp_path: Path
+    arguments: list[str], code: int, words: list[str], builder: str, forked: Forked
 ) -> None:
-    found, verdict, _ = run(tmp_path, str(tmp_path / "builder.py"), *arguments)
+    found, verdict = forked(builder, *arguments)
     assert found == code
     for word in words:
         assert word in verdict
@@ -124,11 +153,8 @@ def test_a_dataset_that_gives_nothing_to_compare(
     ],
     ids=["file", "json", "list", "seconds", "seed"],
 )
-def test_a_wrong_command_says_what_is_wrong(
-    arguments: list[str], words: str, tmp_path: Path
-) -> None:
-    builder = str(tmp_path / "builder.py")
-    code, verdict, error = run(tmp_path, *(a.replace("{builder}", builder) for a in arguments))
+def test_a_wrong_command_says_what_is_wrong(arguments: list[str], words: str, builder: str) -> None:
+    code, verdict, error = run(*(a.replace("{builder}", builder) for a in arguments))
     assert (code, verdict) == (2, "")
     assert words in error
 
@@ -183,7 +209,7 @@ def endless():
     ids=["callback", "step", "validation", "parameter", "function"],
 )
 def test_what_a_job_refuses_of_other_functions_is_refused_in_the_same_words(
-    changes: dict[str, Any], make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+    changes: dict[str, Any], make_job: MakeJob, forked: Forked
 ) -> None:
     job = make_job(OTHERS, **changes)
     assert job.run() == 78
@@ -191,34 +217,32 @@ def test_what_a_job_refuses_of_other_functions_is_refused_in_the_same_words(
     for field, value in changes.items():
         option = re.sub("[A-Z]", lambda found: f"-{found[0].lower()}", field)
         told += [f"--{option}", value if isinstance(value, str) else json.dumps(value)]
-    assert run_command(["verify", *told]) == 78
     refusal = " ".join(job.final_record["message"].split())
-    assert capsys.readouterr().out == f"refused: {refusal}\n"
+    assert forked(*told) == (78, f"refused: {refusal}\n")
 
 
-def test_a_whole_job_may_be_exact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_job_may_be_exact(tmp_path: Path, forked: Forked) -> None:
     path = tmp_path / "builder.py"
     path.write_text(OTHERS)
     options = ["--callbacks-function", "stops", "--callbacks-params", '{"patience": 2}']
     options += ["--validation-function", "build_dataset", "--seed", "7"]
-    assert run_command(["verify", str(path), *options]) == 0
-    assert capsys.readouterr().out.startswith("exact: ")
+    code, verdict = forked(str(path), *options)
+    assert code == 0
+    assert verdict.startswith("exact: ")
 
 
 def test_a_refusal_by_the_rehearsal_names_what_is_not_proven(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    builder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "builder.py").write_text(BUILDER)
     verdict = Verdict(78, "batch 3 was another", unproven=("NewDataset builder.py:7",))
     monkeypatch.setattr(verify, "rehearse", lambda *_: verdict)
-    assert run_command(["verify", str(tmp_path / "builder.py")]) == 78
+    assert run_command(["verify", builder]) == 78
     assert "another (no test has proven NewDataset builder.py:7)" in capsys.readouterr().out
 
 
 def test_what_could_not_be_compared_is_not_called_exact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    builder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "builder.py").write_text(BUILDER)
     monkeypatch.setattr(verify, "rehearse", lambda *_: Verdict(0, "nothing read", proven=False))
-    assert run_command(["verify", str(tmp_path / "builder.py")]) == 3
+    assert run_command(["verify", builder]) == 3
     assert capsys.readouterr().out.startswith("not proven: nothing read; give more")
