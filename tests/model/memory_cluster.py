@@ -7,6 +7,7 @@ operator at any call, before or after the call took effect.
 import copy
 import itertools
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from rtj_operator.cluster import (
@@ -20,6 +21,7 @@ from rtj_operator.cluster import (
     RejectedError,
     UnavailableError,
 )
+from rtj_operator.reconcile import utc_now
 
 Place = tuple[str, str, str]
 """Kind, namespace, name."""
@@ -32,7 +34,8 @@ class OperatorKilledError(BaseException):
 class MemoryCluster:
     """Implements the port `rtj_operator.cluster.Cluster`."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
+        self.now = now
         self.objects: dict[Place, Manifest] = {}
         self.writes: list[tuple[str, str, str]] = []
         """Verb, kind and name of every write that took effect."""
@@ -161,6 +164,7 @@ class MemoryCluster:
             "resourceVersion": str(next(self._versions)),
             "namespace": namespace,
             "generation": 1,
+            "creationTimestamp": f"{self.now():%Y-%m-%dT%H:%M:%SZ}",
         }
         self.objects[place] = new
         self._tell("create", new, place)

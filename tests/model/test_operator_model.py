@@ -319,8 +319,9 @@ class OperatorMachine(Promises):
         self.world.api.fail_next, self.world.api.conflict_next = 0, False
         self.world.advance(1)  # What failed is tried again.
         before, attempt = len(self.world.api.writes), number(self.world.status())
+        knows_all = not (self.world.watches.lossy or self.world.jumped)
         self.world.look_early()
-        if not self.world.watches.lossy:
+        if knows_all:
             self.what_was_heard_was_acted_on(before, attempt)
 
     @happens(kinds=st.sets(st.sampled_from(KINDS), min_size=1))

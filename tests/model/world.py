@@ -90,7 +90,9 @@ class World:
         """By how much the operator's wall clock has jumped ahead."""
         self.set_back = False
         """Whether it ever jumped back."""
-        self.api = MemoryCluster()
+        self.jumped = False
+        """Whether it jumped since the operator's last turn, which knows of no deadline by it."""
+        self.api = MemoryCluster(self.now)
         self.live_nodes = set(NODE_NAMES)
         self.live_since = dict.fromkeys(NODE_NAMES, 0.0)
         """Since when a live node has been so without a break."""
@@ -190,7 +192,7 @@ class World:
     def turn(self) -> None:
         """Take one turn, due or not."""
         self.turns += 1
-        self.due = None
+        self.due, self.jumped = None, False
         deleted, before = self.deleted, len(self.api.writes)
         try:
             delay = self._loop.run_until_complete(self._reconciler(KEY))
@@ -301,6 +303,7 @@ class World:
         """Let the operator's wall clock jump, as when it is set right after a long time."""
         self.wall_offset += seconds
         self.set_back = self.set_back or seconds < 0
+        self.jumped = True
 
     def now_on(self, node: str) -> str:
         """Return what a node's clock shows, as its kubelet writes it."""
