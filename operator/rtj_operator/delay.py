@@ -35,7 +35,7 @@ async def find_delay(
     pod, told = observed.pod, told_delay(observed)
     if pod is None or not is_due(key, observed, memory):
         return told
-    waited = _waited(pod, memory)
+    waited = observed.silence.placed
     memory.asked(key, pod, slow_start.pause_after(waited))
     claim = await _exclusive_claim(cluster, observed.job)
     if claim is None and waited < slow_start.FIRST_LOOK_SECONDS:
@@ -55,7 +55,7 @@ async def find_delay(
 def is_due(key: Key, observed: Observed, memory: Memory) -> bool:
     """Whether it is time to read the Events of the job's pod."""
     pod = observed.pod
-    return pod is not None and _is_slow(observed, memory) and memory.may_ask(key, pod)
+    return pod is not None and _is_slow(observed) and memory.may_ask(key, pod)
 
 
 def told_delay(observed: Observed) -> Problem | None:
@@ -70,21 +70,14 @@ def told_delay(observed: Observed) -> Problem | None:
     return Problem(said.reason, said.message)
 
 
-def _is_slow(observed: Observed, memory: Memory) -> bool:
+def _is_slow(observed: Observed) -> bool:
     """Whether the pod has waited on its node for longer than is usual, for something unsaid."""
-    pod = observed.pod
-    if pod is None or not _waits(observed):
-        return False
-    return _waited(pod, memory) >= attach.ORDINARY_ATTACH_SECONDS
+    return _waits(observed) and observed.silence.placed >= attach.ORDINARY_ATTACH_SECONDS
 
 
 def _waits(observed: Observed) -> bool:
     pod = observed.pod
     return pod is not None and not observed.beat and attach.waits(pod)
-
-
-def _waited(pod: Pod, memory: Memory) -> float:
-    return memory.silences.seconds_in_all(("scheduled", pod.uid), pod.node)
 
 
 def _recent(pod: Pod, warning: pod_events.Event, memory: Memory) -> bool:

@@ -41,10 +41,7 @@ class Scene:
         return Job(self.kube, self.namespace, name)
 
     def pod(self, name: str) -> dict[str, Any]:
-        """Return the pod of a job's first attempt, once it runs and the operator knows that.
-
-        One that is gone before is made again, in the same attempt.
-        """
+        """Return the pod of a job's first attempt, once it runs and status names it."""
 
         def running() -> dict[str, Any] | None:
             label = f"resumable.training/job-name={name}"

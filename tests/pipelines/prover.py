@@ -129,9 +129,8 @@ def _miscounted(request: dict[str, Any], run: Run, expected: list[Any]) -> str:
 def _hurried(request: dict[str, Any], run: Run, expected: list[Any]) -> str:
     """Return how a run differs whose batches are waited for, or nothing."""
     from rtj_trainer.preflight import randomness, reshuffling
-    from rtj_trainer.preflight.graph import read_graph
 
-    graph = read_graph(run.dataset)
+    graph = _graph(run)
     if not randomness.draws(graph) and not reshuffling.places(graph):
         return ""  # It has no state that could have gone further.
     slow = Run(request, first_start=False)
@@ -149,9 +148,13 @@ def _starts(expected: list[Any]) -> list[int]:
 
 def _operations(run: Run) -> list[str]:
     """Return the dataset operations of a pipeline."""
+    return sorted(name for name in _graph(run).operations() if "Dataset" in name)
+
+
+def _graph(run: Run) -> Any:
     from rtj_trainer.preflight.graph import read_graph
 
-    return sorted(name for name in read_graph(run.dataset).operations() if "Dataset" in name)
+    return read_graph(run.dataset)
 
 
 def restore(request: dict[str, Any]) -> dict[str, Any]:
