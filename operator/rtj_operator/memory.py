@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rtj_operator.cluster import Key
 from rtj_operator.core.observed import Job, Pod
 from rtj_operator.creations import Creations
+from rtj_operator.recent import Recent
 from rtj_operator.refusals import Refusals
 from rtj_operator.sightings import Sightings
 from rtj_operator.silence import Silences
@@ -21,6 +22,10 @@ class Memory:
     sightings: Sightings = field(default_factory=Sightings)
     creations: Creations = field(init=False)
     refusals: Refusals = field(init=False)
+    claims: Recent[bool] = field(init=False)
+    """Whether each can be on one node only."""
+    config_maps: Recent[list[str]] = field(init=False)
+    """The keys of each."""
     resting: dict[Key, str] = field(default_factory=dict)
     """The resourceVersion at which a job wanted nothing."""
     _met: dict[Key, tuple[str, int]] = field(default_factory=dict)
@@ -35,6 +40,8 @@ class Memory:
         self.silences = Silences(self.clock)
         self.creations = Creations(self.clock)
         self.refusals = Refusals(self.clock)
+        self.claims = Recent(self.clock)
+        self.config_maps = Recent(self.clock)
 
     def looked(self, key: Key, job: Job) -> None:
         """Note that all of the job was read just now.

@@ -53,11 +53,12 @@ async def observe(
         # Its name is no label value; the job will be refused for it.
         raw, pods, lease = await _get_or_none(cluster, key), [], None
     else:
-        raw, pods, lease = await together(
+        raw, pods = await together(
             _get_or_none(cluster, key),
             cluster.list(PODS, key.namespace, f"{LABEL_JOB}={key.name}"),
-            _lease(cluster, key.namespace, key.name),
         )
+        # After the pods: it has the last word of a trainer that was seen to have ended.
+        lease = await _lease(cluster, key.namespace, key.name) if raw else None
     if raw is None:
         return None
     memory.silences.contact()
@@ -68,9 +69,6 @@ async def observe(
     lease = _own(lease, job, key, memory)
     mine = tuple(_seen(memory, key, pod) for pod in pods if owned_by(pod, job.uid))
     observed = _put_together(key, job, mine, lease, memory, settings)
-    if _may_have_said_more(observed):
-        lease = _own(await _lease(cluster, key.namespace, key.name), job, key, memory)
-        observed = _put_together(key, job, mine, lease, memory, settings)
     if observed.pod:
         memory.saw_pod(key, observed.pod)
     observed = replace(observed, silence=await _silence(cluster, observed, lease, memory, lag))
@@ -80,7 +78,7 @@ async def observe(
             problem, seconds = refusal
             needs = Needs((problem,), refused_for=seconds)
         else:
-            needs = await find_needs(cluster, job)
+            needs = await find_needs(cluster, job, memory)
         observed = replace(
             observed,
             problems=needs.problems,
@@ -140,17 +138,6 @@ def _own(lease: Manifest | None, job: Job, key: Key, memory: Memory) -> Manifest
         return None
     memory.sightings.lease(key, lease)
     return lease if owned_by(lease, job.uid) else None
-
-
-def _may_have_said_more(observed: Observed) -> bool:
-    """Whether the attempt is over, but the Lease has no last word of it.
-
-    It was read beside the pods, so its beat may be older than the trainer's last commit.
-    """
-    attempt, pod, beat = observed.job.status.attempt, observed.pod, observed.beat
-    if attempt is None or (beat and beat.final):
-        return False
-    return pod.ended if pod else not observed.absent
 
 
 def _seen(memory: Memory, key: Key, raw: Manifest) -> Pod:

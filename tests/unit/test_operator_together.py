@@ -8,7 +8,7 @@ from rtj_operator.cluster import (
     CLAIMS,
     CONFIG_MAPS,
     JOBS,
-    LEASES,
+    PODS,
     Cluster,
     Kind,
     Manifest,
@@ -37,14 +37,20 @@ class BusyCluster:
     def __init__(self, cluster: MemoryCluster, refusals: Refusals) -> None:
         self._cluster = cluster
         self._refusals = refusals
-        self.list = cluster.list
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
+        await self._may_refuse(kind)
+        return await self._cluster.get(kind, namespace, name)
+
+    async def list(self, kind: Kind, namespace: str, labels: str) -> list[Manifest]:
+        await self._may_refuse(kind)
+        return await self._cluster.list(kind, namespace, labels)
+
+    async def _may_refuse(self, kind: Kind) -> None:
         if kind in self._refusals:
             seconds, retry_after = self._refusals[kind]
             await asyncio.sleep(seconds)
             raise UnavailableError("too many requests", retry_after, answered=True)
-        return await self._cluster.get(kind, namespace, name)
 
 
 async def look(cluster: Cluster) -> None:
@@ -52,12 +58,12 @@ async def look(cluster: Cluster) -> None:
 
 
 async def look_before_launch(cluster: Cluster) -> None:
-    await find_needs(cluster, parse_job(await cluster.get(JOBS, NAMESPACE, JOB)))
+    await find_needs(cluster, parse_job(await cluster.get(JOBS, NAMESPACE, JOB)), Memory())
 
 
 @leaping
 @pytest.mark.parametrize(
-    ("look", "first", "second"), [(look, JOBS, LEASES), (look_before_launch, CLAIMS, CONFIG_MAPS)]
+    ("look", "first", "second"), [(look, JOBS, PODS), (look_before_launch, CLAIMS, CONFIG_MAPS)]
 )
 @pytest.mark.parametrize("pauses", [(1.0, 5.0), (5.0, 1.0)])
 async def test_the_longest_pause_that_was_asked_for_counts(
