@@ -3,7 +3,8 @@
 `import tensorflow` executes the whole of TensorFlow's public interface: hundreds of modules of
 names, among them those of TensorFlow 1 and of TFLite, and all that these import in turn. A training
 reads a few of them. What the others would register besides, such as the gradient of an operation,
-belongs to what they define, and is there once that is asked for.
+belongs to what they define, and is there once that is asked for. Keras also imports packages that
+only draw tables or fetch files.
 
 Nobody has to know: such a module is in `sys.modules` with its name and spec. Whoever reads anything
 else of it, or imports a module below it, finds it executed. Only of a module of names is a single
@@ -12,7 +13,7 @@ one had for less: the line `from … import …` that gives it is followed, with
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from importlib import import_module
 from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -23,19 +24,20 @@ from typing import Any, cast
 _NAMING = re.compile(r"^from (\w[\w.]*) import (\w+)(?: as (\w+))?(?: *#.*)?$", re.MULTILINE)
 
 
-def execute_on_demand(package: str) -> None:
-    """From now on, put off what is below a package and imported for the first time."""
-    sys.meta_path.insert(0, _Finder(f"{package}."))
+def execute_on_demand(package: str, *modules: str) -> None:
+    """From now on, put off what is imported for the first time: all below a package, and others."""
+    sys.meta_path.insert(0, _Finder(f"{package}.", modules))
 
 
 class _Finder(MetaPathFinder):
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, names: Container[str]) -> None:
         self._prefix = prefix
+        self._names = names
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if not fullname.startswith(self._prefix):
+        if not (fullname.startswith(self._prefix) or fullname in self._names):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec and isinstance(spec.loader, InspectLoader):

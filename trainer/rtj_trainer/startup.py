@@ -5,7 +5,8 @@ Meanwhile the main thread takes the fence, and reads, hashes and links the commi
 which leaves Python's lock to the import. The garbage collector rests during the import, which makes
 a million objects that stay; they are then put where it does not look at them any more, and from
 then on it looks at new ones after as many as tracing makes, not after every 700. What of the public
-interface nobody reads is not executed (`rtj_trainer.on_demand`).
+interface nobody reads is not executed (`rtj_trainer.on_demand`), and what all operations ask of
+Python alike is computed once (`rtj_trainer.compute_once`).
 
 What is computed does not depend on any of this: the same calls are made in the same order.
 """
@@ -19,6 +20,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+from rtj_trainer.compute_once import computing_once
 from rtj_trainer.on_demand import execute_on_demand
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ _COLLECT_AFTER = 50_000
 """New objects until the next collection: some megabytes."""
 _INTERFACE = "tensorflow._api.v2"
 """What only gives public names to what TensorFlow's other modules define."""
+_SELDOM_READ = ("h5py", "requests", "rich.console", "rich.markup", "rich.table")
+"""Modules of other packages that Keras and TensorFlow import for what a training does not do."""
 _BESIDE_THE_INTERFACE = {
     "distribute": "tensorflow.python.distribute.experimental.rpc.rpc_ops",
     "lite": "tensorflow.lite",
@@ -99,8 +103,8 @@ def end_import() -> None:
 
 
 def _import() -> None:
-    with suppress(Exception):
-        execute_on_demand(_INTERFACE)
+    with suppress(Exception), computing_once():
+        execute_on_demand(_INTERFACE, *_SELDOM_READ)
         import keras  # noqa: F401
         import tensorflow
 

@@ -4,6 +4,7 @@ Each module that was put off is asked first, in a process of its own, so that no
 by what another one imported.
 """
 
+import inspect
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ NOT_REGISTERED = {
 }
 """Gradients that are there once the function that makes such an operation is."""
 _INTERFACE = "tensorflow._api.v2."
+_OPERATIONS = "tensorflow.python.ops.gen_"
 
 
 def _interface() -> list[str]:
@@ -40,6 +42,17 @@ def _asked_first(name: str) -> list[str]:
     return names
 
 
+def _signatures() -> dict[str, str]:
+    """Return the signature of each function that makes an operation."""
+    modules = [name for name in sys.modules if name.startswith(_OPERATIONS)]
+    return {
+        f"{module}.{name}": str(inspect.signature(function))
+        for module in modules
+        for name, function in vars(sys.modules[module]).items()
+        if inspect.isfunction(function) and function.__module__ == module
+    }
+
+
 def main(how: str) -> dict[str, Any]:
     """Import TensorFlow and return what is there."""
     if how == "trainer":
@@ -58,6 +71,7 @@ def main(how: str) -> dict[str, Any]:
     from tensorflow.python.framework.ops import gradient_registry
 
     found["gradients"] = sorted(gradient_registry.list())
+    found["signatures"] = _signatures()
     found["put_off"] = {name: _asked_first(name) for name in put_off}
     if how == "python":
         found["modules"] = {name: dir(sys.modules[name]) for name in _interface()}

@@ -163,6 +163,15 @@ def test_tensorflow_knows_the_same_gradients(interfaces: tuple[Any, Any]) -> Non
     assert set(python["gradients"]) ^ set(trainer["gradients"]) == NOT_REGISTERED
 
 
+def test_operations_have_the_same_signatures(interfaces: tuple[Any, Any]) -> None:
+    python, trainer = interfaces
+    common = python["signatures"].keys() & trainer["signatures"].keys()
+    assert len(common) > 1000
+    assert {name: trainer["signatures"][name] for name in common} == {
+        name: python["signatures"][name] for name in common
+    }
+
+
 def after_the_import(program: str, before: str = "") -> list[str]:
     """Return the words that a program prints in a process that has imported as the trainer does."""
     lines = (
@@ -191,3 +200,17 @@ def test_a_part_of_the_interface_stays_where_there_is_no_such_package() -> None:
     other_version = "startup._BESIDE_THE_INTERFACE = {'distribute': 'tensorflow.not_there'}"
     printed = after_the_import("print(tf.distribute.get_strategy.__name__)", other_version)
     assert printed == ["get_strategy"]
+
+
+def test_what_keras_seldom_reads_is_there_for_who_does(tmp_path: Path) -> None:
+    printed = after_the_import(f"""
+import sys, keras
+print(*(type(sys.modules[name]).__name__ for name in startup._SELDOM_READ))
+model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+model.summary(print_fn=lambda text: print("Dense" if "Dense" in text else text))
+model.save_weights("{tmp_path}/all.weights.h5")
+import h5py, requests
+with h5py.File("{tmp_path}/all.weights.h5") as file:
+    print("layers" in file, requests.get.__name__, requests.exceptions.Timeout.__name__)
+""")
+    assert printed == [*["_Pending"] * 5, "Dense", "True", "get", "Timeout"]
