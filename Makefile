@@ -9,6 +9,8 @@ PYTHON ?= $(or $(firstword $(foreach each,python3.11 python3.12 python3.13,$(she
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= dev
+# Where Python is told to write no bytecode, each of the tests' many processes compiles all modules.
+export PYTHONDONTWRITEBYTECODE :=
 # What to measure, such as "--only idle --idle 1000"; see docs/performance.md.
 BENCH ?=
 # A process per core, up to the few for whose TensorFlow or API server there is memory.
@@ -92,16 +94,10 @@ test-e2e: setup ## The dev cluster: real nodes, real deaths.
 
 .PHONY: test
 test: lint ## All of it; this is what CI runs.
-	# The end-to-end tests wait for a third of their time, which the unit tests use.
-	$(MAKE) --jobs 2 test-e2e test-unit-beside
+	# One after the other: two cores have no time for two clusters and another layer at once.
+	$(MAKE) test-e2e
+	$(MAKE) test-unit
 	$(MAKE) test-integration
-
-# Gives way to whatever else runs, and says nothing before its end: two layers' lines would mix.
-.PHONY: test-unit-beside
-test-unit-beside: setup
-	log=$$(mktemp)
-	trap 'cat "$$log"; rm "$$log"' EXIT
-	nice -n 19 $(BIN)/pytest -m unit $(PARALLEL) >"$$log" 2>&1
 
 .PHONY: test-nightly
 test-nightly: setup ## The model of the operator, with ten thousand random histories; pipelines at every batch.
