@@ -156,7 +156,7 @@ class DrawsOnTheHost(keras.callbacks.Callback):
     """Moves both generators on with each step, so that no start has them where a commit does."""
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.model.optimizer.learning_rate = 0.01 * random.random() * np.random.rand()
+        self.model.optimizer.learning_rate = 0.01 * abs(random.gauss()) * np.random.rand()
 
 
 def draws_on_the_host(model):
