@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ REPOSITORY = HERE.parents[2]
 
 
 Outcome = tuple[str, str, list[Entry]]
+
+_START = re.compile(r"going on from commit \S+, step (\d+)|training starts at step (0)")
 
 
 class AttemptServer:
@@ -126,13 +129,26 @@ class Job:
         self.codes.append(code)
         return code
 
-    def run_to_end(self, *kills: Kill) -> None:
-        """Run an attempt for each kill, then one that completes."""
+    def run_to_end(self, *kills: Kill, goes_on: bool = True) -> None:
+        """Run an attempt for each kill, then one that completes.
+
+        Args:
+            kills: In their order.
+            goes_on: Whether that one goes on from a commit. If it began anew, as after a kill that
+                comes before the first commit is durable, it would prove nothing of a restart.
+        """
         for kill in kills:
             code = self.run(kill)
             expected = (-9,) if kill.last_signal == "SIGKILL" else (ExitCode.PREEMPTED,)
             assert code in expected, f"{kill}: exit {code}\n{self.log[-3000:]}"
         assert self.run() == ExitCode.COMPLETED, self.log[-3000:]
+        if kills:
+            assert (self.starts[-1] > 0) is goes_on, f"the attempts began at steps {self.starts}"
+
+    @property
+    def starts(self) -> list[int]:
+        """The step that each attempt began at, those left out that were killed before."""
+        return [int(step or zero) for step, zero in _START.findall(self.log)]
 
     @property
     def termination_log(self) -> Path:

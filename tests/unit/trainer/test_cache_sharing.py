@@ -74,7 +74,7 @@ def test_a_job_on_another_claim_fetches_the_cache_and_trains_alike(
     is_redis = store == "redis"
     url = request.getfixturevalue("redis_url") if is_redis else f"file://{tmp_path}/shared"
     first = job_of(make_job, url=url)
-    first.run_to_end(*([Kill("cache-entry", 3)] if is_killed else []))
+    first.run_to_end(*([Kill("cache-entry", 3)] if is_killed else []), goes_on=False)
     assert len(cache_of(first)) == SHARDS
     second = job_of(make_job, url=url)
     second.run_to_end(*([Kill("step", 17)] if is_killed else []))
@@ -120,10 +120,11 @@ def test_shards_that_are_made_again_take_the_room_of_a_cache_that_nobody_uses(
 ) -> None:
     job = job_of(make_job, maxSize="200k")
     with mounted(job.folder / "volume", megabytes=1):
-        assert job.run(Kill("step", 9)) == -9
+        assert job.run(Kill("step", 12)) == -9
         for path in Path(job.config["volume"]).glob("cache/*/shards/*"):
             path.unlink()
         fill_before(job, "rtj_trainer.cache", "materialise", "make_again")
         job.run_to_end()
+    assert job.starts[-1] > 0
     assert job.log.count("is made again") == SHARDS
     assert "evicting cache old" in job.log

@@ -102,7 +102,7 @@ def test_a_job_killed_while_it_keeps_an_index_makes_it_again_and_the_next_uses_i
     assert job.run(kill) == -9
     indices = job.folder / "volume" / "indices"
     assert not [path for path in indices.glob("*") if not path.name.startswith(".")]
-    job.run_to_end(Kill("step", 3))
+    job.run_to_end(Kill("step", 3), goes_on=False)
     assert job.outcome() == whole("by_index").outcome()
     assert job.log.count("a.tfrecord, once") == 2
     assert sorted(path.name[0] == "." for path in indices.iterdir()) == [False, False]

@@ -91,7 +91,7 @@ def test_the_script_with_a_session_goes_on_and_saves_its_model(
     make_job: MakeJob, points: Path
 ) -> None:
     outcomes, weights = [], []
-    for kills in ([], [Kill("step", 113)]):
+    for kills in ([], [Kill("retention")]):  # The commit of step 100 is durable.
         job = make_job()
         (job.folder / "builder.py").write_text(BUILDER)
         beside = f"import sys\nsys.path.insert(0, {str(job.folder)!r})\n"  # As Python does.
@@ -100,6 +100,7 @@ def test_the_script_with_a_session_goes_on_and_saves_its_model(
         for kill in kills:
             assert run(job, kill) == -9, job.log[-3000:]
         assert run(job) == ExitCode.COMPLETED, job.log[-3000:]
+        assert (job.starts[-1] > 0) is bool(kills)
         outcomes.append(outcome_at(JobDirectory(job.folder / "runs" / "points" / "local")))
         weights.append(keras.saving.load_model(job.folder / "points.keras").get_weights())
     assert outcomes[0] == outcomes[1]

@@ -118,6 +118,20 @@ def test_the_last_epoch_is_kept_with_the_weights_that_were_evaluated(make_job: M
     assert before.state_sha256 != last.state_sha256
 
 
+def test_the_results_of_the_last_epoch_are_in_the_final_commit_after_a_restart_too(
+    make_job: MakeJob,
+) -> None:
+    """The restart finds the epoch at its end, and does not evaluate it again."""
+    job = job_of(make_job, every=100, callbacksFunction=None)
+    job.config["epochs"] = 1
+    job.run_to_end(Kill("train-end"))
+    last = job.last_manifest
+    ended = read_manifest(job.directory.commit(CommitId(last.step, job.attempts, epoch=True)))
+    assert "val_mae" in ended.results
+    assert last.results == ended.results
+    assert job.log.count(" ended at step ") == 1
+
+
 def test_a_metric_that_no_epoch_has_is_refused_before_step_0(make_job: MakeJob) -> None:
     job = job_of(make_job, best={"metric": "val_accuracy"})
     assert job.run() == ExitCode.PERMANENT, job.log[-2000:]

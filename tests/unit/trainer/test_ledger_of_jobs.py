@@ -55,7 +55,7 @@ def ledger_of(job: Job) -> survey.LedgerReport:
         (
             "doubled",
             {},
-            Kill("fence"),
+            Kill("retention"),
             "3 epochs of 20 examples, each exactly once\n",
         ),
         ("shuffled", {}, Kill("step", 17), "each exactly once if epoch 0 had them all"),

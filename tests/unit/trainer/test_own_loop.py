@@ -72,6 +72,7 @@ def test_a_loop_with_two_optimizers_goes_on_as_if_it_had_not_been_killed(
         else:
             die(job, end)
     job.run_to_end()
+    assert job.starts[-1] > 0
     assert job.outcome() == reference("two_optimizers", dataset)
     assert check_each_id_once_per_epoch(job.outcome()[2], range(100)) == dict.fromkeys(
         range(3), 100
@@ -253,8 +254,11 @@ def test_a_script_needs_no_cluster(make_job: MakeJob) -> None:
     for job in (whole, killed):
         write_script(job)
     assert run_script(killed, Kill("step", 7, TERM)) == ExitCode.PREEMPTED
-    assert run_script(killed, Kill("step", 9)) == -9
+    assert run_script(killed, Kill("step", 12)) == -9
     assert run_script(killed) == run_script(whole) == ExitCode.COMPLETED
+    # The commit before that which was due last is certainly durable.
+    assert killed.starts[:2] == [0, 7]
+    assert killed.starts[2] >= 10
     assert outcome_of(killed) == outcome_of(whole)
     assert "after the session" in killed.log
     before = killed.log.count("trained: [0, 1, 2] 39")

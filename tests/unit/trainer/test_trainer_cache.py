@@ -64,20 +64,20 @@ AT_EACH_TURN_OF_WRITING = [
 
 
 @pytest.mark.parametrize(
-    ("function", "kills"),
+    ("function", "kills", "goes_on"),
     [
-        pytest.param("shuffled", AT_EACH_TURN_OF_WRITING, id="seven-times-writing"),
+        pytest.param("shuffled", AT_EACH_TURN_OF_WRITING, False, id="seven-times-writing"),
         pytest.param(
-            "by_place", [Kill("cache-entry", 3), Kill("step", 13)], id="a-source-by-place"
+            "by_place", [Kill("cache-entry", 3), Kill("step", 13)], True, id="a-source-by-place"
         ),
-        pytest.param("replayed", [Kill("cache-entry", 3), Kill("step", 24)], id="read-again"),
+        pytest.param("replayed", [Kill("cache-entry", 3), Kill("step", 24)], True, id="read-again"),
     ],
 )
 def test_a_job_killed_while_it_writes_or_trains_ends_as_if_it_never_was(
-    function: str, kills: list[Kill], cached: Any, reference: Any
+    function: str, kills: list[Kill], goes_on: bool, cached: Any, reference: Any
 ) -> None:
     job = cached(function)
-    job.run_to_end(*kills)
+    job.run_to_end(*kills, goes_on=goes_on)
     assert job.last_manifest.strategy == "index"
     assert job.outcome() == reference(function)
     counts = check_each_id_once_per_epoch(job.outcome()[2], range(100))
@@ -109,7 +109,7 @@ def test_a_later_job_shares_the_cache_and_another_pipeline_has_its_own(cached: A
 
 def test_damaged_shards_are_named_and_made_again(cached: Any, reference: Any) -> None:
     job = cached("replayed")
-    assert job.run(Kill("step", 9)) == -9
+    assert job.run(Kill("step", 12)) == -9
     [key] = caches(job.folder / "volume")
     listed = json.loads((key / "manifest.json").read_text())["shards"]
     flipped, gone = (key / "shards" / f"{listed[n]['sha256']}.tfrecord" for n in (2, 4))
@@ -118,6 +118,7 @@ def test_damaged_shards_are_named_and_made_again(cached: Any, reference: Any) ->
     flipped.write_bytes(content)
     gone.unlink()
     job.run_to_end()
+    assert job.starts[-1] > 0
     assert job.outcome() == reference("replayed")
     assert f"shard 2 of the dataset's cache, {flipped}, is damaged" in job.log
     assert f"shard 4 of the dataset's cache, {gone}, is made again" in job.log

@@ -270,6 +270,31 @@ def test_an_old_attempt_that_starts_late_writes_nothing(job: JobDirectory) -> No
     assert sorted(job.attempts.iterdir()) == before
 
 
+def test_an_old_attempt_that_is_overtaken_while_it_chooses_has_no_start_record(
+    job: JobDirectory,
+) -> None:
+    attempts.create_fence(job, 1, "pod-1")
+    attempts.create_fence(job, 2, "pod-2")
+    with pytest.raises(SupersededError, match="attempt 2 has started"):
+        attempts.write_start_record(job, StartRecord(1, None))
+    assert attempts.read_start_record(job, 1) is None
+
+
+def test_an_old_attempt_that_is_overtaken_while_it_takes_its_number_goes_no_further(
+    job: JobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = files.create_exclusively
+
+    def overtaken(path: Path, content: bytes) -> bool:
+        monkeypatch.undo()
+        attempts.create_fence(job, 3, "pod-3")
+        return create(path, content)
+
+    monkeypatch.setattr(files, "create_exclusively", overtaken)
+    with pytest.raises(SupersededError, match="attempt 3 has started"):
+        attempts.create_fence(job, 2, "pod-2")
+
+
 def test_attempts_that_never_committed_are_passed_through(job: JobDirectory) -> None:
     start(job, 1)
     commit(job, 10, 1)

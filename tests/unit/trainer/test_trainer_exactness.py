@@ -250,7 +250,7 @@ def test_a_node_with_another_number_of_cores_gives_the_same_weights(make_job: Ma
     cores(whole, 2)
     whole.run_to_end()
     cores(moved, 2)
-    moved.run(Kill("step", 7, TERM))
+    assert moved.run(Kill("step", 7, TERM)) == ExitCode.PREEMPTED
     cores(moved, 4)
     moved.run_to_end()
     assert moved.outcome() == whole.outcome()

@@ -145,11 +145,22 @@ def variable_that_is_only_read_every_other_step():
 
 
 def host_generators():
-    """Python's and NumPy's generators give constants and initial weights."""
+    """Python's and NumPy's generators give constants and initial weights; a callback draws on."""
     scale, shift, own = random.gauss(), float(np.random.normal()), float(_HOST.normal())
     model = Disturbed(lambda y: scale * y + shift + own)
     model.layers[0].kernel.assign(np.random.normal(size=(3, 6)))
     return _compiled(model)
+
+
+class DrawsOnTheHost(keras.callbacks.Callback):
+    """Moves both generators on with each step, so that no start has them where a commit does."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.optimizer.learning_rate = 0.01 * abs(random.gauss()) * np.random.rand()
+
+
+def draws_on_the_host(model):
+    return [DrawsOnTheHost()]
 
 
 # From here on: what cannot be exact.
