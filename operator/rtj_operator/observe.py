@@ -1,10 +1,11 @@
 """One look at a job: all that `decide` may depend on.
 
-A live one was read after the key was taken, and may be acted on. A glance costs no request, and
-tells only whether a live look is worth it.
+A live one was read after the key was taken, and may be acted on. So may one that believes what the
+job was seen to be, once a status that was decided from it is written: that proves it. A glance
+costs no request, and tells only whether another look is worth it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 
 from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH
@@ -45,16 +46,42 @@ async def observe(
 
     Raises ClusterError.
     """
+    return await _observe(cluster, key, memory, settings, _get_or_none(cluster, key))
+
+
+async def believe(
+    cluster: Cluster, key: Key, memory: Memory, settings: Settings
+) -> tuple[Manifest, Observed] | None:
+    """Read everything but a job whose attempt seems to be over; None if none is known to be.
+
+    Raises ClusterError.
+    """
+    seen = memory.sightings.of(key)
+    if seen is None:
+        return None
+    attempt = memory.sightings.read(key, seen.job).status.attempt
+    if attempt is None or any(p.name == attempt.pod_name and not p.ended for p in seen.pods):
+        return None
+    return await _observe(cluster, key, memory, settings, _at_once(seen.job))
+
+
+async def _observe(
+    cluster: Cluster,
+    key: Key,
+    memory: Memory,
+    settings: Settings,
+    reading: Awaitable[Manifest | None],
+) -> tuple[Manifest, Observed] | None:
     raw: Manifest | None
     pods: list[Manifest]
     lease: Manifest | None
     asked = memory.clock()
     if len(key.name) > MAX_JOB_NAME_LENGTH:
         # Its name is no label value; the job will be refused for it.
-        raw, pods, lease = await _get_or_none(cluster, key), [], None
+        raw, pods, lease = await reading, [], None
     else:
         raw, pods = await together(
-            _get_or_none(cluster, key),
+            reading,
             cluster.list(PODS, key.namespace, f"{LABEL_JOB}={key.name}"),
         )
         # After the pods: it has the last word of a trainer that was seen to have ended.
@@ -144,6 +171,10 @@ def _seen(memory: Memory, key: Key, raw: Manifest) -> Pod:
     pod = parse_pod(raw)
     memory.sightings.known_pod(key, raw, pod)
     return pod
+
+
+async def _at_once(raw: Manifest) -> Manifest:
+    return raw
 
 
 async def _get_or_none(cluster: Cluster, key: Key) -> Manifest | None:

@@ -1,7 +1,8 @@
 """One turn of the loop: look, decide, write the decision, act on it, and say so.
 
 It begins with a glance at what the watches said last. Where that leads to waiting on, nothing is
-read. Anything else is decided again, and done, after a live look.
+read. Anything else is decided again, and done, after a live look, or after one that the write of
+what was decided proves to have been live.
 
 The order makes a crash at any point harmless. Before the status write nothing has happened; after
 it, the next look finds the decision and finishes the actions, which may all be repeated. Only an
@@ -38,7 +39,7 @@ from rtj_operator.core.decision import (
 from rtj_operator.core.observed import Job, Observed, Problem, Settings
 from rtj_operator.execute import Executor
 from rtj_operator.memory import Memory
-from rtj_operator.observe import glance, observe
+from rtj_operator.observe import believe, glance, observe
 
 log = logging.getLogger(__name__)
 
@@ -97,23 +98,41 @@ class Reconciler:
         decision = await self._needs_nothing(key)
         if decision is not None:
             return decision.requeue_after
-        look = await self._look(observe, key)
-        if look is None:
+        decided = await self._decide(key)
+        if decided is None:
             self._memory.forget(key)
             metrics.JOBS.forget(key)
             return None
-        raw, observed = look
-        job = observed.job
-        decision = decide(observed, self._now())
-        try:
-            await self._show(key, raw, job.status, decision)
-        except RejectedError as error:
-            await self._tell_of_refused_status(key, job, error)
-            raise
+        job, decision = decided
         try:
             return await self._executor.carry_out(key, job, decision)
         finally:
             await self._say(job, decision)
+
+    async def _decide(self, key: Key) -> tuple[Job, Decision] | None:
+        """Look, decide, and write what was decided; None if there is no such job.
+
+        An end that changes status needs no reading of the job: the write fails if it is another.
+        """
+        for how in (believe, observe):
+            look = await self._look(how, key)
+            if look is None:
+                continue
+            raw, observed = look
+            job, decision = observed.job, decide(observed, self._now())
+            if how is believe and decision.status == job.status:
+                continue
+            try:
+                await self._show(key, raw, job.status, decision)
+            except (ConflictError, NotFoundError):
+                if how is observe:
+                    raise
+                continue
+            except RejectedError as error:
+                await self._tell_of_refused_status(key, job, error)
+                raise
+            return job, decision
+        return None
 
     async def _needs_nothing(self, key: Key) -> Decision | None:
         """Return what a glance leads to if that is to wait, having written how the job stands.

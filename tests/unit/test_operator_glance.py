@@ -1,17 +1,18 @@
 """A job that runs costs the API server no reads, and nothing is done because of old news."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from rtj_api.heartbeat import FinalRecord
 from rtj_api.names import Phase, Reason
-from rtj_operator.cluster import LEASES, NODE_LEASES, NODES, Key, Kind, Manifest
+from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key, Kind, Manifest
 from rtj_operator.parse import parse_pod
 from rtj_operator.reconcile import mirror_interval
 from rtj_operator.sightings import Sightings
 
 from tests.model.memory_cluster import MemoryCluster
-from tests.model.world import World
+from tests.model.world import FOREIGN, NAMESPACE, World
 
 pytestmark = pytest.mark.unit
 
@@ -94,8 +95,39 @@ def test_news_is_answered_from_a_live_look(world: World, reads: list[str]) -> No
     assert reads == [], "it stops by itself"
     world.finish_deletions()
     world.work()
-    assert {"Lease", "Pod", "ResumableTrainingJob"} <= set(reads)
+    assert reads[:2] == ["Pod", "Lease"]
+    assert "ResumableTrainingJob" not in reads, "what is written proves what it was"
     assert [ended.reason for ended in world.status().attempts] == ["Evicted"]
+
+
+def suspend(world: World) -> None:
+    world.set_run_policy(suspend=True)
+
+
+def delete(world: World) -> None:
+    world.delete_job()
+
+
+def mark(world: World) -> None:
+    world.delete_job(FOREIGN)
+
+
+@pytest.mark.parametrize("change", [suspend, delete, mark])
+def test_a_job_that_is_another_than_was_seen_gets_no_pod(
+    world: World, reads: list[str], change: Callable[[World], None]
+) -> None:
+    train_for(world, 5)
+    (pod,) = world.pods()
+    world.watches.lagging = {JOBS.kind}
+    change(world)
+    reads.clear()
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.turn()
+    assert "ResumableTrainingJob" in reads
+    assert world.pods() == []
+    world.catch_up()
+    world.work()
+    assert world.pods() == []
 
 
 def test_that_training_began_is_told_without_a_read_and_in_one_write(
