@@ -1,8 +1,8 @@
 """Looking, before a pod is made, whether what it mounts is there.
 
 A pod that mounts something missing hangs in ContainerCreating and tells nobody who reads the job.
-What was there a few seconds ago is not looked at again. Should it have gone since, that is told in
-half a minute, in the words of the kubelet (`core.slow_start`).
+What was there a few seconds ago is not looked at again. Should it have gone since, the scheduler
+says so of a claim at once, and the kubelet of a ConfigMap in half a minute (`core.slow_start`).
 """
 
 from collections.abc import Awaitable
