@@ -129,21 +129,31 @@ class Job:
         self.codes.append(code)
         return code
 
-    def run_to_end(self, *kills: Kill, goes_on: bool = True) -> None:
+    def run_to_end(self, *kills: Kill, goes_on: bool | None = None) -> None:
         """Run an attempt for each kill, then one that completes.
 
         Args:
             kills: In their order.
-            goes_on: Whether that one goes on from a commit. If it began anew, as after a kill that
-                comes before the first commit is durable, it would prove nothing of a restart.
+            goes_on: Whether that one goes on from a commit; if it began anew, it would prove
+                nothing of a restart. None leaves open whether the last kill comes before a commit
+                is durable; what is certain is asserted in any case.
         """
         for kill in kills:
             code = self.run(kill)
             expected = (-9,) if kill.last_signal == "SIGKILL" else (ExitCode.PREEMPTED,)
             assert code in expected, f"{kill}: exit {code}\n{self.log[-3000:]}"
         assert self.run() == ExitCode.COMPLETED, self.log[-3000:]
-        if kills:
+        if kills and goes_on is None and self._surely_commits(kills[-1]):
+            goes_on = True
+        if goes_on is not None:
             assert (self.starts[-1] > 0) is goes_on, f"the attempts began at steps {self.starts}"
+
+    def _surely_commits(self, kill: Kill) -> bool:
+        """Whether an attempt leaves a commit: it is asked to, or has begun the one after it."""
+        every = self.config["checkpoint"].get("everySteps")
+        takes_steps = kill.moment == "step" and kill.then is None
+        asked = kill.signal == "SIGTERM"
+        return takes_steps and (asked or bool(every and kill.count > 2 * every))
 
     @property
     def starts(self) -> list[int]:
