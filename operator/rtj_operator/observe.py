@@ -31,7 +31,6 @@ from rtj_operator.parse import (
     is_lost,
     owned_by,
     parse_heartbeat,
-    parse_job,
     parse_pod,
     parse_stacks_asked,
 )
@@ -91,7 +90,7 @@ async def _observe(
     memory.silences.contact()
     memory.sightings.job(key, raw)
     lag = memory.clock() - asked
-    job = parse_job(raw)
+    job = memory.sightings.read(key, raw)
     memory.looked(key, job)
     lease = _own(lease, job, key, memory)
     mine = tuple(_seen(memory, key, pod) for pod in pods if owned_by(pod, job.uid))

@@ -113,14 +113,16 @@ class Sightings:
         return Sighting(job, self.pods_of(key, uid), mine)
 
     def read(self, key: Key, raw: Manifest) -> Job:
-        """Read a job as it was seen: once, however often it is looked at before it changes.
+        """Read a job: while it is at work once, however often it is looked at before it changes.
 
         Raises:
             pydantic.ValidationError: its status makes no sense.
         """
         known, version = self._read.get(key), _version(raw)
         if known is None or known[0] != version:
-            known = self._read[key] = (version, parse_job(raw))
+            known = (version, parse_job(raw))
+            if key in self._jobs:
+                self._read[key] = known
         return known[1]
 
     def pods_of(self, key: Key, uid: str) -> tuple[Pod, ...]:

@@ -1,12 +1,16 @@
 """Fixtures of the unit layer.
 
 ``world``  ``tests.model.world.World`` with one job, whose first attempt trains.
+``reads``  What was read of its API server.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from rtj_operator.cluster import Kind
 
+from tests.model.memory_cluster import MemoryCluster
 from tests.model.world import World
 
 
@@ -19,3 +23,20 @@ def world() -> Iterator[World]:
     world.work()
     yield world
     world.close()
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of the objects that were read, one each time."""
+    kinds: list[str] = []
+    for name in ("get", "list"):
+        monkeypatch.setattr(MemoryCluster, name, _noted(getattr(MemoryCluster, name), kinds))
+    return kinds
+
+
+def _noted(read: Any, kinds: list[str]) -> Any:
+    async def call(self: MemoryCluster, kind: Kind, *rest: Any, **fields: Any) -> Any:
+        kinds.append(kind.kind)
+        return await read(self, kind, *rest, **fields)
+
+    return call

@@ -6,34 +6,16 @@ from typing import Any
 import pytest
 from rtj_api.heartbeat import FinalRecord
 from rtj_api.names import Phase, Reason
-from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key, Kind, Manifest
+from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key, Manifest
 from rtj_operator.parse import parse_pod
 from rtj_operator.reconcile import mirror_interval
 from rtj_operator.sightings import Sightings
 
-from tests.model.memory_cluster import MemoryCluster
 from tests.model.world import FOREIGN, NAMESPACE, World
 
 pytestmark = pytest.mark.unit
 
 OURS = Key("ns", "job")
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The kinds of the objects that were read, one each time."""
-    kinds: list[str] = []
-    for name in ("get", "list"):
-        monkeypatch.setattr(MemoryCluster, name, noted(getattr(MemoryCluster, name), kinds))
-    return kinds
-
-
-def noted(read: Any, kinds: list[str]) -> Any:
-    async def call(self: MemoryCluster, kind: Kind, *rest: Any, **fields: Any) -> Any:
-        kinds.append(kind.kind)
-        return await read(self, kind, *rest, **fields)
-
-    return call
 
 
 def train_for(world: World, seconds: int, seconds_per_step: int = 1) -> None:
@@ -204,6 +186,7 @@ class TestSightings:
     def test_a_job_is_read_once_for_each_change(self) -> None:
         sightings = Sightings()
         named = {"namespace": "ns", "name": "job"}
+        sightings.job(OURS, raw(1, **named))
         first = sightings.read(OURS, raw(1, **named))
         assert sightings.read(OURS, raw(1, **named)) is first
         assert sightings.read(OURS, raw(2, **named)) is not first

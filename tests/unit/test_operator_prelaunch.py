@@ -1,7 +1,6 @@
 """What a pod mounts is looked for before it is made, but not again and again."""
 
 import weakref
-from typing import Any
 
 import pytest
 from rtj_api.names import Reason
@@ -16,41 +15,19 @@ from tests.model.world import JOB, NAMESPACE, World
 pytestmark = pytest.mark.unit
 
 
-class Counting:
-    """Counts what is read of a cluster."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.read: list[str] = []
-
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
-        self.read.append(kind.kind)
-        return await self._world.api.get(kind, namespace, name)
-
-
-class Clock:
-    """Time as the test wants it."""
-
-    seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 class Before:
     """A moment before a pod is made."""
 
-    def __init__(self, world: World) -> None:
-        self.world, self.clock, self.cluster = world, Clock(), Counting(world)
-        self.memory = Memory(self.clock)
+    def __init__(self, world: World, reads: list[str]) -> None:
+        self.world, self._reads = world, reads
+        self._memory = Memory(lambda: world.time)
 
     async def look(self) -> tuple[list[Reason], bool, list[str]]:
         """Return what is missing, whether the claim is exclusive, and what was read for it."""
-        self.cluster.read.clear()
         job = parse_job(await self.world.api.get(JOBS, NAMESPACE, JOB))
-        cluster: Any = self.cluster
-        needs = await find_needs(cluster, job, self.memory)
-        return [p.reason for p in needs.problems], needs.exclusive_claim, self.cluster.read
+        self._reads.clear()
+        needs = await find_needs(self.world.api, job, self._memory)
+        return [p.reason for p in needs.problems], needs.exclusive_claim, [*self._reads]
 
     def remove(self, kind: Kind) -> Manifest:
         """Remove the only object of a kind, and return it."""
@@ -61,17 +38,17 @@ class Before:
 
 
 @pytest.fixture
-def before(world: World) -> Before:
+def before(world: World, reads: list[str]) -> Before:
     """Return a moment before a pod is made, with all that it needs."""
-    return Before(world)
+    return Before(world, reads)
 
 
 async def test_what_was_there_a_moment_ago_is_not_read_again(before: Before) -> None:
     first = await before.look()
     assert first == ([], False, [CLAIMS.kind, CONFIG_MAPS.kind])
-    before.clock.seconds += FRESH_SECONDS - 1
+    before.world.time += FRESH_SECONDS - 1
     assert await before.look() == ([], False, [])
-    before.clock.seconds += 1
+    before.world.time += 1
     assert await before.look() == ([], False, [CLAIMS.kind, CONFIG_MAPS.kind])
 
 
@@ -111,12 +88,11 @@ class Keys(list[str]):
     """Can be referred to weakly."""
 
 
-def test_what_is_too_old_takes_no_memory() -> None:
-    clock = Clock()
-    memory = Memory(clock)
+def test_what_is_too_old_takes_no_memory(world: World) -> None:
+    memory = Memory(lambda: world.time)
     noted = []
     for number in range(100):
-        clock.seconds += 1
+        world.time += 1
         keys = Keys(["a.py"])
         noted.append(weakref.ref(keys))
         memory.config_maps.note(NAMESPACE, str(number), keys)
