@@ -55,16 +55,21 @@ class Sightings:
         return tuple(self._jobs)
 
     def job(self, key: Key, body: Mapping[str, Any]) -> None:
-        """Note a job, from an event or from the answer to a request."""
+        """Note a job, from an event or from the answer to a request, which may outrun the events.
+
+        So an event may tell that a job rests which has long been resumed.
+        """
+        if _is_older(body, self._jobs.get(key)):
+            return
         if (body.get("status") or {}).get("phase") in _AT_REST:
             self.forget(key)
         else:
-            _keep_newer(self._jobs, key, body)
+            self._jobs[key] = dict(body)
 
     def lease(self, key: Key, body: Mapping[str, Any]) -> None:
         """Note a job's Lease."""
-        if key in self._jobs:
-            _keep_newer(self._leases, key, body)
+        if key in self._jobs and not _is_older(body, self._leases.get(key)):
+            self._leases[key] = dict(body)
 
     def lease_gone(self, key: Key, uid: str) -> None:
         """Drop a job's Lease, but not another one that has its name by now."""
@@ -130,10 +135,8 @@ class Sightings:
         return tuple(seen.pod for seen in self._pods.get(key, {}).values() if seen.owner == uid)
 
 
-def _keep_newer(seen: dict[Key, Manifest], key: Key, body: Mapping[str, Any]) -> None:
-    known = seen.get(key)
-    if known is None or _version(body) >= _version(known):
-        seen[key] = dict(body)
+def _is_older(body: Mapping[str, Any], known: Manifest | None) -> bool:
+    return known is not None and _version(body) < _version(known)
 
 
 def _version(body: Mapping[str, Any]) -> int:

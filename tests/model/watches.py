@@ -40,9 +40,12 @@ class Watches:
         event = (verb, kind, copy.deepcopy(manifest))
         if kind in self.lagging:
             self._unheard.append(event)
-            return
-        self.told[kind].append(event)
-        self._note(verb, kind, event[2])
+        else:
+            self._bring(event)
+
+    def _bring(self, event: Event) -> None:
+        self.told[event[1]].append(event)
+        self._note(*event)
         self.hear(*event)
 
     def _note(self, verb: str, kind: str, manifest: Manifest) -> None:
@@ -56,6 +59,13 @@ class Watches:
         """Tell what was not heard of a kind."""
         for event in self._take(kind):
             self.tell(*event)
+
+    def tell_oldest(self, kind: str) -> None:
+        """Tell the oldest of what was not heard of a kind, if anything; the rest stays behind."""
+        unheard = next((event for event in self._unheard if event[1] == kind), None)
+        if unheard:
+            self._unheard.remove(unheard)
+            self._bring(unheard)
 
     def list_anew(self, kind: str, there: Iterable[Manifest], *, loses: bool = False) -> None:
         """Tell what is there instead of what happened, and what has gone unless that is lost.

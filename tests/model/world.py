@@ -230,11 +230,19 @@ class World:
 
     def list_anew(self, *, loses: bool = False) -> None:
         """Let the watches break off, and be good ones or lose deletions for good."""
-        for kind in KINDS:
-            there = [found for (k, _, _), found in self.api.objects.items() if k == kind]
-            self.watches.list_anew(kind, there, loses=loses)
-        self._handlers.pods_listed()
+        for kind in (JOBS.kind, LEASES.kind):
+            self._list_anew(kind, loses=loses)
+        self.list_pods_anew(loses=loses)
         self._hear_renewals()
+
+    def list_pods_anew(self, *, loses: bool = False) -> None:
+        """Let the watch of pods alone do so."""
+        self._list_anew(PODS.kind, loses=loses)
+        self._handlers.pods_listed()
+
+    def _list_anew(self, kind: str, *, loses: bool) -> None:
+        there = [found for (k, _, _), found in self.api.objects.items() if k == kind]
+        self.watches.list_anew(kind, there, loses=loses)
 
     def hear_again(self, kind: str) -> None:
         """Let a watch tell once more what it told last; the operator looks at each event."""

@@ -144,6 +144,24 @@ def test_a_watch_that_lags_behind_moves_no_status_back(world: World) -> None:
     assert world.status().observed_generation == 2
 
 
+def test_old_news_of_rest_hides_no_job_that_was_resumed_since(world: World) -> None:
+    """The operator resumed it before its watch told that it rested; then its pod goes unseen."""
+    world.set_run_policy(suspend=True)
+    world.work()
+    world.watches.lagging = {JOBS.kind}
+    world.finish_deletions()
+    world.work()
+    world.watches.lagging = {JOBS.kind, PODS.kind}
+    world.resume()
+    world.turn()
+    (pod,) = world.pods()
+    world.watches.tell_oldest(JOBS.kind)
+    world.api.remove(PODS.kind, NAMESPACE, pod["metadata"]["name"])
+    world.list_pods_anew()
+    world.work()
+    assert len(world.pods()) == 1
+
+
 @pytest.mark.parametrize(
     ("jobs", "waiting", "seconds"), [(1, 0, 10), (1, 5, 10), (1000, 0, 40), (1000, 5, 400)]
 )
@@ -182,6 +200,18 @@ class TestSightings:
         sightings.lease(OURS, raw(3))
         assert seen_version(sightings) is None
         assert len(sightings) == 0
+
+    @pytest.mark.parametrize("phase", [Phase.SUSPENDED, Phase.COMPLETED, Phase.FAILED])
+    def test_nothing_is_forgotten_for_an_older_rest(self, phase: Phase) -> None:
+        sightings = Sightings()
+        owner = {"uid": "uid", "controller": True}
+        sightings.job(OURS, raw(12))
+        sightings.lease(OURS, raw(13, ownerReferences=[owner]))
+        sightings.job(OURS, raw(10, phase))
+        found = sightings.of(OURS)
+        assert found
+        assert found.job["metadata"]["resourceVersion"] == "12"
+        assert found.lease
 
     def test_a_job_is_read_once_for_each_change(self) -> None:
         sightings = Sightings()
