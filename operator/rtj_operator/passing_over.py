@@ -20,11 +20,13 @@ def key_of(raw: Mapping[str, Any]) -> Key:
 def passed_over(raw: Mapping[str, Any], memory: Memory) -> bool:
     """Whether the job needs no look; it is counted all the same.
 
-    The object may be old, but then an event with a newer one, or the next resync, is on its way.
-    One that has not changed since it was passed over is not even read: no clock of it runs.
+    The object may be old, as one on a page that was read long ago; a job that is known to be at
+    work is not passed over, whatever it says. Else an event with a newer one, or the next resync,
+    is on its way. One that has not changed since it was passed over is not even read: no clock of
+    it runs.
     """
     key, version = key_of(raw), raw["metadata"]["resourceVersion"]
-    if _left_a_pod(raw, memory):
+    if memory.sightings.of(key) or _left_a_pod(raw, memory):
         return False
     if memory.resting.get(key) == version:
         return True

@@ -249,6 +249,17 @@ def test_a_job_at_rest_is_looked_at_while_a_pod_of_it_lives(phase: str, rests: b
     assert passing_over.passed_over(job, memory)
 
 
+def test_a_page_that_was_read_long_ago_hides_no_end_of_a_pod() -> None:
+    memory, key, pod = Memory(), Key("ns", "job"), owned(raw_pod(NODE, "Running"))
+    handlers = Handlers(WorkQueue(), memory, Pulse(memory.silences))
+    page = raw_job(SUSPENDED, suspend=True)
+    handlers.job("MODIFIED", raw_job(running(), 2))
+    handlers.pod("ADDED", pod)
+    handlers.pod("DELETED", pod)
+    assert not passing_over.passed_over(page, memory)
+    assert memory.last_pod(key, "uid-job")
+
+
 def test_a_pod_of_a_former_job_of_that_name_keeps_nobody_from_rest() -> None:
     memory = Memory()
     handlers = Handlers(WorkQueue(), memory, Pulse(memory.silences))
