@@ -12,7 +12,8 @@ Event can be lost.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rtj_api.names import Reason
@@ -53,6 +54,20 @@ Look = Callable[[Cluster, Key, Memory, Settings], Awaitable[tuple[Manifest, Obse
 
 Tell = Callable[[Job, Notice, datetime], Awaitable[None]]
 """Sees to it that an Event is posted; never fails."""
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What a look found, and what was decided from it."""
+
+    raw: Manifest
+    """The job as it was seen, for its version."""
+    job: Job
+    decision: Decision
+
+    @property
+    def changes_status(self) -> bool:
+        return self.decision.status != self.job.status
 
 
 def utc_now() -> datetime:
@@ -114,25 +129,21 @@ class Reconciler:
 
         An end that changes status needs no reading of the job: the write fails if it is another.
         """
-        for how in (believe, observe):
-            look = await self._look(how, key)
-            if look is None:
-                continue
-            raw, observed = look
-            job, decision = observed.job, decide(observed, self._now())
-            if how is believe and decision.status == job.status:
-                continue
-            try:
-                await self._show(key, raw, job.status, decision)
-            except (ConflictError, NotFoundError):
-                if how is observe:
-                    raise
-                continue
-            except RejectedError as error:
-                await self._tell_of_refused_status(key, job, error)
-                raise
-            return job, decision
-        return None
+        believed = await self._consider(believe, key)
+        if believed and believed.changes_status:
+            with suppress(ConflictError, NotFoundError):
+                return await self._write_down(key, believed)
+        live = await self._consider(observe, key)
+        return await self._write_down(key, live) if live else None
+
+    async def _write_down(self, key: Key, turn: _Turn) -> tuple[Job, Decision]:
+        """Write what was decided. Raises ClusterError, having told of a refusal."""
+        try:
+            await self._show(key, turn)
+        except RejectedError as error:
+            await self._tell_of_refused_status(key, turn.job, error)
+            raise
+        return turn.job, turn.decision
 
     async def _needs_nothing(self, key: Key) -> Decision | None:
         """Return what a glance leads to if that is to wait, having written how the job stands.
@@ -142,19 +153,23 @@ class Reconciler:
         """
         if self._memory.since_looked(key) >= LONGEST_TIME_BETWEEN_LOOKS:
             return None
-        look = await self._look(glance, key)
+        turn = await self._consider(glance, key)
+        if turn is None or not waits(turn.job.status, turn.decision):
+            return None
+        try:
+            await self._show(key, turn)
+        except (ConflictError, NotFoundError, RejectedError):
+            return None
+        await self._say(turn.job, turn.decision)
+        return turn.decision
+
+    async def _consider(self, how: Look, key: Key) -> _Turn | None:
+        """Look at a job, and decide; None if that look cannot see it."""
+        look = await self._look(how, key)
         if look is None:
             return None
         raw, observed = look
-        decision = decide(observed, self._now())
-        if not waits(observed.job.status, decision):
-            return None
-        try:
-            await self._show(key, raw, observed.job.status, decision)
-        except (ConflictError, NotFoundError, RejectedError):
-            return None
-        await self._say(observed.job, decision)
-        return decision
+        return _Turn(raw, observed.job, decide(observed, self._now()))
 
     async def _look(self, how: Look, key: Key) -> tuple[Manifest, Observed] | None:
         """Look at a job; without an answer, trainers and nodes may be unable to speak as well.
@@ -175,10 +190,11 @@ class Reconciler:
         interval = mirror_interval(settings.mirror_interval, jobs, self._jobs_waiting())
         return replace(settings, mirror_interval=interval)
 
-    async def _show(self, key: Key, raw: Manifest, before: JobStatus, decision: Decision) -> None:
+    async def _show(self, key: Key, turn: _Turn) -> None:
         """Write the status that was decided, where it is another one."""
-        if decision.status != before:
-            await self._write(key, raw, decision.status)
+        before, decision = turn.job.status, turn.decision
+        if turn.changes_status:
+            await self._write(key, turn.raw, decision.status)
             metrics.count(before, decision.status)
             _log_turn(key, before, decision.status)
         metrics.JOBS.saw(key, decision.status)
