@@ -94,7 +94,8 @@ class Handlers:
         """Take an event of a trainer pod; look at the job only if it says something new.
 
         Neither a pod that was just made does, which has no node yet, nor one that had ended before
-        it goes. A pod is known by its uid, so nothing is missed when its name is used again.
+        it goes, unless a job of the same name waits for that. A pod is known by its uid, so nothing
+        is missed when its name is used again.
         """
         meta = body["metadata"]
         self._pulse.heard(PODS, meta["namespace"])
@@ -109,7 +110,8 @@ class Handlers:
             known = self._sightings.pod_gone(key, meta["uid"])
             if known:
                 self._memory.pod_gone(key, owner_of(body), known)
-            stale, patience = known is not None and known.ended, 0.0
+            freed = self._memory.refusals.name_freed(key)
+            stale, patience = known is not None and known.ended and not freed, 0.0
         else:
             pod = parse_pod(dict(body))
             known = self._sightings.pod(key, body, pod)
@@ -135,6 +137,8 @@ class Handlers:
         if kind == "DELETED":
             self._sightings.lease_gone(key, meta["uid"])
             self._news.pop(uid, None)
+            if self._memory.refusals.name_freed(key):
+                self._ask(key)
             return
         self._sightings.lease(key, body)
         if asked := parse_stacks_asked(body):

@@ -7,6 +7,8 @@ its pods.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rtj_api.names import Reason
+
 from rtj_operator.cluster import Key
 from rtj_operator.core.budget import LONGEST_BACKOFF_SECONDS, backoff
 from rtj_operator.core.observed import Problem
@@ -52,6 +54,14 @@ class Refusals:
         if refusal is None or self._clock() >= refusal.until:
             return None
         return refusal.problem, refusal.until - self._clock()
+
+    def name_freed(self, key: Key) -> bool:
+        """Note that an object of the job's name has gone; return whether one was in its way."""
+        refusal = self._refused.get(key, {}).get(CREATION)
+        if refusal is None or refusal.problem.reason is not Reason.POD_NAME_TAKEN:
+            return False
+        self.over(key)
+        return True
 
     def failed(self, key: Key, what: str = CREATION) -> float:
         """Note that the API server failed to do it; return for how long it has."""

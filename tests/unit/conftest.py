@@ -1,6 +1,7 @@
 """Fixtures of the unit layer.
 
 ``world``  ``tests.model.world.World`` with one job, whose first attempt trains.
+``fresh``  The same before it was looked at.
 ``reads``  What was read of its API server.
 """
 
@@ -21,6 +22,14 @@ def world() -> Iterator[World]:
     world.schedule()
     world.start_containers()
     world.work()
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def fresh() -> Iterator[World]:
+    """A job that has not been looked at yet."""
+    world = World()
     yield world
     world.close()
 

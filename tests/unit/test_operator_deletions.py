@@ -1,7 +1,6 @@
 """What the API server will not delete is told of, tried ever more slowly, and stops nothing."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -119,14 +118,6 @@ class Execution:
 
     def names(self) -> set[str]:
         return {pod["metadata"]["name"] for pod in self.world.pods()}
-
-
-@pytest.fixture
-def fresh() -> Iterator[World]:
-    """A job that has not been looked at yet."""
-    world = World()
-    yield world
-    world.close()
 
 
 def test_a_denied_deletion_keeps_no_other_back_and_no_clock(fresh: World) -> None:

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 from rtj_api.heartbeat import Heartbeat, TrainerPhase
-from rtj_api.names import ANNOTATION_HEARTBEAT, ExitCode, Phase, Reason
+from rtj_api.names import (
+    ANNOTATION_HEARTBEAT,
+    LABEL_JOB,
+    LABEL_JOB_UID,
+    ExitCode,
+    Phase,
+    Reason,
+)
 from rtj_operator.cluster import JOBS, LEASES
 
 from tests.model.manifests import JOB, NAMESPACE, make_job
@@ -63,3 +70,28 @@ def test_status_never_shows_a_commit_of_another_job(world: World, old_pod: dict[
     assert status.attempt
     assert (status.phase, status.attempt.number) == (Phase.RUNNING, 1)
     assert status.restarts.total == 0
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_new_job_gets_its_pod_as_soon_as_the_old_one_has_gone(
+    world: World, old_pod: dict[str, Any], ended: bool
+) -> None:
+    world.advance(31)
+    if ended:
+        world.revive_node(old_pod["spec"]["nodeName"])
+    world.work()
+    world.finish_deletions()
+    world.work()
+    (pod,) = world.pods()
+    assert pod["metadata"]["ownerReferences"][0]["uid"] == world.uid
+
+
+def test_a_new_job_goes_on_as_soon_as_the_old_lease_has_gone(fresh: World) -> None:
+    labels = {LABEL_JOB: JOB, LABEL_JOB_UID: "former"}
+    lease = {"metadata": {"name": JOB, "labels": labels}, "spec": {}}
+    fresh.api.put(LEASES.kind, NAMESPACE, lease)
+    fresh.work()
+    assert fresh.pods() == []
+    fresh.api.remove(LEASES.kind, NAMESPACE, JOB)
+    fresh.work()
+    assert len(fresh.pods()) == 1

@@ -1,7 +1,5 @@
 """The trainer's right to its Lease: given only where the Lease is the job's, and given whole."""
 
-from collections.abc import Iterator
-
 import pytest
 from rtj_api.names import Condition, Reason
 from rtj_operator.cluster import LEASES
@@ -17,14 +15,6 @@ BINDING = RIGHTS[-1]
 NEEDED = {LEASE, *RIGHTS}
 MOST_CALLS = 40
 """More than the operator needs to make a pod; it is killed before and after each of them."""
-
-
-@pytest.fixture
-def fresh() -> Iterator[World]:
-    """A job that has not been looked at yet."""
-    world = World()
-    yield world
-    world.close()
 
 
 def put_a_strangers_lease(world: World) -> None:
