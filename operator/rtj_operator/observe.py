@@ -19,6 +19,7 @@ from rtj_operator.cluster import (
     PODS,
     Cluster,
     Key,
+    Kind,
     Manifest,
     NotFoundError,
     RejectedError,
@@ -45,13 +46,17 @@ async def observe(
 
     Raises ClusterError.
     """
-    return await _observe(cluster, key, memory, settings, _get_or_none(cluster, key))
+    job, pods = _get_or_none(cluster, JOBS, key.namespace, key.name), _pods(cluster, key)
+    return await _observe(cluster, key, memory, settings, job, pods)
 
 
 async def believe(
     cluster: Cluster, key: Key, memory: Memory, settings: Settings
 ) -> tuple[Manifest, Observed] | None:
-    """Read everything but a job whose attempt seems to be over; None if none is known to be.
+    """Read the pod and the Lease of a job whose attempt seems to be over; None if none is known.
+
+    One pod is read by its name: a list waits until the API server's cache is as new as etcd. Pods
+    of older attempts are taken as they were seen; one that has gone since is deleted once more.
 
     Raises ClusterError.
     """
@@ -61,7 +66,9 @@ async def believe(
     attempt = memory.sightings.read(key, seen.job).status.attempt
     if attempt is None or any(p.name == attempt.pod_name and not p.ended for p in seen.pods):
         return None
-    return await _observe(cluster, key, memory, settings, _at_once(seen.job))
+    job, pods = _at_once(seen.job), _pod(cluster, key.namespace, attempt.pod_name)
+    older = tuple(pod for pod in seen.pods if pod.name != attempt.pod_name)
+    return await _observe(cluster, key, memory, settings, job, pods, older)
 
 
 async def _observe(
@@ -69,32 +76,26 @@ async def _observe(
     key: Key,
     memory: Memory,
     settings: Settings,
-    reading: Awaitable[Manifest | None],
+    reading_job: Awaitable[Manifest | None],
+    reading_pods: Awaitable[list[Manifest]],
+    older: tuple[Pod, ...] = (),
 ) -> tuple[Manifest, Observed] | None:
     raw: Manifest | None
     pods: list[Manifest]
-    lease: Manifest | None
     asked = memory.clock()
-    if len(key.name) > MAX_JOB_NAME_LENGTH:
-        # Its name is no label value; the job will be refused for it.
-        raw, pods, lease = await reading, [], None
-    else:
-        raw, pods = await together(
-            reading,
-            cluster.list(PODS, key.namespace, f"{LABEL_JOB}={key.name}"),
-        )
-        # After the pods: it has the last word of a trainer that was seen to have ended.
-        lease = await _lease(cluster, key.namespace, key.name) if raw else None
+    raw, pods = await together(reading_job, reading_pods)
     if raw is None:
         return None
+    # After the pods: it has the last word of a trainer that was seen to have ended.
+    lease = await _get_or_none(cluster, LEASES, key.namespace, key.name)
     memory.silences.contact()
     memory.sightings.job(key, raw)
     lag = memory.clock() - asked
     job = memory.sightings.read(key, raw)
     memory.looked(key, job)
     lease = _own(lease, job, key, memory)
-    mine = tuple(_seen(memory, key, pod) for pod in pods if owned_by(pod, job.uid))
-    observed = _put_together(key, job, mine, lease, memory, settings)
+    read = (_seen(memory, key, pod) for pod in pods if owned_by(pod, job.uid))
+    observed = _put_together(key, job, (*older, *read), lease, memory, settings)
     if observed.pod:
         memory.saw_pod(key, observed.pod)
     observed = replace(observed, silence=await _silence(cluster, observed, lease, memory, lag))
@@ -176,18 +177,22 @@ async def _at_once(raw: Manifest) -> Manifest:
     return raw
 
 
-async def _get_or_none(cluster: Cluster, key: Key) -> Manifest | None:
+async def _get_or_none(cluster: Cluster, kind: Kind, namespace: str, name: str) -> Manifest | None:
     try:
-        return await cluster.get(JOBS, key.namespace, key.name)
+        return await cluster.get(kind, namespace, name)
     except NotFoundError:
         return None
 
 
-async def _lease(cluster: Cluster, namespace: str, name: str) -> Manifest | None:
-    try:
-        return await cluster.get(LEASES, namespace, name)
-    except NotFoundError:
-        return None
+async def _pods(cluster: Cluster, key: Key) -> list[Manifest]:
+    if len(key.name) > MAX_JOB_NAME_LENGTH:
+        return []  # Its name is no label value; the job will be refused for it.
+    return await cluster.list(PODS, key.namespace, f"{LABEL_JOB}={key.name}")
+
+
+async def _pod(cluster: Cluster, namespace: str, name: str) -> list[Manifest]:
+    pod = await _get_or_none(cluster, PODS, namespace, name)
+    return [pod] if pod else []
 
 
 def _may_launch(observed: Observed) -> bool:
@@ -276,7 +281,7 @@ async def _ask_node(cluster: Cluster, pod: Pod, memory: Memory) -> tuple[float, 
     A node that never had a Lease, as some virtual ones, is gone also if the control plane says so.
     """
     name = pod.node or ""
-    lease = await _lease(cluster, NODE_LEASES, name)
+    lease = await _get_or_none(cluster, LEASES, NODE_LEASES, name)
     if lease is None:
         # It went with its Node, which is no sign of life, or there never was one.
         memory.silences.seconds(("no lease", name), True)
