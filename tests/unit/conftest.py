@@ -36,16 +36,17 @@ def fresh() -> Iterator[World]:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The kinds of the objects that were read, one each time."""
+    """The kinds that were read, one each time: of one object, or of a list."""
     kinds: list[str] = []
-    for name in ("get", "list"):
-        monkeypatch.setattr(MemoryCluster, name, _noted(getattr(MemoryCluster, name), kinds))
+    for name, suffix in (("get", ""), ("list", "List")):
+        noted = _noted(getattr(MemoryCluster, name), kinds, suffix)
+        monkeypatch.setattr(MemoryCluster, name, noted)
     return kinds
 
 
-def _noted(read: Any, kinds: list[str]) -> Any:
+def _noted(read: Any, kinds: list[str], suffix: str) -> Any:
     async def call(self: MemoryCluster, kind: Kind, *rest: Any, **fields: Any) -> Any:
-        kinds.append(kind.kind)
+        kinds.append(kind.kind + suffix)
         return await read(self, kind, *rest, **fields)
 
     return call

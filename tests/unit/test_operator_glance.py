@@ -58,14 +58,14 @@ def test_commits_that_fail_one_after_the_other_cost_no_more_than_steps_do(
     assert len([event for event in events if event["reason"] == Reason.COMMIT_SKIPPED]) == 1
     assert "was skipped" in events[-1]["message"]
     if succeeds_every > 2:
-        assert sorted(reads) == ["Lease", "Pod", "ResumableTrainingJob"], "once, for the Event"
+        assert sorted(reads) == ["Lease", "PodList", "ResumableTrainingJob"], "once, for the Event"
 
 
 def test_but_now_and_then_all_of_it_is_read(world: World, reads: list[str]) -> None:
     train_for(world, 5)
     reads.clear()
     train_for(world, 310, seconds_per_step=10)
-    assert sorted(reads) == ["Lease", "Pod", "ResumableTrainingJob"]
+    assert sorted(reads) == ["Lease", "PodList", "ResumableTrainingJob"]
 
 
 def test_news_is_answered_from_a_live_look(world: World, reads: list[str]) -> None:
@@ -79,6 +79,7 @@ def test_news_is_answered_from_a_live_look(world: World, reads: list[str]) -> No
     world.work()
     assert reads[:2] == ["Pod", "Lease"]
     assert "ResumableTrainingJob" not in reads, "what is written proves what it was"
+    assert "PodList" not in reads, "a list waits for the API server's cache"
     assert [ended.reason for ended in world.status().attempts] == ["Evicted"]
 
 
