@@ -24,9 +24,10 @@ pytestmark = pytest.mark.unit
 UNHURRIED = ["--time-budget-seconds", "600"]
 """A machine that stands still for some seconds changes no verdict."""
 BUILDER = """
-import os
+import os, sys, time
 from pathlib import Path
 import tensorflow as tf
+from rtj_trainer.data import indexed
 
 def build_dataset(size: int = 40, batch_size: int = 4):
     return tf.data.Dataset.range(size).shuffle(size).filter(lambda n: n % 3 > 0).batch(batch_size)
@@ -46,6 +47,12 @@ def missing_file():
 
 def crashing():
     os.abort()
+
+def numbered():
+    if "compare" in sys.argv:
+        told = time.monotonic
+        time.monotonic = lambda: told() + 15
+    return indexed(40, 4)
 
 def leaving():
     raise SystemExit(0)
@@ -108,7 +115,7 @@ def test_a_refusal_names_operation_line_and_what_to_write(builder: str, forked: 
     code, verdict = forked(builder, "--function", "with_generator")
     assert code == 78
     assert verdict.startswith("refused: ")
-    for words in ("from_generator", "(GeneratorDataset, builder.py:10)", "TFRecord files"):
+    for words in ("from_generator", "(GeneratorDataset, builder.py:11)", "TFRecord files"):
         assert words in verdict
 
 
@@ -116,6 +123,14 @@ def test_what_no_rule_sees_is_found_by_the_fresh_process(builder: str, forked: F
     code, verdict = forked(builder, "--function", "another_in_each_process")
     assert code == 78
     assert "begun anew in a fresh process: batch 1 was another than before" in verdict
+
+
+def test_numbered_batches_are_built_only_where_they_begin(builder: str, forked: Forked) -> None:
+    """Five times and twice before, which are 105 s by the clock of the process that compares."""
+    code, verdict = forked(builder, "--function", "numbered", "--time-budget-seconds", "60")
+    assert code == 0
+    assert "resumed at step 1, 5, 9;" in verdict
+    assert "not resumed" not in verdict
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def build(plan: Plan, folder: Path) -> Verdict:
         folder: Empty.
     """
     (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
-    ended = run_apart(__name__, "build", folder, plan.seconds)
+    ended = run_apart(__name__, "build", folder, plan)
     built = answer(folder / "built.json")
     return failed(built, "build the model", ended) or Verdict(ExitCode.COMPLETED, "")
 
