@@ -134,7 +134,7 @@ def test_as_many_positions_are_tried_as_a_slow_builder_leaves_time_for(make_job:
     positions, _, why = left_out.partition(": ")
     assert max(map(int, positions.split(", "))) < last, "the latest tells most"
     assert "no time to build the dataset and read it once more, of the 180 s that" in why
-    assert why.endswith("datasetFunction took up to 70 s")
+    assert why.endswith("building took up to 70 s")
 
 
 def test_a_builder_too_slow_for_any_position_is_said_to_be_so(make_job: MakeJob) -> None:
@@ -143,7 +143,7 @@ def test_a_builder_too_slow_for_any_position_is_said_to_be_so(make_job: MakeJob)
     message = job.final_record["message"]
     assert "the pipeline cannot be rehearsed, which BatchDatasetV2" in message
     assert "no saved position was tried; not resumed at step 1, " in message
-    assert "datasetFunction took up to 170 s" in message
+    assert "building took up to 170 s" in message
 
 
 def test_what_was_under_way_when_the_time_was_up_is_said(
@@ -153,7 +153,7 @@ def test_what_was_under_way_when_the_time_was_up_is_said(
         def end() -> NoReturn:
             raise subprocess.TimeoutExpired(command, timeout)
 
-        Calls(end, Path(command[-1]) / "doing")()
+        Calls(end, "datasetFunction", Path(command[-1]) / "doing")()
         raise AssertionError("the call returned")
 
     processes = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)

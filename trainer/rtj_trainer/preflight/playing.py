@@ -35,11 +35,13 @@ class Calls:
 
     Args:
         function: Called without arguments.
+        name: Of the function, for people.
         doing: File for the word.
     """
 
-    def __init__(self, function: Callable[[], Any], doing: Path) -> None:
+    def __init__(self, function: Callable[[], Any], name: str, doing: Path) -> None:
         self._function = function
+        self._name = name
         self._doing = doing
         self._count = 0
         self.slowest = 0.0
@@ -50,7 +52,7 @@ class Calls:
     def __call__(self) -> Any:
         """Return what the function does."""
         self._count += 1
-        call = f"call {self._count} of datasetFunction"
+        call = f"call {self._count} of {self._name}"
         self._doing.write_text(f"{call} had not ended")
         began = time.monotonic()
         result = self._function()
@@ -78,11 +80,20 @@ def main(what: str, folder: Path) -> None:
 
 def _factory(plan: Plan, folder: Path) -> tuple["PipelineFactory", Calls]:
     from rtj_trainer import builder
-    from rtj_trainer.pipeline import PipelineFactory, dataset_function
+    from rtj_trainer.cache.examples import ExamplesFactory
+    from rtj_trainer.cache.sample import sample
+    from rtj_trainer.pipeline import PipelineFactory, batches_of, dataset_function
 
-    module = builder.load_module(plan.builder)
-    calls = Calls(dataset_function(plan.builder, module), folder / "doing")
-    return PipelineFactory(calls, plan.seed, plan.epochs, plan.total_steps), calls
+    module, doing = builder.load_module(plan.builder), folder / "doing"
+    calls = Calls(dataset_function(plan.builder, module), "datasetFunction", doing)
+    if plan.cache is None:
+        return PipelineFactory(calls, plan.seed, plan.epochs, plan.total_steps), calls
+    examples = ExamplesFactory(calls, plan.seed)
+    if not plan.batches:
+        return examples, calls
+    source = sample(examples, plan.cache, folder / "probe")
+    calls = Calls(batches_of(source, plan.cache, plan.builder, module), "batchFunction", doing)
+    return PipelineFactory(calls, plan.seed, _EPOCHS, None), calls
 
 
 def _record(plan: Plan, folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from rtj_api.dataset import DatasetCache
 from rtj_api.launch import BuilderConfig
 from rtj_api.names import ExitCode, Reason
 from rtj_api.wire import WireModel
@@ -37,11 +38,20 @@ class Plan(WireModel):
     seed: int
     epochs: int | None = None
     total_steps: int | None = None
+    cache: DatasetCache | None = None
+    """None if the dataset function runs in every epoch, else its examples are what is rehearsed."""
+    batches: bool = False
+    """Rehearse what becomes of the first of the cached examples, instead."""
     seconds: float = Field(gt=0)
     """For both processes together to read; what they do before does not count."""
     start_seconds: float = 120
     """What a process may take beyond that: to import TensorFlow on a busy machine, to build the
     dataset from a slow volume."""
+
+    @property
+    def subject(self) -> str:
+        """What is rehearsed, for people."""
+        return "what batchFunction makes of the cache" if self.batches else "the dataset"
 
     @property
     def limit(self) -> float:
@@ -110,7 +120,7 @@ def rehearse(plan: Plan, folder: Path) -> Verdict:
     if ended:
         wrong.append(f"a fresh process that restored it {ended}")
     if wrong:
-        message = f"the dataset cannot be resumed exactly: {'; '.join(wrong)}"
+        message = f"{plan.subject} cannot be resumed exactly: {'; '.join(wrong)}"
         return Verdict(
             ExitCode.PERMANENT,
             message,
@@ -136,6 +146,8 @@ def _unbroken(plan: Plan, recorded: dict[str, Any], compared: dict[str, Any]) ->
     )
     if any(found["crossed"] for found in results):
         message += "across the end of an epoch"
+    elif plan.cache and not plan.batches:
+        message += "within the one epoch in which a cache is written"
     else:
         message += "no end of an epoch was reached in the time given"
     message = "; ".join(filter(None, [message, missing]))
@@ -149,7 +161,7 @@ def _missing(plan: Plan, compared: dict[str, Any]) -> str:
     return (
         f"not resumed at step {', '.join(map(str, sorted(compared['leftOut'])))}: there was no "
         f"time to build the dataset and read it once more, of the {plan.limit:.0f} s that a "
-        f"process has; datasetFunction took up to {compared['slowest']:.0f} s"
+        f"process has; building took up to {compared['slowest']:.0f} s"
     )
 
 
