@@ -109,8 +109,9 @@ class Epochs(EpochCount):
             log.info("ended in epoch %d at step %d: %s", progress.epoch, progress.step, values)
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         self.callbacks.train_end(self._results())
-        progress.altered_at_end = not self.state.capture().equals(before)
-        if progress.altered_at_end:
+        after = self.state.capture()
+        progress.altered_at_end = not after.equals(before)
+        if not after.has_variables_of(before):
             progress.results = {}  # They were measured with other weights.
         progress.stopped_early = self.stopped
 

@@ -258,7 +258,7 @@ class Factory(PipelineFactory):
         spec = config.builder
         build = dataset_function(spec, module)
         if cached is not None and config.cache is not None:
-            build = _batches_of(cached, config.cache, spec, module)
+            build = batches_of(cached, config.cache, spec, module)
         super().__init__(
             build,
             config.seed,
@@ -287,9 +287,14 @@ def dataset_function(spec: BuilderConfig, module: ModuleType) -> Callable[[], An
     return builder.bind(module, "dataset", spec.dataset_function, spec.dataset_params)
 
 
-def _batches_of(
+def batches_of(
     cached: Source, policy: DatasetCache, spec: BuilderConfig, module: ModuleType
 ) -> Callable[[], Any]:
+    """Return what builds the dataset of a job whose examples are cached.
+
+    Raises:
+        PermanentError: `FunctionNotFound`.
+    """
     augment = None
     if spec.batch_function is not None:
         augment = builder.bind(module, "batch", spec.batch_function, spec.batch_params)

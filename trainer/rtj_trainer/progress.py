@@ -37,7 +37,7 @@ class Progress:
     stopped_early: bool = False
     """Whether a callback ended the job."""
     altered_at_end: bool = False
-    """Whether the end of the job gave the model other values than the last step did."""
+    """Whether the end of the job changed anything of the state: no step can follow it."""
 
     def restore(self, manifest: Manifest) -> None:
         """Go to the position of a commit."""

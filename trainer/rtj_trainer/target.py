@@ -53,9 +53,9 @@ def check_extension(config: TrainerConfig, choice: Choice, progress: Progress) -
         raise PermanentError(
             Reason.INVALID_SPEC,
             f"the job was complete at step {manifest.step} with {manifest.target}, and its end "
-            "changed the weights, as an optimizer with use_ema=True or on_train_end of a callback "
-            f"does; {target_of(config)} would not go on from what the last step gave. Fork an "
-            "earlier commit with spec.forkFrom instead",
+            "changed the weights or what a callback keeps, as an optimizer with use_ema=True or "
+            f"on_train_end of a callback does; {target_of(config)} would not go on from what the "
+            "last step gave. Fork an earlier commit with spec.forkFrom instead",
         )
     # A saved iterator of a dataset of unknown length has read ahead to its end.
     if manifest and epochs and total is None and manifest.epoch >= epochs:

@@ -4,10 +4,15 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rtj_api.builder import Builder
+from rtj_api.dataset import DatasetCache
 from rtj_api.launch import BuilderConfig
 from rtj_api.names import ExitCode
 
@@ -19,13 +24,16 @@ Tell whether a builder's dataset can be resumed exactly, without a cluster.
 
 With the name of a model's, callbacks' or validation's function, these are looked at first, as a job
 does before its first step: the training step is traced, and on_train_begin of callbacks is called.
+
+With spec.dataset.cache the dataset's examples are asked about, each of which would be written once,
+and with a batchFunction what it makes of the first of them. Nothing is kept.
 """
 _EXIT_CODES = """\
 The verdict is on the last line, and in the exit code:
 
 0   exact
 1   the builder or its data failed
-2   the command is wrong: no such file, parameters that are no JSON object
+2   the command is wrong: no such file, parameters that are no JSON object, no such cache
 3   there was no time to find out; give more by --time-budget-seconds
 78  refused: it cannot be resumed exactly, or the builder does not fit its parameters
 """
@@ -60,7 +68,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--function", default=default, metavar="NAME", help=f"datasetFunction; default: {default}"
     )
-    for kind in _OTHERS:
+    parser.add_argument(
+        "--dataset-cache",
+        type=_cache,
+        metavar="JSON",
+        help="spec.dataset.cache, such as '{\"batchSize\": 32}'",
+    )
+    for kind in ("batch", *_OTHERS):
         parser.add_argument(f"--{kind}-function", metavar="NAME", help=f"{kind}Function")
         parser.add_argument(
             f"--{kind}-params", type=_object, default={}, metavar="JSON", help=f"{kind}Params"
@@ -75,11 +89,13 @@ def add_parser(commands: Any) -> None:
         metavar="SECONDS",
         help=f"for reading and comparing; starting Python comes on top; default: {_SECONDS:.0f}",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify, print the verdict, return the exit code."""
+    if arguments.batch_function and not arguments.dataset_cache:
+        arguments.refuse("--batch-function is given batches of a cache: give --dataset-cache, too")
     plan = Plan(
         builder=BuilderConfig(
             path=arguments.builder.parent,
@@ -92,7 +108,10 @@ def run(arguments: argparse.Namespace) -> int:
             callbacks_params=arguments.callbacks_params,
             validation_function=arguments.validation_function,
             validation_params=arguments.validation_params,
+            batch_function=arguments.batch_function,
+            batch_params=arguments.batch_params,
         ),
+        cache=arguments.dataset_cache,
         seed=arguments.seed,
         seconds=arguments.time_budget_seconds,
     )
@@ -103,13 +122,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _verdict(plan: Plan, others: bool) -> Verdict:
-    """Return that of the dataset, or that of the other functions if it is not good."""
-    for ask in (build, rehearse) if others else (rehearse,):
+    """Return the first verdict that is not good, else that of the dataset and its batches."""
+    asked: list[Callable[[Path], Verdict]] = [partial(rehearse, plan)]
+    if others:
+        asked.insert(0, partial(build, plan))
+    if plan.builder.batch_function:
+        asked.append(partial(rehearse, plan.model_copy(update={"batches": True})))
+    messages = []
+    for ask in asked:
         with tempfile.TemporaryDirectory(prefix="rtj-verify-") as folder:
-            verdict = ask(plan, Path(folder))
-        if verdict.exit_code:
-            break
-    return verdict
+            verdict = ask(Path(folder))
+        if verdict.exit_code or not verdict.proven:
+            return verdict
+        messages.append(verdict.message)
+    return replace(verdict, message="; batchFunction: ".join(filter(None, messages)))
 
 
 def _judge(verdict: Verdict) -> tuple[int, str]:
@@ -140,6 +166,18 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f'{text!r} is not a JSON object, as {{"size": 10}} is')
     return value
+
+
+def _cache(text: str) -> DatasetCache:
+    value = _object(text)
+    if unknown := value.keys() - {field.alias for field in DatasetCache.model_fields.values()}:
+        raise argparse.ArgumentTypeError(f"spec.dataset.cache has no {', '.join(sorted(unknown))}")
+    try:
+        return DatasetCache.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise argparse.ArgumentTypeError(f"spec.dataset.cache.{name}: {first['msg']}") from error
 
 
 def _seed(text: str) -> int:

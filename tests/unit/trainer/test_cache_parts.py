@@ -245,7 +245,7 @@ def config_of(volume: Path, **changes: Any) -> TrainerConfig:
 
 
 def factory(tmp_path: Path, build: Callable[..., Any]) -> ExamplesFactory:
-    return ExamplesFactory(config_of(tmp_path), module_of(build), tmp_path / "indices")
+    return ExamplesFactory(build, 1, tmp_path / "indices")
 
 
 def test_a_shared_cache_that_this_machine_cannot_complete_is_written_anew_or_refused(

@@ -121,8 +121,11 @@ def test_the_last_epoch_is_kept_with_the_weights_that_were_evaluated(make_job: M
 def test_the_results_of_the_last_epoch_are_in_the_final_commit_after_a_restart_too(
     make_job: MakeJob,
 ) -> None:
-    """The restart finds the epoch at its end, and does not evaluate it again."""
-    job = job_of(make_job, every=100, callbacksFunction=None)
+    """The restart finds the epoch at its end, and does not evaluate it again.
+
+    What a callback writes down in on_train_end makes no other weights of those that were measured.
+    """
+    job = job_of(make_job, every=100, callbacksFunction="recorder")
     job.config["epochs"] = 1
     job.run_to_end(Kill("train-end"))
     last = job.last_manifest
@@ -130,6 +133,8 @@ def test_the_results_of_the_last_epoch_are_in_the_final_commit_after_a_restart_t
     assert "val_mae" in ended.results
     assert last.results == ended.results
     assert job.log.count(" ended at step ") == 1
+    assert job.run(epochs=2) == ExitCode.PERMANENT, "no longer job would have that call there"
+    assert "what a callback keeps" in job.final_record["message"]
 
 
 def test_a_metric_that_no_epoch_has_is_refused_before_step_0(make_job: MakeJob) -> None:

@@ -1,8 +1,11 @@
 """A pipeline with an operation that no test has proven is rehearsed, once, before step 0."""
 
 import json
+import subprocess
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 from rtj_api.launch import TrainerConfig
@@ -11,6 +14,7 @@ from rtj_trainer import verify
 from rtj_trainer.__main__ import run_command
 from rtj_trainer.errors import PermanentError
 from rtj_trainer.preflight import doubt, rehearsal
+from rtj_trainer.preflight.playing import Calls
 from rtj_trainer.preflight.rehearsal import Plan, Verdict, rehearse
 
 from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob
@@ -109,6 +113,55 @@ def test_building_the_dataset_takes_nothing_of_the_time_to_rehearse(make_job: Ma
     assert "begun anew and resumed at step 1, " in job.log
 
 
+SLOW = """
+
+def build_slowly():
+    import sys, time
+    if "compare" in sys.argv:
+        told = time.monotonic
+        time.monotonic = lambda: told() + {seconds}
+    return shuffled()
+"""
+"""Each build takes so long by the clock of the process that compares, which has 180 s."""
+
+
+def test_as_many_positions_are_tried_as_a_slow_builder_leaves_time_for(make_job: MakeJob) -> None:
+    job = unproven(make_job(GOOD + SLOW.format(seconds=70), datasetFunction="build_slowly"))
+    assert job.run() == ExitCode.COMPLETED, job.log[-3000:]
+    rehearsed = next(line for line in job.log.splitlines() if " rehearsed: " in line)
+    tried, _, left_out = rehearsed.partition("; not resumed at step ")
+    last = int(tried.partition("begun anew and resumed at step ")[2].partition(";")[0])
+    positions, _, why = left_out.partition(": ")
+    assert max(map(int, positions.split(", "))) < last, "the latest tells most"
+    assert "no time to build the dataset and read it once more, of the 180 s that" in why
+    assert why.endswith("building took up to 70 s")
+
+
+def test_a_builder_too_slow_for_any_position_is_said_to_be_so(make_job: MakeJob) -> None:
+    job = unproven(make_job(GOOD + SLOW.format(seconds=170), datasetFunction="build_slowly"))
+    assert job.run() == ExitCode.USER_ERROR, job.log[-3000:]
+    message = job.final_record["message"]
+    assert "the pipeline cannot be rehearsed, which BatchDatasetV2" in message
+    assert "no saved position was tried; not resumed at step 1, " in message
+    assert "building took up to 170 s" in message
+
+
+def test_what_was_under_way_when_the_time_was_up_is_said(
+    config: TrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], timeout: float, **_: Any) -> NoReturn:
+        def end() -> NoReturn:
+            raise subprocess.TimeoutExpired(command, timeout)
+
+        Calls(end, "datasetFunction", Path(command[-1]) / "doing")()
+        raise AssertionError("the call returned")
+
+    processes = SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(rehearsal, "subprocess", processes)
+    verdict = rehearse(Plan(builder=config.builder, seed=1, seconds=60), tmp_path)
+    assert verdict.message.endswith("within 180 s: call 1 of datasetFunction had not ended")
+
+
 HURRIES = """
 from rtj_trainer.preflight import doubt
 doubt._SECONDS = 1e-6
@@ -123,13 +176,12 @@ def test_the_first_batches_are_compared_however_long_they_take(make_job: MakeJob
 
 @pytest.mark.parametrize("slow", ["record", "compare"])
 def test_a_process_that_does_not_end_in_time_tells_nothing(
-    slow: str, config: TrainerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slow: str, config: TrainerConfig, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(rehearsal, "_START_SECONDS", 0)
     if slow == "compare":
         recorded = {"strategy": "iterator", "unproven": [], "batches": [], "steps": [1]}
         (tmp_path / "recorded.json").write_text(json.dumps(recorded))
-    plan = Plan(builder=config.builder, seed=1, seconds=0.01)
+    plan = Plan(builder=config.builder, seed=1, seconds=0.01, start_seconds=0)
     verdict = rehearse(plan, tmp_path)
     assert (verdict.exit_code, verdict.reason) == (ExitCode.USER_ERROR, Reason.BUILDER_FAILED)
     assert "did not end within 0 s" in verdict.message
@@ -214,7 +266,7 @@ def test_a_user_who_verifies_is_told_that_there_was_no_time(
 ) -> None:
     builder = tmp_path / "builder.py"
     builder.touch()
-    monkeypatch.setattr(rehearsal, "_START_SECONDS", 0)
+    monkeypatch.setattr(verify, "Plan", partial(Plan, start_seconds=0))
     command = ["verify", str(builder), "--time-budget-seconds", "0.01"]
     for options in ([], ["--model-function", "build_model"]):
         assert run_command([*command, *options]) == verify.NOT_PROVEN

@@ -24,9 +24,10 @@ pytestmark = pytest.mark.unit
 UNHURRIED = ["--time-budget-seconds", "600"]
 """A machine that stands still for some seconds changes no verdict."""
 BUILDER = """
-import os
+import os, sys, time
 from pathlib import Path
 import tensorflow as tf
+from rtj_trainer.data import indexed
 
 def build_dataset(size: int = 40, batch_size: int = 4):
     return tf.data.Dataset.range(size).shuffle(size).filter(lambda n: n % 3 > 0).batch(batch_size)
@@ -46,6 +47,12 @@ def missing_file():
 
 def crashing():
     os.abort()
+
+def numbered():
+    if "compare" in sys.argv:
+        told = time.monotonic
+        time.monotonic = lambda: told() + 15
+    return indexed(40, 4)
 
 def leaving():
     raise SystemExit(0)
@@ -108,7 +115,7 @@ def test_a_refusal_names_operation_line_and_what_to_write(builder: str, forked: 
     code, verdict = forked(builder, "--function", "with_generator")
     assert code == 78
     assert verdict.startswith("refused: ")
-    for words in ("from_generator", "(GeneratorDataset, builder.py:10)", "TFRecord files"):
+    for words in ("from_generator", "(GeneratorDataset, builder.py:11)", "TFRecord files"):
         assert words in verdict
 
 
@@ -116,6 +123,14 @@ def test_what_no_rule_sees_is_found_by_the_fresh_process(builder: str, forked: F
     code, verdict = forked(builder, "--function", "another_in_each_process")
     assert code == 78
     assert "begun anew in a fresh process: batch 1 was another than before" in verdict
+
+
+def test_numbered_batches_are_built_only_where_they_begin(builder: str, forked: Forked) -> None:
+    """Five times and twice before, which are 105 s by the clock of the process that compares."""
+    code, verdict = forked(builder, "--function", "numbered", "--time-budget-seconds", "60")
+    assert code == 0
+    assert "resumed at step 1, 5, 9;" in verdict
+    assert "not resumed" not in verdict
 
 
 @pytest.mark.parametrize(
@@ -150,8 +165,11 @@ def test_a_dataset_that_gives_nothing_to_compare(
         (["{builder}", "--params", "[3]"], "'[3]' is not a JSON object"),
         (["{builder}", "--time-budget-seconds", "soon"], "'soon' is not a number of seconds"),
         (["{builder}", "--seed", "-1"], "'-1' is no whole number from 0 to 2147483647"),
+        (["{builder}", "--batch-function", "augment"], "give --dataset-cache, too"),
+        (["{builder}", "--dataset-cache", '{"batchSize": 0}'], "spec.dataset.cache.batchSize: "),
+        (["{builder}", "--dataset-cache", '{"batch": 2}'], "spec.dataset.cache has no batch"),
     ],
-    ids=["file", "json", "list", "seconds", "seed"],
+    ids=["file", "json", "list", "seconds", "seed", "batch", "cache", "field"],
 )
 def test_a_wrong_command_says_what_is_wrong(arguments: list[str], words: str, builder: str) -> None:
     code, verdict, error = run(*(a.replace("{builder}", builder) for a in arguments))
@@ -194,7 +212,32 @@ def stops(model, patience: int):
 
 def endless():
     return build_dataset().repeat()
+
+def examples():
+    return build_dataset().unbatch().repeat(10)
+
+def noisy(batch, seed, scale: float):
+    x, y = batch
+    return x + scale * tf.random.stateless_normal(tf.shape(x), seed), y
+
+def stateful(batch, seed):
+    return batch[0] + tf.random.normal([]), batch[1]
+
+def of_the_process(batch, seed):
+    import os
+    return batch[0] + os.getpid(), batch[1]
 """
+CACHED = {"datasetFunction": "examples", "cache": {"batchSize": 4}}
+
+
+def options(fields: dict[str, Any]) -> list[str]:
+    """Return the options that ask for a job with these fields."""
+    told = []
+    for field, value in fields.items():
+        kebab = re.sub("[A-Z]", lambda found: f"-{found[0].lower()}", field)
+        option = {"dataset-function": "function", "cache": "dataset-cache"}.get(kebab, kebab)
+        told += [f"--{option}", value if isinstance(value, str) else json.dumps(value)]
+    return told
 
 
 @pytest.mark.parametrize(
@@ -205,18 +248,17 @@ def endless():
         {"validationFunction": "endless"},
         {"callbacksFunction": "stops", "callbacksParams": {"patience": "two"}},
         {"modelFunction": "absent"},
+        {"cache": {"batchSize": 4}},
+        {**CACHED, "batchFunction": "stateful"},
     ],
-    ids=["callback", "step", "validation", "parameter", "function"],
+    ids=["callback", "step", "validation", "parameter", "function", "cache", "batch"],
 )
 def test_what_a_job_refuses_of_other_functions_is_refused_in_the_same_words(
     changes: dict[str, Any], make_job: MakeJob, forked: Forked
 ) -> None:
     job = make_job(OTHERS, **changes)
     assert job.run() == 78
-    told = [str(job.folder / "builder" / "builder.py")]
-    for field, value in changes.items():
-        option = re.sub("[A-Z]", lambda found: f"-{found[0].lower()}", field)
-        told += [f"--{option}", value if isinstance(value, str) else json.dumps(value)]
+    told = [str(job.folder / "builder" / "builder.py"), *options(changes)]
     refusal = " ".join(job.final_record["message"].split())
     assert forked(*told) == (78, f"refused: {refusal}\n")
 
@@ -224,11 +266,36 @@ def test_what_a_job_refuses_of_other_functions_is_refused_in_the_same_words(
 def test_a_whole_job_may_be_exact(tmp_path: Path, forked: Forked) -> None:
     path = tmp_path / "builder.py"
     path.write_text(OTHERS)
-    options = ["--callbacks-function", "stops", "--callbacks-params", '{"patience": 2}']
-    options += ["--validation-function", "build_dataset", "--seed", "7"]
-    code, verdict = forked(str(path), *options)
+    job = {"callbacksFunction": "stops", "callbacksParams": {"patience": 2}}
+    job["validationFunction"] = "build_dataset"
+    code, verdict = forked(str(path), *options(job), "--seed", "7")
     assert code == 0
     assert verdict.startswith("exact: ")
+
+
+def test_a_cached_dataset_is_asked_for_its_examples_and_its_batches(
+    tmp_path: Path, forked: Forked
+) -> None:
+    path = tmp_path / "builder.py"
+    path.write_text(OTHERS)
+    job = {**CACHED, "batchFunction": "noisy", "batchParams": {"scale": 0.5}}
+    code, verdict = forked(str(path), *options({**job, "modelFunction": "build_model"}))
+    assert code == 0
+    examples, _, batches = verdict.partition("; batchFunction: ")
+    assert examples.startswith("exact: position kept by iterator")
+    assert examples.endswith("within the one epoch in which a cache is written")
+    assert batches.startswith("position kept by index")
+    assert batches.endswith("across the end of an epoch\n")
+
+
+def test_a_batch_function_that_gives_another_batch_in_another_process_is_found(
+    tmp_path: Path, forked: Forked
+) -> None:
+    path = tmp_path / "builder.py"
+    path.write_text(OTHERS)
+    code, verdict = forked(str(path), *options({**CACHED, "batchFunction": "of_the_process"}))
+    assert code == 78
+    assert "what batchFunction makes of the cache cannot be resumed exactly: begun anew" in verdict
 
 
 def test_a_refusal_by_the_rehearsal_names_what_is_not_proven(

@@ -1,17 +1,16 @@
 """The builder's dataset function as a pipeline of blocks of records, checked like any other."""
 
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
-from rtj_api.launch import TrainerConfig
 from rtj_api.names import Reason
 
 from rtj_trainer.cache import elements
 from rtj_trainer.data import IndexedContext, Tagged
 from rtj_trainer.errors import PermanentError
-from rtj_trainer.pipeline import PipelineFactory, dataset_function
+from rtj_trainer.pipeline import PipelineFactory
 
 BLOCK = 16
 """Examples that are taken from the pipeline at once: one by one takes Python longer."""
@@ -45,8 +44,8 @@ class ExamplesFactory(PipelineFactory):
     sampled = False
     """Whether it reads a source whose contents are known of some examples only."""
 
-    def __init__(self, config: TrainerConfig, module: ModuleType, store: Path) -> None:
-        super().__init__(dataset_function(config.builder, module), config.seed, 1, None, store)
+    def __init__(self, build: Callable[[], Any], seed: int, store: Path | None = None) -> None:
+        super().__init__(build, seed, 1, None, store)
 
     def dataset(self, context: IndexedContext) -> Any:
         """Build the dataset.

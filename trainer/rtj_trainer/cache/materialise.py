@@ -27,6 +27,7 @@ from rtj_trainer.commits.layout import CACHE, INDICES, TEMPORARY_PREFIX, JobDire
 from rtj_trainer.data import IndexedContext
 from rtj_trainer.errors import PermanentError, UserError
 from rtj_trainer.heartbeat import Heart
+from rtj_trainer.pipeline import dataset_function
 from rtj_trainer.position.iterator import IteratorPosition
 from rtj_trainer.position.streams import ReplayPosition
 from rtj_trainer.preflight.doubt import settle
@@ -85,7 +86,8 @@ class _Materialiser:
         self._job = job
         self._limit = in_bytes(cache.max_size) if cache.max_size else None
         self._teller = Teller(heart)
-        self._factory = ExamplesFactory(config, module, config.volume / INDICES)
+        build = dataset_function(config.builder, module)
+        self._factory = ExamplesFactory(build, config.seed, config.volume / INDICES)
         self._scratch = job.commits / f"{TEMPORARY_PREFIX}cache-{config.attempt:06d}"
         self._pipeline = self._factory.pipeline(False, self._scratch)
         source = fingerprint.of_source(builder.source_files(config.builder, module))

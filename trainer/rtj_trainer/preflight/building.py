@@ -25,7 +25,7 @@ def build(plan: Plan, folder: Path) -> Verdict:
         folder: Empty.
     """
     (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
-    ended = run_apart(__name__, "build", folder, plan.seconds)
+    ended = run_apart(__name__, "build", folder, plan)
     built = answer(folder / "built.json")
     return failed(built, "build the model", ended) or Verdict(ExitCode.COMPLETED, "")
 
@@ -42,7 +42,9 @@ def main(folder: Path) -> None:
 
 def _build(plan: Plan, folder: Path) -> dict[str, Any]:
     from rtj_trainer import builder
-    from rtj_trainer.pipeline import Factory
+    from rtj_trainer.cache.examples import ExamplesFactory
+    from rtj_trainer.cache.sample import sample
+    from rtj_trainer.pipeline import Factory, dataset_function
     from rtj_trainer.progress import Progress
     from rtj_trainer.trainee import build_trainee
     from rtj_trainer.watch import Watch
@@ -57,9 +59,14 @@ def _build(plan: Plan, folder: Path) -> dict[str, Any]:
         epochs=plan.epochs,
         total_steps=plan.total_steps,
         checkpoint=CheckpointPolicy(claim_name="none"),
+        cache=plan.cache,
     )
     module = builder.load_module(plan.builder)
-    factory = Factory(config, module)
+    cached = None
+    if plan.cache:
+        examples = ExamplesFactory(dataset_function(plan.builder, module), plan.seed)
+        cached = sample(examples, plan.cache, folder / "probe")
+    factory = Factory(config, module, cached)
     pipeline = factory.pipeline(first_start=True, scratch=folder / "probe")
     progress = Progress(lengths=pipeline.stream.lengths, epochs=plan.epochs)
     build_trainee(config, module, factory, pipeline, progress, Watch(""))  # No step follows.

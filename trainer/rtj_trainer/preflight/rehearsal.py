@@ -1,39 +1,27 @@
 """Plays a kill and a restart before the job: one process saves, a fresh one restores and compares.
 
-The rules say which operations are exact; this shows it for one pipeline, whatever is in it. The
-first process examines the pipeline as the trainer does before step 0, goes on for a while, writes
-down the digest of each batch and saves the position now and then. The second begins anew, and at
-each saved position, and compares. Both are children of the one that asks, so a crash or a hang of
-TensorFlow is an answer too. They speak through files: `plan.json`, `recorded.json` and
-`compared.json`.
+The rules say which operations are exact; this shows it for one pipeline, whatever is in it. Both
+processes (`playing`) are children of the one that asks, so a crash or a hang of TensorFlow is an
+answer too. They speak through files: `plan.json`, `recorded.json`, `compared.json`, and `doing`,
+which says what was under way if one did not end.
 """
 
 import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from rtj_api.dataset import DatasetCache
 from rtj_api.launch import BuilderConfig
 from rtj_api.names import ExitCode, Reason
 from rtj_api.wire import WireModel
 
-from rtj_trainer import startup
-
-_RECORDING_SHARE = 0.25
-"""Part of the time for the first process; the second reads the same again from several places."""
-_START_SECONDS = 120
-"""What a process may take beyond that: to import TensorFlow on a busy machine, to build the dataset
-from a slow volume."""
-_EPOCHS = 3
-_FEWEST_BATCHES = 2
-"""What is recorded whatever the time is: the first, at which the position is saved, and one more to
-compare."""
+_PLAYING = "rtj_trainer.preflight.playing"
 _TOO_SLOW = "did not end"
 _PASSING = ("died with signal 9", "ended with exit code", _TOO_SLOW)
 """Ends of the second process that say nothing of the dataset: no memory, a full disk, a builder
@@ -50,8 +38,25 @@ class Plan(WireModel):
     seed: int
     epochs: int | None = None
     total_steps: int | None = None
+    cache: DatasetCache | None = None
+    """None if the dataset function runs in every epoch, else its examples are what is rehearsed."""
+    batches: bool = False
+    """Rehearse what becomes of the first of the cached examples, instead."""
     seconds: float = Field(gt=0)
     """For both processes together to read; what they do before does not count."""
+    start_seconds: float = 120
+    """What a process may take beyond that: to import TensorFlow on a busy machine, to build the
+    dataset from a slow volume."""
+
+    @property
+    def subject(self) -> str:
+        """What is rehearsed, for people."""
+        return "what batchFunction makes of the cache" if self.batches else "the dataset"
+
+    @property
+    def limit(self) -> float:
+        """Seconds after which a process is ended."""
+        return self.seconds + self.start_seconds
 
 
 @dataclass(frozen=True)
@@ -100,21 +105,22 @@ def rehearse(plan: Plan, folder: Path) -> Verdict:
         folder: Empty; for the saved positions, which can be as large as the pipeline's buffers.
     """
     (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
-    ended = run_apart(__name__, "record", folder, plan.seconds)
+    ended = run_apart(_PLAYING, "record", folder, plan)
     recorded = answer(folder / "recorded.json")
     if verdict := failed(recorded, "read the dataset", ended):
         return verdict
-    ended = run_apart(__name__, "compare", folder, plan.seconds)
-    compared = answer(folder / "compared.json") or []
-    if not ended and len(compared) <= len(recorded["steps"]):
+    ended = run_apart(_PLAYING, "compare", folder, plan)
+    compared = answer(folder / "compared.json") or {"results": [], "leftOut": None}
+    results = compared["results"]
+    if not ended and compared["leftOut"] is None:
         ended = LEFT
-    wrong = [f"{found['what']}: {found['wrong']}" for found in compared if found["wrong"]]
+    wrong = [f"{found['what']}: {found['wrong']}" for found in results if found["wrong"]]
     if ended.startswith(_PASSING) and not wrong:
         return _unknown("read the dataset again", ended)
     if ended:
         wrong.append(f"a fresh process that restored it {ended}")
     if wrong:
-        message = f"the dataset cannot be resumed exactly: {'; '.join(wrong)}"
+        message = f"{plan.subject} cannot be resumed exactly: {'; '.join(wrong)}"
         return Verdict(
             ExitCode.PERMANENT,
             message,
@@ -122,42 +128,62 @@ def rehearse(plan: Plan, folder: Path) -> Verdict:
             recorded["strategy"],
             unproven=tuple(recorded["unproven"]),
         )
-    return _success(recorded, compared)
+    return _unbroken(plan, recorded, compared)
 
 
-def _success(recorded: dict[str, Any], compared: list[dict[str, Any]]) -> Verdict:
-    batches = sum(found["compared"] for found in compared)
-    steps = [str(found["step"]) for found in compared if found["step"] and found["compared"]]
+def _unbroken(plan: Plan, recorded: dict[str, Any], compared: dict[str, Any]) -> Verdict:
+    """Return the verdict where every batch that there was time for was the same."""
+    results, missing = compared["results"], _missing(plan, compared)
+    batches = sum(found["compared"] for found in results)
+    steps = [str(found["step"]) for found in results if found["step"] and found["compared"]]
+    if missing and not steps:
+        message = f"no saved position was tried; {missing}"
+        return Verdict(ExitCode.USER_ERROR, message, Reason.BUILDER_FAILED, proven=False)
     message = (
         f"position kept by {recorded['strategy']}, because {recorded['why']}; "
         f"{batches} batches compared in a fresh process, begun anew and resumed at step "
         f"{', '.join(sorted(steps, key=int)) or '(none)'}; "
     )
-    if any(found["crossed"] for found in compared):
+    if any(found["crossed"] for found in results):
         message += "across the end of an epoch"
+    elif plan.cache and not plan.batches:
+        message += "within the one epoch in which a cache is written"
     else:
         message += "no end of an epoch was reached in the time given"
+    message = "; ".join(filter(None, [message, missing]))
     return Verdict(ExitCode.COMPLETED, message, strategy=recorded["strategy"], proven=bool(steps))
 
 
-def run_apart(module: str, what: str, folder: Path, seconds: float) -> str:
+def _missing(plan: Plan, compared: dict[str, Any]) -> str:
+    """Return which positions there was no time for, and why; nothing if there was for all."""
+    if not compared["leftOut"]:
+        return ""
+    return (
+        f"not resumed at step {', '.join(map(str, sorted(compared['leftOut'])))}: there was no "
+        f"time to build the dataset and read it once more, of the {plan.limit:.0f} s that a "
+        f"process has; building took up to {compared['slowest']:.0f} s"
+    )
+
+
+def run_apart(module: str, what: str, folder: Path, plan: Plan) -> str:
     """Run a module in a process; return how it ended if it did not do its work, else nothing.
 
     Args:
         module: Its full name.
         what: Its first argument.
         folder: Its second argument, by whose files it is told what to do and answers.
-        seconds: For its work; its imports and the like do not count.
+        plan: Says how long it may take.
     """
+    doing = folder / "doing"
+    doing.unlink(missing_ok=True)
     command = [sys.executable, "-m", module, what, str(folder)]
     try:
         # Input pipelines run on the CPU; an accelerator's memory is the trainer's.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run(
-            command, check=False, timeout=seconds + _START_SECONDS, env=environment
-        )
+        done = subprocess.run(command, check=False, timeout=plan.limit, env=environment)
     except subprocess.TimeoutExpired:
-        return f"{_TOO_SLOW} within {seconds + _START_SECONDS:.0f} s"
+        last = f": {doing.read_text()}" if doing.exists() else ""
+        return f"{_TOO_SLOW} within {plan.limit:.0f} s{last}"
     if done.returncode < 0:
         return f"died with signal {-done.returncode}"
     return f"ended with exit code {done.returncode}" if done.returncode else ""
@@ -166,30 +192,6 @@ def run_apart(module: str, what: str, folder: Path, seconds: float) -> str:
 def answer(path: Path) -> Any:
     """Return what a process left in a file; None if there is none."""
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def main(what: str, folder: Path) -> None:
-    """Be one of the two processes."""
-    startup.begin_import()
-    from rtj_trainer.environment import prepare_tensorflow
-
-    prepare_tensorflow({})
-    plan = Plan.model_validate_json((folder / "plan.json").read_text())
-    if what == "record":
-        (folder / "recorded.json").write_text(json.dumps(or_refusal(lambda: _record(plan, folder))))
-    else:
-        for result in _compare(plan, folder):
-            (folder / "compared.json").write_text(json.dumps(result))
-
-
-def _pipeline(plan: Plan, folder: Path, first_start: bool) -> Any:
-    from rtj_trainer import builder
-    from rtj_trainer.pipeline import PipelineFactory, dataset_function
-
-    module = builder.load_module(plan.builder)
-    build = dataset_function(plan.builder, module)
-    factory = PipelineFactory(build, plan.seed, plan.epochs, plan.total_steps)
-    return factory.pipeline(first_start, folder / "probe")
 
 
 def or_refusal(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -204,92 +206,3 @@ def or_refusal(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         stop = UserError(Reason.TRAINER_FAILED, f"{type(error).__name__}: {str(error)[:1000]}")
     refused = {"exitCode": stop.exit_code, "reason": stop.reason, "message": stop.message}
     return {"refused": refused}
-
-
-def _record(plan: Plan, folder: Path) -> dict[str, Any]:
-    from rtj_trainer.batches import sha256_of
-
-    pipeline = _pipeline(plan, folder, first_start=True)
-    began = time.monotonic()
-    position, length = pipeline.stream.position, pipeline.strategy.batches_per_epoch
-    position.start(0)
-    batches: list[list[Any]] = []
-    steps: list[int] = []
-    until = began + plan.seconds * _RECORDING_SHARE
-    while len(batches) < _FEWEST_BATCHES or time.monotonic() < until:
-        batch = position.next()
-        if batch is None:
-            break
-        if batch.index == 0 and batches and length is None:
-            length = len(batches)
-        batches.append([batch.index, sha256_of(batch.element)])
-        step = len(batches)
-        if length is not None and step > _EPOCHS * length:
-            break
-        if _is_saved(step, length):
-            (folder / str(step)).mkdir()
-            position.save(folder / str(step))
-            steps.append(step)
-    return {
-        "strategy": pipeline.strategy.name,
-        "why": pipeline.strategy.why,
-        "unproven": pipeline.unproven,
-        "batches": batches,
-        "steps": steps,
-        "seconds": time.monotonic() - began,
-    }
-
-
-def _is_saved(step: int, length: int | None) -> bool:
-    """Return whether to save at a step: seldom, and where epochs end if that is known."""
-    if length is None:
-        return step in (1, 8, 64, 512, 4096)
-    return step in (1, length // 2, length - 1, length, length + length // 2, 2 * length)
-
-
-def _compare(plan: Plan, folder: Path) -> Iterator[list[dict[str, Any]]]:
-    """Yield the growing list of results: begun anew first, then from each position."""
-    recorded = answer(folder / "recorded.json")
-    begun = time.monotonic() - recorded["seconds"]
-    results: list[dict[str, Any]] = []
-    tasks = [0, *sorted(recorded["steps"], reverse=True)]
-    for number, step in enumerate(tasks):
-        left = max(begun + plan.seconds - time.monotonic(), 0)
-        until = time.monotonic() + left / (len(tasks) - number)
-        results.append(_go_on(plan, folder, step, recorded["batches"], until))
-        yield results
-
-
-def _go_on(
-    plan: Plan, folder: Path, step: int, expected: list[list[Any]], until: float
-) -> dict[str, Any]:
-    from rtj_trainer.batches import sha256_of
-    from rtj_trainer.errors import UserError
-
-    what = f"resumed at step {step}" if step else "begun anew in a fresh process"
-    result: dict[str, Any] = {"what": what, "step": step, "wrong": ""}
-    result |= {"compared": 0, "crossed": False}
-    try:
-        position = _pipeline(plan, folder, first_start=False).stream.position
-        position.start(step)
-        if step:
-            position.restore(folder / str(step))
-        for number in range(step, len(expected)):
-            batch = position.next()
-            found = [batch.index, sha256_of(batch.element)] if batch else None
-            if found != expected[number]:
-                result["wrong"] = f"batch {number} was another than before"
-                break
-            result["compared"] += 1
-            result["crossed"] |= number > step and expected[number][0] == 0
-            if time.monotonic() > until:
-                break
-    except (UserError, OSError):  # It may pass: see _PASSING.
-        raise
-    except Exception as error:  # whatever TensorFlow or the builder raises is the answer
-        result["wrong"] = f"{type(error).__name__}: {str(error)[:400]}"
-    return result
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
