@@ -4,6 +4,7 @@ What it does is what it prints, the weights and the learning rate that it leaves
 """
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import keras
 import pytest
 from rtj_trainer.callbacks import CallbackRunner
+from rtj_trainer.callbacks.keeping import keeper_of
+from rtj_trainer.errors import PermanentError
 
 pytestmark = pytest.mark.unit
 
@@ -41,12 +44,17 @@ CALLBACKS: dict[str, Callable[[Path], Any]] = {
 CALLS = len(LOSSES) * (BATCHES + 2)
 
 
+def model_of() -> Any:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
 class Training:
     """A model with a callback, and the calls of it that `fit` makes."""
 
     def __init__(self, callback: Any) -> None:
-        self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        self.model.compile(keras.optimizers.SGD(1.0), "mse")
+        self.model = model_of()
         self.model.set_weights([weight * 0.0 for weight in self.model.get_weights()])
         self.runner = CallbackRunner([callback], self.model, {})
 
@@ -107,3 +115,26 @@ def test_a_callback_of_keras_goes_on_from_each_of_its_calls(
             assert capsys.readouterr().out == "".join(told[number:])
         if number < end[-1]:
             training.call(number)
+
+
+def test_a_version_of_keras_in_which_a_callback_keeps_something_else_is_refused() -> None:
+    callback = keras.callbacks.ReduceLROnPlateau()
+    callback.set_model(model_of())
+    callback.on_train_begin()
+    del callback.cooldown_counter
+    with pytest.raises(PermanentError, match="no attribute cooldown_counter in Keras"):
+        keeper_of(callback, callback.model, "it").read()
+
+
+LIMIT = 1
+
+
+def test_a_function_that_a_callback_of_keras_calls_must_go_on_by_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    callback = keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 if epoch < LIMIT else 0.01)
+    keeper = keeper_of(callback, model_of(), "it")
+    assert keeper.read() == {}
+    monkeypatch.setattr(sys.modules[__name__], "LIMIT", 2)
+    with pytest.raises(PermanentError, match="no longer what it was before the first step"):
+        keeper.read()

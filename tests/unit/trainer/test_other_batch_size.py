@@ -277,6 +277,14 @@ class TestParameters:
         with pytest.raises(PermanentError, match=r"drop_remainder \(False -> True\)"):
             check(fingerprint(10), fingerprint(20, True), self.POLICY)
 
+    def test_another_version_excuses_no_other_pipeline_with_it(self) -> None:
+        before, after = (
+            Fingerprint({"pipeline": text}, {"tensorflow": version}, Cutting.even(100, size, False))
+            for text, version, size in (("a", "2.21.0", 8), ("b", "2.22.0", 4))
+        )
+        with pytest.raises(PermanentError, match=r"tf\.data pipeline that the builder returns"):
+            check(before, after, self.POLICY)
+
     def test_a_commit_that_does_not_tell_its_size_is_compared_as_ever(self) -> None:
         old = Fingerprint(fingerprint(8, n=8).identity, {})
         with pytest.raises(PermanentError, match=r"datasetParams \(n: 8 -> 4\)"):
