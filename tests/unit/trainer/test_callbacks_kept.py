@@ -138,3 +138,20 @@ def test_a_function_that_a_callback_of_keras_calls_must_go_on_by_the_same(
     monkeypatch.setattr(sys.modules[__name__], "LIMIT", 2)
     with pytest.raises(PermanentError, match="no longer what it was before the first step"):
         keeper.read()
+
+
+SEEN: list[int] = []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda function: keras.callbacks.LambdaCallback(on_epoch_end=function),
+        keras.callbacks.LearningRateScheduler,
+    ],
+    ids=["LambdaCallback", "LearningRateScheduler"],
+)
+def test_a_function_that_keeps_something_is_refused_in_a_callback_of_keras_too(make: Any) -> None:
+    callback = make(lambda epoch, _: SEEN.append(epoch))
+    with pytest.raises(PermanentError, match="uses SEEN, which is a list"):
+        keeper_of(callback, model_of(), "it")

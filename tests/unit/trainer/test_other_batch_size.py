@@ -274,8 +274,14 @@ class TestParameters:
             check(fingerprint(8, n=8), fingerprint(1, n=True), self.POLICY)
 
     def test_what_is_dropped_may_not_change_with_it(self) -> None:
-        with pytest.raises(PermanentError, match=r"drop_remainder \(False -> True\)"):
+        with pytest.raises(PermanentError, match=r"drop_remainder \(False -> True\)") as error:
             check(fingerprint(10), fingerprint(20, True), self.POLICY)
+        assert "fingerprintPolicy.batchSize" not in error.value.message, "it is allowed already"
+
+    def test_a_pipeline_without_a_size_is_another_one(self) -> None:
+        without = Fingerprint(fingerprint(8).identity, {})
+        with pytest.raises(PermanentError, match=r"drop_remainder \(False -> absent\)"):
+            check(fingerprint(8), without, self.POLICY)
 
     def test_another_version_excuses_no_other_pipeline_with_it(self) -> None:
         before, after = (

@@ -201,6 +201,13 @@ def test_what_the_environment_of_a_commit_does_not_tell_is_not_compared() -> Non
     assert check(saved, newer, FingerprintPolicy(versions=OnChange.REFUSE)) is None
 
 
+@pytest.mark.parametrize("answer", OnChange)
+def test_other_times_of_files_are_never_refused(answer: OnChange) -> None:
+    before, after = (Fingerprint({"fileTimes": {"a": time}}, {}) for time in (1, 2))
+    warning = check(before, after, FingerprintPolicy(files=answer))
+    assert (warning is None) is (answer is OnChange.IGNORE)
+
+
 NEW_ATTRIBUTE = """
 import tensorflow as tf
 from rtj_trainer.preflight import identity
