@@ -1,5 +1,6 @@
 """Where positions begin, what they give again, and what ids are said to be."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ def by_index(ids: Any = lambda n: n) -> IndexPosition:
     return IndexPosition(build, IndexedSource(Cutting.even(10, 2, False), shuffle=False), 0)
 
 
-POSITIONS = {
+POSITIONS: dict[str, Callable[[], Position]] = {
     "index": by_index,
     "replay": lambda: ReplayPosition(epoch(), None),
     "iterator": lambda: IteratorPosition(epoch(), None, 0),
