@@ -40,6 +40,10 @@ def load_example(
     return objects
 
 
+class NoPodError(Exception):
+    """A job has no pod just now: it is over, or between two attempts."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One ResumableTrainingJob on a cluster."""
@@ -117,11 +121,22 @@ class Job:
         return self.wait_until(f"the end of job {self.name}", ended, timeout_seconds)
 
     def pod_name(self) -> str:
-        """Return the name of the current attempt's pod."""
-        return str(self.status()["attempt"]["podName"])
+        """Return the name of the current attempt's pod.
+
+        Raises:
+            NoPodError: There is none.
+        """
+        status = self.status()
+        if "podName" not in status.get("attempt", {}):
+            raise NoPodError(f"job {self.name} has no pod; its phase is {status.get('phase')}")
+        return str(status["attempt"]["podName"])
 
     def node_name(self) -> str:
-        """Return the node of the current attempt's pod; empty before it is scheduled."""
+        """Return the node of the current attempt's pod; empty before it is scheduled.
+
+        Raises:
+            NoPodError: There is no pod.
+        """
         pod = self.kube.get("pods", self.pod_name(), self.namespace)
         return str(pod["spec"].get("nodeName", ""))
 

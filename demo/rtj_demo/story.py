@@ -17,7 +17,16 @@ from rtj_devcluster.progress import Advance, stage
 
 from rtj_demo.clusters import DemoCluster
 from rtj_demo.install import install_operator
-from rtj_demo.jobs import INSPECTOR, Job, load_example, put_file, start_inspector, submit
+from rtj_demo.jobs import (
+    FINAL_PHASES,
+    INSPECTOR,
+    Job,
+    NoPodError,
+    load_example,
+    put_file,
+    start_inspector,
+    submit,
+)
 from rtj_demo.kube import PULL_SECONDS, Kube, wait_for
 from rtj_demo.say import say
 
@@ -148,10 +157,10 @@ def _strike(cluster: DemoCluster, job: Job) -> Strike:
     seen = job.heartbeat()["position"]["step"]
     began = time.monotonic()
     with stage(f"Kill its {cluster.victim}"):
-        what = cluster.strike(job)
+        what = _struck(cluster, job)
     say(f"  {what}; the job was last seen at step {seen}")
     with stage("The operator notices and relaunches"):
-        job.wait_until("a second attempt", lambda s: _newest_attempt(s).get("number") == 2, 120)
+        job.wait_until("a second attempt", lambda now: _is_replaced(job, now), 120)
         replaced = time.monotonic() - began
     with stage("The trainer restores its position and goes on"):
         _wait_for_step(job, attempt=2)
@@ -160,6 +169,23 @@ def _strike(cluster: DemoCluster, job: Job) -> Strike:
         _wait_for_step(job, attempt=2, after=start)
         resumed = time.monotonic() - began
     return Strike(what, seen, start, replaced, resumed)
+
+
+def _struck(cluster: DemoCluster, job: Job) -> str:
+    try:
+        return cluster.strike(job)
+    except NoPodError as error:
+        raise DemoFailedError(f"{job.name} ended too early, nothing was killed: {error}") from error
+
+
+def _is_replaced(job: Job, status: dict[str, Any]) -> bool:
+    if _newest_attempt(status).get("number") == 2:
+        return True
+    _check_not_failed(job, status)
+    # It may end between the look at its pod and the kill, and then nothing is relaunched.
+    if status.get("phase") in FINAL_PHASES:
+        raise DemoFailedError(f"{job.name} ended too early: it was over before the kill")
+    return False
 
 
 def _newest_attempt(status: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class Kubernetes:
         self.struck = False
         self.first_step = 1250
         self.phase = "Completed"
-        self.over = False
+        self.over_in: int | None = None
+        """Number of the attempt that ends before anybody looks at the job again."""
         self.reports = {"flights": GOOD, "flights-uninterrupted": GOOD}
         self.jobs: list[dict[str, Any]] = []
         self.applied: list[dict[str, Any]] = []
@@ -69,10 +70,15 @@ class Kubernetes:
 
     def get(self, kind: str, name: str, _namespace: str) -> dict[str, Any]:
         number, node = 1 + self.struck, "node-2"
-        attempt = {"number": number, "nodeName": node, "firstStep": self.first_step}
+        attempt = {
+            "number": number,
+            "nodeName": node,
+            "podName": f"flights-{number}",
+            "firstStep": self.first_step,
+        }
         position = {"step": self._step, "totalSteps": STEPS}
         if kind == "rtj":
-            shown = {"attempts": [attempt]} if self.over else {"attempt": attempt}
+            shown = {"attempts": [attempt]} if self.over_in == number else {"attempt": attempt}
             status = {**shown, "position": position, "phase": self.phase}
             return {"metadata": {"uid": name}, "status": {**status, "conditions": []}}
         self._step += STEPS // 4
@@ -105,8 +111,9 @@ class Cluster:
         self._reach("images")
         return Images("operator:1", "trainer:1")
 
-    def strike(self, _job: Job) -> str:
+    def strike(self, job: Job) -> str:
         self._reach("strike")
+        job.pod_name()
         self.kube.struck = True
         return "it was struck"
 
@@ -150,9 +157,32 @@ def test_a_demo_whose_every_promise_held_ends_with_0_and_leaves_the_cluster(
 def test_a_job_that_is_over_before_its_second_attempt_was_looked_at_is_a_good_one(
     cluster: Cluster, capsys: Capture
 ) -> None:
-    cluster.kube.over = True
+    cluster.kube.over_in = 2
     assert demo.main() == 0, capsys.readouterr().out
     assert "resumed from step      1250" in capsys.readouterr().out
+
+
+def test_a_job_that_is_over_when_it_is_to_be_struck_fails_the_demo(
+    cluster: Cluster, capsys: Capture
+) -> None:
+    cluster.kube.over_in = 1
+    assert demo.main() == 1
+    told = capsys.readouterr().out
+    assert "flights ended too early, nothing was killed: job flights has no pod" in told
+    assert "its phase is Completed" in told
+    assert "nobody takes it down" in told
+
+
+def test_a_job_that_ends_just_before_its_kill_is_not_waited_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    clock = SlowPulls()
+    monkeypatch.setattr(kube, "time", clock)
+    monkeypatch.setattr(Cluster, "strike", lambda *_: "it was struck")
+    cluster.kube.over_in = 1
+    assert demo.main() == 1
+    assert "flights ended too early: it was over before the kill" in capsys.readouterr().out
+    assert clock.monotonic() < 10
 
 
 class SlowPulls(Kubernetes):

@@ -61,11 +61,8 @@ _LATER = (
 """What commits of older versions do not tell."""
 _LIBRARIES = ("tensorflow", "keras")
 """Entries of an environment: a later one gives operations of a pipeline further attributes."""
-_PROGRAM = (
-    *("source", "dataset", "batch", "batchSize", "shuffle", "validation", "train"),
-    *("files", "contents", "strategy"),
-)
-"""What makes a graph another one, whatever the version."""
+_PROGRAM = ("source", "files", "batchSize")
+"""What makes a graph another one, whatever the version, and a policy may accept."""
 _PIPELINES = {"pipeline", "validationPipeline"}
 _STEP = {"step", "captured"}
 _TO_REBATCH = (

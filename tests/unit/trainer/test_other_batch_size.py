@@ -274,8 +274,22 @@ class TestParameters:
             check(fingerprint(8, n=8), fingerprint(1, n=True), self.POLICY)
 
     def test_what_is_dropped_may_not_change_with_it(self) -> None:
-        with pytest.raises(PermanentError, match=r"drop_remainder \(False -> True\)"):
+        with pytest.raises(PermanentError, match=r"drop_remainder \(False -> True\)") as error:
             check(fingerprint(10), fingerprint(20, True), self.POLICY)
+        assert "fingerprintPolicy.batchSize" not in error.value.message, "it is allowed already"
+
+    def test_a_pipeline_without_a_size_is_another_one(self) -> None:
+        without = Fingerprint(fingerprint(8).identity, {})
+        with pytest.raises(PermanentError, match=r"drop_remainder \(False -> absent\)"):
+            check(fingerprint(8), without, self.POLICY)
+
+    def test_another_version_excuses_no_other_pipeline_with_it(self) -> None:
+        before, after = (
+            Fingerprint({"pipeline": text}, {"tensorflow": version}, Cutting.even(100, size, False))
+            for text, version, size in (("a", "2.21.0", 8), ("b", "2.22.0", 4))
+        )
+        with pytest.raises(PermanentError, match=r"tf\.data pipeline that the builder returns"):
+            check(before, after, self.POLICY)
 
     def test_a_commit_that_does_not_tell_its_size_is_compared_as_ever(self) -> None:
         old = Fingerprint(fingerprint(8, n=8).identity, {})

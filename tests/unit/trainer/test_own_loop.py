@@ -162,6 +162,7 @@ def test_a_callback_of_fit_may_stop_the_session(within: bool, step: int, make_jo
         ("gives_what_json_cannot_hold", ["the parameter fill of shuffled is nan", "JSON"]),
         ("gives_the_same_object", ["same object twice"]),
         ("looks_ahead", ["the generator _ahead asked", "again", "session.ends_epoch"]),
+        ("takes_pairs", ["its second batch before anything was done with the first"]),
         ("fits_by_keras", ["read ahead of the steps", "session.fit(model"]),
         ("fits_with_a_csv_log", ["CSVLogger", "leave it out"]),
         ("fits_a_model_with_its_own_fit", ["Mine has a fit of its own"]),

@@ -201,6 +201,13 @@ def test_what_the_environment_of_a_commit_does_not_tell_is_not_compared() -> Non
     assert check(saved, newer, FingerprintPolicy(versions=OnChange.REFUSE)) is None
 
 
+@pytest.mark.parametrize("answer", OnChange)
+def test_other_times_of_files_are_never_refused(answer: OnChange) -> None:
+    before, after = (Fingerprint({"fileTimes": {"a": time}}, {}) for time in (1, 2))
+    warning = check(before, after, FingerprintPolicy(files=answer))
+    assert (warning is None) is (answer is OnChange.IGNORE)
+
+
 NEW_ATTRIBUTE = """
 import tensorflow as tf
 from rtj_trainer.preflight import identity
@@ -239,11 +246,23 @@ def test_a_graph_is_not_excused_by_a_version_if_more_of_it_changed(also: str, ke
     assert check(saved, newer, policy)
 
 
-def test_what_augments_batches_is_compared_unless_the_commit_does_not_tell() -> None:
-    flip, crop = ({"batch": {"function": name}} for name in ("flip", "crop"))
-    with pytest.raises(PermanentError, match=r"batchFunction or batchParams \(function: flip"):
-        check(Fingerprint(flip, {}), Fingerprint(crop, {}), FingerprintPolicy())
-    assert check(Fingerprint({}, {}), Fingerprint(crop, {}), FingerprintPolicy()) is None
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("batch", "batchFunction or batchParams"),
+        ("shuffle", "whether the examples are shuffled"),
+        ("validationContents", "the data that rtj_trainer.data reads for the validation"),
+        ("constants", "the contents of constants or tables"),
+        ("variableNames", "the attributes or names that lead to the variables"),
+    ],
+)
+def test_what_commits_of_older_versions_do_not_tell_is_compared_if_they_do(
+    key: str, words: str
+) -> None:
+    one, other = ({key: {"function": name}} for name in ("flip", "crop"))
+    with pytest.raises(PermanentError, match=rf"{words}.* \(function: flip -> crop\)"):
+        check(Fingerprint(one, {}), Fingerprint(other, {}), FingerprintPolicy())
+    assert check(Fingerprint({}, {}), Fingerprint(other, {}), FingerprintPolicy()) is None
 
 
 @pytest.mark.parametrize("key", ["pipeline", "validationPipeline", "step", "captured"])

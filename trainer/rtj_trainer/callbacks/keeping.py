@@ -92,6 +92,10 @@ def _by_attributes(callback: Any, model: Any, name: str, attributes: tuple[str, 
     def write(state: Any) -> None:
         for key, value in state.items():
             setattr(callback, key, value)
+        # Keras finds out which is better, less or more, at the end of a process's first epoch; a
+        # ModelCheckpoint with save_freq compares with the best before that.
+        if "_current_epoch" in state and callback.monitor_op is None:
+            callback._set_monitor_op()
 
     return Keeper(name, read, write)
 

@@ -71,18 +71,21 @@ class Steps:
         self._thread = threading.get_ident()
         self._holder: FrameType | None = None
         """A generator that was given a batch, and has not yielded since."""
+        self._is_first = True
+        self._unused = False
+        """Whether the first batch was given, and the program has called nothing since."""
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
+        asking, unused = sys._getframe(1), self._unused
         if threading.get_ident() != self._thread or _is_read_by_keras():
             misused(
                 "the batches of session.steps() are read ahead of the steps, as model.fit and "
                 "other threads do, so steps would be counted before they are taken: "
                 "use session.fit(model, …), or take each step in the loop"
             )
-        asking = sys._getframe(1)
         if asking is self._holder:
             misused(
                 f"the generator {asking.f_code.co_name} asked session.steps() for a batch again "
@@ -91,24 +94,46 @@ class Steps:
                 "the next, or take the steps in a function that is no generator; "
                 "session.ends_epoch tells which batch is the last of its epoch"
             )
+        if unused:
+            misused(
+                "session.steps() was asked for its second batch before anything was done with the "
+                "first, as itertools.pairwise(), zip() of the batches with themselves and list() "
+                "do, so steps would be counted before they are taken: take a step with each batch "
+                "before the next one is asked for; session.ends_epoch tells which batch is the "
+                "last of its epoch"
+            )
         element = next(self._elements)
-        if asking.f_code.co_flags & inspect.CO_GENERATOR:
-            self._watch(asking)
+        self._watch(asking)
         return element
 
-    def _watch(self, generator: FrameType) -> None:
-        """Note that a generator holds a batch, until it yields or ends."""
+    def _watch(self, asking: FrameType) -> None:
+        """Note whether a generator holds a batch, and whether anything is done with the first."""
+        is_first, self._is_first = self._is_first, False
         if sys.getprofile():
             return  # Somebody measures the program.
-        self._holder = generator
+        self._holder, self._unused = asking if _is_generator(asking) else None, is_first
 
         def see(frame: FrameType, event: str, _: Any) -> None:
-            if frame is generator and event == "return":
-                sys.setprofile(None)
+            if event == "return" and frame is asking:
                 self._holder = None
+            elif event == "call" and not _only_passes_on(frame):
+                self._unused = False
+            if self._holder is None and not self._unused:
+                sys.setprofile(None)
 
-        # Only this tells that a generator yields; it is soon, so it costs next to nothing.
-        sys.setprofile(see)
+        if self._holder or self._unused:
+            # Only this tells that a generator yields, or that a step is taken, which has to call
+            # functions of Python; it is soon, so it costs next to nothing.
+            sys.setprofile(see)
+
+
+def _is_generator(frame: FrameType) -> bool:
+    return bool(frame.f_code.co_flags & inspect.CO_GENERATOR)
+
+
+def _only_passes_on(frame: FrameType) -> bool:
+    """Return whether a call uses no batch, unless it calls others: one that asks for the next."""
+    return _is_generator(frame) or frame.f_code is Steps.__next__.__code__
 
 
 def _is_read_by_keras() -> bool:

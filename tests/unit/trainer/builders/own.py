@@ -1,5 +1,6 @@
 """Programs that take their steps themselves, each with state in many places, and wrong ones."""
 
+import itertools
 import os
 import random
 import signal
@@ -367,6 +368,12 @@ def _ahead(batches):
 def looks_ahead(session):
     total = _variable(session)
     for x, _ in _ahead(session.steps()):
+        total.assign_add(tf.reduce_sum(x))
+
+
+def takes_pairs(session):
+    total = _variable(session)
+    for (x, _), _ in itertools.pairwise(session.steps()):
         total.assign_add(tf.reduce_sum(x))
 
 
