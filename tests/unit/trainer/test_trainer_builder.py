@@ -1,9 +1,15 @@
 """What a new user gets wrong ends with a code and a sentence that says what to mend."""
 
+import sys
+import sysconfig
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from rtj_api.launch import BuilderConfig
 from rtj_api.names import ExitCode
+from rtj_trainer.builder import source_files
 
 from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob
 
@@ -251,3 +257,23 @@ def full_at(job: Job, step: int) -> None:
         "files.fsync_file = full\n"
     )
     job.patches.append(patch)
+
+
+@pytest.mark.parametrize("spelling", ["", "./", "/"], ids=["plain", "dotted", "doubled"])
+def test_a_virtual_environment_beside_the_program_is_none_of_its_files(
+    spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "venv" / "site-packages"
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(installed))
+    places = {
+        "installed": f"{tmp_path}/venv/{spelling}site-packages/installed.py",
+        "below": f"{installed}/package/{spelling}below.py",
+        "beside": f"{tmp_path}/{spelling}beside.py",
+        "alike": f"{installed}-of-mine/alike.py",
+    }
+    modules = {name: ModuleType(name) for name in places}
+    for name, module in modules.items():
+        module.__file__ = places[name]
+        monkeypatch.setitem(sys.modules, name, module)
+    config = BuilderConfig.model_construct(path=tmp_path, module="beside")
+    assert list(source_files(config, modules["beside"])) == ["alike", "beside"]
