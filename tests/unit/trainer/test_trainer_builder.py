@@ -177,7 +177,8 @@ def test_a_parameter_that_only_the_function_finds_wrong_is_named_with_its_value(
 
 
 def test_a_builder_in_the_image_is_imported_from_there(make_job: MakeJob) -> None:
-    job = make_job(path=None, module="in_the_image", datasetFunction="by_index", epochs=1)
+    functions = {"datasetFunction": "by_index", "modelFunction": "small_model"}
+    job = make_job(path=None, module="in_the_image", epochs=1, **functions)
     assert job.run() == ExitCode.PERMANENT
     assert "no module 'in_the_image' in the image" in job.final_record["message"]
     installed = job.folder / "installed"
@@ -205,7 +206,7 @@ def failing():
     return data.map(lambda n: _features(n + 0 * tf.gather(tf.range(90, dtype=tf.int64), n)))
 """
     )
-    job = make_job(source, datasetFunction="failing")
+    job = make_job(source, datasetFunction="failing", modelFunction="small_model")
     assert job.run() == ExitCode.USER_ERROR
     assert job.final_record["reason"] == "TrainerFailed"
     assert "is not in [0, 90)" in job.final_record["message"]
@@ -228,7 +229,7 @@ def test_a_volume_that_cannot_be_written_is_a_user_error(make_job: MakeJob) -> N
 
 
 def test_a_full_volume_skips_a_commit_and_training_goes_on(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     full_at(job, 10)
     job.run_to_end()
     assert "commit at step 10 was skipped: the volume is full" in job.log
@@ -237,7 +238,7 @@ def test_a_full_volume_skips_a_commit_and_training_goes_on(make_job: MakeJob) ->
 
 
 def test_a_stop_whose_commit_failed_names_the_last_one(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     full_at(job, 12)
     assert job.run(Kill("step", 12, "SIGTERM")) == ExitCode.PREEMPTED
     told = "stopped at step 12, the last commit is 000000000010-000001"

@@ -337,7 +337,7 @@ def test_a_volume_that_is_full_at_the_end_fails_the_attempt_and_the_next_ends_th
 def test_a_volume_that_fills_during_the_checks_is_not_blamed_on_the_pipeline(
     make_job: MakeJob,
 ) -> None:
-    job = make_job(datasetFunction="shuffled")
+    job = make_job(datasetFunction="shuffled", modelFunction="small_model")
     volume = job.folder / "volume"
     with mounted(volume, megabytes=1):
         patch(

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import shared
 import tensorflow as tf
+from builder import small_model
 from rtj_trainer.data import indexed
 
 SEEN = []
@@ -95,7 +96,7 @@ def build_model():
 
 def build_with_attributes():
     """Has what Keras does not save: a variable, a generator and a list."""
-    model = build_model()
+    model = small_model()
     model.count = tf.Variable(0)
     model.generator = tf.random.Generator.from_seed(5)
     model.losses_seen = []
