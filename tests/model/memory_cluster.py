@@ -4,7 +4,6 @@ It keeps uids, resourceVersions, ownerReferences and graceful deletion, and it c
 operator at any call, before or after the call took effect.
 """
 
-import copy
 import itertools
 from collections.abc import Callable
 from datetime import datetime
@@ -22,6 +21,8 @@ from rtj_operator.cluster import (
     UnavailableError,
 )
 from rtj_operator.reconcile import utc_now
+
+from tests.model.copied import copied
 
 Place = tuple[str, str, str]
 """Kind, namespace, name."""
@@ -68,7 +69,7 @@ class MemoryCluster:
 
         def read() -> list[Manifest]:
             return [
-                copy.deepcopy(found)
+                copied(found)
                 for (k, ns, _), found in self.objects.items()
                 if k == kind.kind
                 and namespace in ("", ns)
@@ -101,7 +102,7 @@ class MemoryCluster:
             old = self.objects[place]
             if manifest["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"]:
                 raise ConflictError(str(place))
-            new = copy.deepcopy(manifest)
+            new = copied(manifest)
 
             def change(found: Manifest) -> None:
                 found[subresource or "spec"] = new[subresource or "spec"]
@@ -152,13 +153,13 @@ class MemoryCluster:
         found = self.objects.get((kind, namespace, name))
         if found is None:
             raise NotFoundError(f"{kind} {namespace}/{name}")
-        return copy.deepcopy(found)
+        return copied(found)
 
     def put(self, kind: str, namespace: str, manifest: Manifest) -> Manifest:
         place = (kind, namespace, manifest["metadata"]["name"])
         if place in self.objects:
             raise AlreadyExistsError(str(place))
-        new = copy.deepcopy(manifest)
+        new = copied(manifest)
         new["metadata"] |= {
             "uid": f"uid-{next(self._uids)}",
             "resourceVersion": str(next(self._versions)),
@@ -168,19 +169,19 @@ class MemoryCluster:
         }
         self.objects[place] = new
         self._tell("create", new, place)
-        return copy.deepcopy(new)
+        return copied(new)
 
     def update(
         self, kind: str, namespace: str, name: str, change: Callable[[Manifest], Any]
     ) -> Manifest:
         found = self.objects[(kind, namespace, name)]
-        spec = copy.deepcopy(found.get("spec"))
+        spec = copied(found.get("spec"))
         change(found)
         found["metadata"]["resourceVersion"] = str(next(self._versions))
         if kind == JOBS.kind and found["spec"] != spec:
             found["metadata"]["generation"] += 1
         self._tell("update", found, (kind, namespace, name))
-        return copy.deepcopy(found)
+        return copied(found)
 
     def delete_pod(self, namespace: str, name: str) -> None:
         """Delete gracefully: a pod without a node goes at once, others when their kubelet says."""

@@ -6,12 +6,13 @@ told, or break off: then it lists what is there, and tells that what it once tol
 what came and went meanwhile it tells nothing. A bad one tells of no deletion that it missed.
 """
 
-import copy
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from rtj_operator.cluster import JOBS, LEASES, PODS, Manifest
+
+from tests.model.copied import copied
 
 KINDS = (JOBS.kind, LEASES.kind, PODS.kind)
 TOLD_AGAIN_AT_MOST = 5
@@ -37,7 +38,7 @@ class Watches:
 
     def tell(self, verb: str, kind: str, manifest: Manifest) -> None:
         """Tell of a change, now or later."""
-        event = (verb, kind, copy.deepcopy(manifest))
+        event = (verb, kind, copied(manifest))
         if kind in self.lagging:
             self._unheard.append(event)
         else:

@@ -207,14 +207,14 @@ def source_files(config: BuilderConfig, module: ModuleType) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     root = config.path.resolve() if config.path else None
-    installed = sysconfig.get_path("purelib")
+    installed = os.path.join(sysconfig.get_path("purelib"), "")  # noqa: PTH118 - its last slash
 
     @cache  # Thousands of modules are in a few hundred folders.
     def is_inside(folder: str) -> bool:
-        path = Path(folder)
-        if root is None or path.is_relative_to(installed):
+        # As text: most folders are such, and to make a Path of each takes as long as all else.
+        if root is None or f"{os.path.normpath(folder)}/".startswith(installed):
             return False  # A virtual environment may lie beside the program.
-        return path.resolve().is_relative_to(root)
+        return Path(folder).resolve().is_relative_to(root)
 
     for name, loaded in list(sys.modules.items()):
         file = getattr(loaded, "__file__", None)

@@ -33,12 +33,12 @@ def whole(make_job: MakeJob) -> Whole:
     """Return an uninterrupted job of a function of `builder`; it is not to be changed."""
 
     @cache
-    def run(dataset: str, epochs: int = 3) -> Job:
-        job = make_job(datasetFunction=dataset, epochs=epochs)
+    def run(dataset: str, epochs: int, model: str) -> Job:
+        job = make_job(datasetFunction=dataset, epochs=epochs, modelFunction=model)
         job.run_to_end()
         return job
 
-    return run
+    return lambda dataset, epochs=3, model="build_model": run(dataset, epochs, model)
 
 
 @pytest.fixture

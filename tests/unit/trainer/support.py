@@ -192,7 +192,7 @@ def _last_manifest(directory: JobDirectory) -> Manifest:
 MakeJob = Callable[..., Job]
 """(builder: a folder, or the source of a module; fields of the configuration) -> Job."""
 Whole = Callable[..., Job]
-"""(datasetFunction of `builder`, epochs) -> Job."""
+"""(datasetFunction of `builder`, epochs, modelFunction) -> Job."""
 
 
 def create_job(
@@ -229,8 +229,8 @@ def create_job(
 
 def fork(make_job: MakeJob, origin: Job, commit: str = "latest", **changes: Any) -> Job:
     """Return a new job on the same volume that starts from a commit of another."""
-    changes = {"datasetFunction": origin.config["builder"]["datasetFunction"], **changes}
-    job = make_job(**changes)
+    same = {key: origin.config["builder"][key] for key in ("datasetFunction", "modelFunction")}
+    job = make_job(**{**same, **changes})
     shutil.copytree(origin.directory.root, job.folder / "volume" / "other")
     job.config["forkFrom"] = {"jobUid": "other", "commit": commit}
     return job

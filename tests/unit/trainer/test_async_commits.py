@@ -109,7 +109,7 @@ def test_a_request_to_stop_waits_for_the_commit_that_is_being_written(
 
 
 def test_a_request_to_stop_makes_no_second_commit_of_a_step(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     assert job.run(Kill("step", 10, "SIGTERM")) == ExitCode.PREEMPTED
     assert steps_of(job) == [5, 10]
 
@@ -117,6 +117,7 @@ def test_a_request_to_stop_makes_no_second_commit_of_a_step(make_job: MakeJob) -
 def test_a_slow_volume_delays_commits_by_seconds_and_not_training(make_job: MakeJob) -> None:
     job = make_job(
         datasetFunction="by_index",
+        modelFunction="small_model",
         checkpoint={"claimName": "claim", "everySeconds": 10, "keep": 9},
     )
     clock = (
@@ -142,6 +143,7 @@ def test_commits_by_steps_are_made_at_just_these_steps_and_milestones_stay(
 ) -> None:
     job = make_job(
         datasetFunction="by_index",
+        modelFunction="small_model",
         checkpoint={"claimName": "claim", "everySteps": 5, "keep": 2, "keepEverySteps": 10},
     )
     hold(job, {5: 10, 10: 15})
@@ -150,7 +152,7 @@ def test_commits_by_steps_are_made_at_just_these_steps_and_milestones_stay(
 
 
 def test_a_trainer_that_was_superseded_while_it_wrote_commits_nothing(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     fence = str(job.directory.fence(2))
     hold(job, {5: 8}, f"def after():\n    open({fence!r}, 'w').close()\n")
     assert job.run() == ExitCode.SUPERSEDED
@@ -160,7 +162,7 @@ def test_a_trainer_that_was_superseded_while_it_wrote_commits_nothing(make_job: 
 
 
 def test_a_program_that_fails_does_not_take_the_commit_with_it(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     fails = (
         "from rtj_trainer import batches\n"
         "failed = threading.Event()\n"

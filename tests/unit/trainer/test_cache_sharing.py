@@ -31,7 +31,11 @@ owner.{name} = full
 
 def job_of(make_job: MakeJob, **policy: Any) -> Job:
     job = make_job(
-        module="cached", datasetFunction="shuffled", epochs=2, cache={"batchSize": 8, **policy}
+        module="cached",
+        datasetFunction="shuffled",
+        modelFunction="small_model",
+        epochs=2,
+        cache={"batchSize": 8, **policy},
     )
     patch(job, SMALL_SHARDS)
     return job

@@ -148,6 +148,7 @@ IndexPosition.save, state.Snapshot.write = slow_save, slow_write
 def slow_job(make_job: MakeJob, **checkpoint: Any) -> Job:
     job = make_job(
         datasetFunction="by_index",
+        modelFunction="small_model",
         epochs=40,
         checkpoint={"claimName": "claim", **checkpoint},
     )
@@ -179,7 +180,7 @@ def test_on_a_slow_volume_the_overhead_stays_within_the_bound(make_job: MakeJob)
 def test_a_write_that_does_not_end_is_told_of(make_job: MakeJob) -> None:
     # How many follow depends on how fast they are written; the first must stay.
     checkpoint = {"claimName": "claim", "auto": {}, "keep": 100}
-    job = make_job(datasetFunction="by_index", checkpoint=checkpoint)
+    job = make_job(datasetFunction="by_index", modelFunction="small_model", checkpoint=checkpoint)
     clock = (
         "from rtj_trainer import pace\n"
         "class Clock:\n"

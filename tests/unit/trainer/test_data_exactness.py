@@ -61,7 +61,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def job_of(make_job: MakeJob, source: str, folder: Path) -> Job:
     params = {"folder": str(folder)}
-    return make_job(module="sources", datasetFunction=source, datasetParams=params)
+    return make_job(
+        module="sources",
+        datasetFunction=source,
+        modelFunction="small_model",
+        datasetParams=params,
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ def test_a_killed_job_trains_on_what_an_uninterrupted_one_does(
     job = job_of(make_job, source, folder)
     job.run_to_end(kill)
     assert job.last_manifest.strategy == "index"
-    assert job.outcome() == whole("by_index").outcome()
+    assert job.outcome() == whole("by_index", model="small_model").outcome()
 
 
 def test_a_killed_job_on_a_mixture_ends_as_an_uninterrupted_one(
@@ -103,7 +108,7 @@ def test_a_job_killed_while_it_keeps_an_index_makes_it_again_and_the_next_uses_i
     indices = job.folder / "volume" / "indices"
     assert not [path for path in indices.glob("*") if not path.name.startswith(".")]
     job.run_to_end(Kill("step", 3), goes_on=False)
-    assert job.outcome() == whole("by_index").outcome()
+    assert job.outcome() == whole("by_index", model="small_model").outcome()
     assert job.log.count("a.tfrecord, once") == 2
     assert sorted(path.name[0] == "." for path in indices.iterdir()) == [False, False]
 
@@ -132,4 +137,4 @@ def test_the_same_data_written_anew_is_no_change(
     assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED
     write_records(tmp_path / "a.tfrecord", range(60))
     job.run_to_end()
-    assert job.outcome() == whole("by_index").outcome()
+    assert job.outcome() == whole("by_index", model="small_model").outcome()

@@ -28,6 +28,11 @@ KEEP_BEST = {
 }
 
 
+def job_of(make_job: MakeJob, function: str, **changes: Any) -> Job:
+    fields = {"module": "named", "modelFunction": "small_model", **changes}
+    return make_job(datasetFunction=function, **fields)
+
+
 def ledger_of(job: Job) -> survey.LedgerReport:
     """Check the ledger as both commands do."""
     report = survey.check_ledger(job.directory, strict=True)
@@ -76,7 +81,7 @@ def ledger_of(job: Job) -> survey.LedgerReport:
 def test_the_ledger_of_a_job_that_is_right_is_not_called_wrong(
     function: str, changes: dict[str, Any], kill: Kill, told: str, make_job: MakeJob
 ) -> None:
-    job = make_job(module="named", datasetFunction=function, **changes)
+    job = job_of(make_job, function, **changes)
     job.run_to_end(kill)
     report = ledger_of(job)
     assert not report.is_wrong
@@ -84,14 +89,14 @@ def test_the_ledger_of_a_job_that_is_right_is_not_called_wrong(
 
 
 def test_a_part_of_the_first_epoch_is_not_called_an_epoch(make_job: MakeJob) -> None:
-    job = make_job(module="named", datasetFunction="dropping")
+    job = job_of(make_job, "dropping")
     job.run(Kill("step", 11, "SIGTERM"))
     assert "88 of 96 examples of epoch 0, each exactly once\n" in text.of(ledger_of(job))
 
 
 def test_a_cache_that_drops_the_remainder_is_checked_against_all_of_it(make_job: MakeJob) -> None:
     policy = {"batchSize": 8, "dropRemainder": True}
-    job = make_job(module="cached", datasetFunction="saved", cache=policy)
+    job = job_of(make_job, "saved", module="cached", cache=policy)
     job.run_to_end(Kill("step", 17))
     assert "each exactly once but for 4 of 100 that it drops" in text.of(ledger_of(job))
 
@@ -100,7 +105,7 @@ def test_a_cache_that_drops_the_remainder_is_checked_against_all_of_it(make_job:
 def test_an_example_that_is_missing_in_every_epoch_is_found(
     function: str, make_job: MakeJob
 ) -> None:
-    job = make_job(module="named", datasetFunction=function)
+    job = job_of(make_job, function)
     patch = job.folder / "forgets.py"
     patch.write_text(FORGETS)
     job.patches.append(patch)

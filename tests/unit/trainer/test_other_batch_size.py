@@ -25,6 +25,10 @@ TERM = "SIGTERM"
 ALLOWED = {"batchSize": "Ignore"}
 
 
+def small_job(make_job: MakeJob, **changes: Any) -> Job:
+    return make_job(**{"datasetFunction": "by_index", "modelFunction": "small_model", **changes})
+
+
 def uninterrupted(epochs: int, size: int = 100) -> list[int]:
     """Return the ids of a job that was never killed, whatever its batch size."""
     source = IndexedSource(Cutting.even(size, size, False), shuffle=True)
@@ -78,7 +82,7 @@ def test_a_fork_with_another_batch_size_ends_as_if_it_was_never_killed(make_job:
 
 
 def test_the_size_may_change_again_and_at_the_end_of_a_job(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index", datasetParams={"size": 96}, epochs=2)
+    job = small_job(make_job, datasetParams={"size": 96}, epochs=2)
     assert job.run(Kill("step", 5, TERM)) == ExitCode.PREEMPTED
     # What is left of the epoch makes one shorter batch, though 16 divides 96.
     assert go_on(job, Kill("step", 2, TERM), size=96, batch_size=16) == ExitCode.PREEMPTED
@@ -98,7 +102,7 @@ def test_the_size_may_change_again_and_at_the_end_of_a_job(make_job: MakeJob) ->
 
 def test_steps_are_counted_up_and_a_text_may_hold_the_size(make_job: MakeJob) -> None:
     source = (BUILDERS / "builder.py").read_text()
-    job = make_job(source, datasetFunction="by_index", epochs=None, totalSteps=16)
+    job = small_job(make_job, builder=source, epochs=None, totalSteps=16)
     assert job.run(Kill("step", 13, TERM)) == ExitCode.PREEMPTED
     builder = job.folder / "builder" / "builder.py"
     builder.write_text(source.replace("batch_size: int = 8", "batch_size: int = 50"))
@@ -111,7 +115,7 @@ def test_steps_are_counted_up_and_a_text_may_hold_the_size(make_job: MakeJob) ->
 
 
 def test_what_an_epoch_drops_depends_on_the_size_that_ends_it(make_job: MakeJob) -> None:
-    job = make_job(module="named", datasetFunction="dropping")
+    job = small_job(make_job, module="named", datasetFunction="dropping")
     assert job.run(Kill("step", 17, TERM)) == ExitCode.PREEMPTED
     assert go_on(job, Kill("step", 7), batch_size=7) == -9
     job.run_to_end()
@@ -126,7 +130,8 @@ def test_what_an_epoch_drops_depends_on_the_size_that_ends_it(make_job: MakeJob)
 def test_a_cache_is_cut_into_other_batches_too(make_job: MakeJob) -> None:
     flipped = {"batchFunction": "flipped", "batchParams": {"share": 0.5}}
     cache = {"batchSize": 8}
-    job = make_job(module="cached", datasetFunction="saved", cache=cache, epochs=2, **flipped)
+    changes = {"module": "cached", "datasetFunction": "saved", "cache": cache, "epochs": 2}
+    job = small_job(make_job, **changes, **flipped)
     assert job.run(Kill("step", 4, TERM)) == ExitCode.PREEMPTED
     job.config["cache"] = {"batchSize": 30}
     assert job.run() == ExitCode.PERMANENT
@@ -148,7 +153,7 @@ def test_a_loop_of_the_users_goes_on_with_another_size(function: str, make_job: 
 
 
 def test_another_size_is_refused_unless_it_is_allowed(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = small_job(make_job)
     assert job.run(Kill("step", 4, TERM)) == ExitCode.PREEMPTED
     job.config["builder"]["datasetParams"] = {"batch_size": 20}
     assert job.run() == ExitCode.PERMANENT
@@ -166,7 +171,7 @@ def test_another_size_is_refused_unless_it_is_allowed(make_job: MakeJob) -> None
 
 
 def test_another_strategy_than_index_is_refused_as_ever(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="shuffled", datasetParams={"batch_size": 8})
+    job = small_job(make_job, datasetFunction="shuffled", datasetParams={"batch_size": 8})
     assert job.run(Kill("step", 4, TERM)) == ExitCode.PREEMPTED
     assert go_on(job, batch_size=20) == ExitCode.PERMANENT
     message = job.final_record["message"]
@@ -182,7 +187,7 @@ committer.Manifest = lambda **fields: new(**{**fields, "cutting": None})
 
 
 def test_a_commit_that_does_not_tell_its_size_goes_on_with_the_same_one(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index", epochs=2)
+    job = small_job(make_job, epochs=2)
     job.patches = [job.folder / "old.py"]
     job.patches[0].write_text(OLD)
     assert job.run(Kill("step", 17, TERM)) == ExitCode.PREEMPTED
@@ -197,7 +202,7 @@ def test_a_commit_that_does_not_tell_its_size_goes_on_with_the_same_one(make_job
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        ('"mse"', '"mae"', "what the training step computes"),
+        ('"sgd", "mse"', '"sgd", "mae"', "what the training step computes"),
         ("indexed(size,", "indexed(size - 4,", "the tf.data pipeline that the builder returns"),
         ("value / 100.0", "value / 99.0", "the tf.data pipeline that the builder returns"),
     ],
@@ -208,7 +213,7 @@ def test_nothing_else_changes_under_cover_of_the_size(
 ) -> None:
     source = (BUILDERS / "builder.py").read_text()
     assert source.count(old) == 1
-    job = make_job(source, datasetFunction="by_index", datasetParams={"size": 96})
+    job = small_job(make_job, builder=source, datasetParams={"size": 96})
     assert job.run(Kill("step", 4, TERM)) == ExitCode.PREEMPTED
     builder = job.folder / "builder" / "builder.py"
     builder.write_text(source.replace(old, new))
@@ -228,7 +233,7 @@ def counting(batch_size=8):
     return features.map(lambda found: Tagged(tf.reshape(found.ids, [batch_size]), found.data))
 """
     )
-    job = make_job(source, datasetFunction="counting")
+    job = small_job(make_job, builder=source, datasetFunction="counting")
     assert job.run(Kill("step", 4, TERM)) == ExitCode.PREEMPTED
     assert go_on(job, batch_size=12) == ExitCode.PERMANENT
     assert "changed: the tf.data pipeline that the builder returns (" in job.final_record["message"]

@@ -1,9 +1,15 @@
 """What a new user gets wrong ends with a code and a sentence that says what to mend."""
 
+import sys
+import sysconfig
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from rtj_api.launch import BuilderConfig
 from rtj_api.names import ExitCode
+from rtj_trainer.builder import source_files
 
 from tests.unit.trainer.support import BUILDERS, Job, Kill, MakeJob
 
@@ -171,7 +177,8 @@ def test_a_parameter_that_only_the_function_finds_wrong_is_named_with_its_value(
 
 
 def test_a_builder_in_the_image_is_imported_from_there(make_job: MakeJob) -> None:
-    job = make_job(path=None, module="in_the_image", datasetFunction="by_index", epochs=1)
+    functions = {"datasetFunction": "by_index", "modelFunction": "small_model"}
+    job = make_job(path=None, module="in_the_image", epochs=1, **functions)
     assert job.run() == ExitCode.PERMANENT
     assert "no module 'in_the_image' in the image" in job.final_record["message"]
     installed = job.folder / "installed"
@@ -199,7 +206,7 @@ def failing():
     return data.map(lambda n: _features(n + 0 * tf.gather(tf.range(90, dtype=tf.int64), n)))
 """
     )
-    job = make_job(source, datasetFunction="failing")
+    job = make_job(source, datasetFunction="failing", modelFunction="small_model")
     assert job.run() == ExitCode.USER_ERROR
     assert job.final_record["reason"] == "TrainerFailed"
     assert "is not in [0, 90)" in job.final_record["message"]
@@ -222,7 +229,7 @@ def test_a_volume_that_cannot_be_written_is_a_user_error(make_job: MakeJob) -> N
 
 
 def test_a_full_volume_skips_a_commit_and_training_goes_on(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     full_at(job, 10)
     job.run_to_end()
     assert "commit at step 10 was skipped: the volume is full" in job.log
@@ -231,7 +238,7 @@ def test_a_full_volume_skips_a_commit_and_training_goes_on(make_job: MakeJob) ->
 
 
 def test_a_stop_whose_commit_failed_names_the_last_one(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     full_at(job, 12)
     assert job.run(Kill("step", 12, "SIGTERM")) == ExitCode.PREEMPTED
     told = "stopped at step 12, the last commit is 000000000010-000001"
@@ -251,3 +258,23 @@ def full_at(job: Job, step: int) -> None:
         "files.fsync_file = full\n"
     )
     job.patches.append(patch)
+
+
+@pytest.mark.parametrize("spelling", ["", "./", "/"], ids=["plain", "dotted", "doubled"])
+def test_a_virtual_environment_beside_the_program_is_none_of_its_files(
+    spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "venv" / "site-packages"
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(installed))
+    places = {
+        "installed": f"{tmp_path}/venv/{spelling}site-packages/installed.py",
+        "below": f"{installed}/package/{spelling}below.py",
+        "beside": f"{tmp_path}/{spelling}beside.py",
+        "alike": f"{installed}-of-mine/alike.py",
+    }
+    modules = {name: ModuleType(name) for name in places}
+    for name, module in modules.items():
+        module.__file__ = places[name]
+        monkeypatch.setitem(sys.modules, name, module)
+    config = BuilderConfig.model_construct(path=tmp_path, module="beside")
+    assert list(source_files(config, modules["beside"])) == ["alike", "beside"]

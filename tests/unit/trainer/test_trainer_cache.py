@@ -32,7 +32,8 @@ def cached(make_job: MakeJob, small_shards: Path) -> Any:
 
     def make(function: str, volume: Path | None = None, **changes: Any) -> Job:
         policy = {"batchSize": 8, **changes.pop("cache", {})}
-        job = make_job(module="cached", datasetFunction=function, cache=policy, **changes)
+        fields = {"module": "cached", "modelFunction": "small_model", **changes}
+        job = make_job(datasetFunction=function, cache=policy, **fields)
         if volume:
             job.config["volume"] = str(volume)
         job.patches.append(small_shards)
@@ -87,7 +88,7 @@ def test_a_job_killed_while_it_writes_or_trains_ends_as_if_it_never_was(
 
 
 def test_an_epoch_has_the_order_of_any_other_source(reference: Any, whole: Whole) -> None:
-    assert whole("by_index").outcome()[2] == reference("by_place")[2]
+    assert whole("by_index", model="small_model").outcome()[2] == reference("by_place")[2]
 
 
 def test_a_later_job_shares_the_cache_and_another_pipeline_has_its_own(cached: Any) -> None:
@@ -96,7 +97,7 @@ def test_a_later_job_shares_the_cache_and_another_pipeline_has_its_own(cached: A
     volume = first.folder / "volume"
     [key] = caches(volume)
     shards = {path: path.stat().st_mtime_ns for path in (key / "shards").iterdir()}
-    second = cached("saved", volume, jobUid="uid-2", seed=8, modelParams={"units": 4})
+    second = cached("saved", volume, jobUid="uid-2", seed=8, modelFunction="build_model")
     second.run_to_end()
     assert f"cache {key} is complete already" in second.log
     assert "is written, with" not in second.log

@@ -23,6 +23,7 @@ TERM = "SIGTERM"
 STOP = Kill("step", 4, TERM)
 """A stop with a commit, so that what follows is after a restart."""
 EVALUATED = {"validationFunction": "validation"}
+SMALL = {"modelFunction": "small_model"}
 
 
 def job_of(make_job: MakeJob, callbacks: str | None, **changes: Any) -> Job:
@@ -98,7 +99,7 @@ def test_a_killed_job_makes_the_same_calls_with_the_same_results(
 
 
 def test_callbacks_are_called_when_fit_would_call_them(make_job: MakeJob) -> None:
-    job = job_of(make_job, "recorder", epochs=2)
+    job = job_of(make_job, "recorder", epochs=2, **SMALL)
     job.run_to_end(STOP)
     batches = [[name, n] for n in range(5) for name in ("batch begin", "batch end")]
     epochs = [[["epoch begin", n], *batches, ["epoch end", n]] for n in range(2)]
@@ -188,7 +189,7 @@ def test_a_job_that_a_callback_stops_is_complete_and_stops_there_again(
 def test_a_callback_may_stop_a_job_within_an_epoch(make_job: MakeJob) -> None:
     outcomes = []
     for kills in ([], [Kill("validation-batch", 12, TERM)]):
-        job = job_of(make_job, "within_an_epoch", **EVALUATED)
+        job = job_of(make_job, "within_an_epoch", **SMALL, **EVALUATED)
         job.run_to_end(*kills)
         assert job.last_manifest.step == 12
         assert epoch_ends(job) == [0, 1, 2]
@@ -201,7 +202,7 @@ def test_a_callback_may_stop_a_job_before_it_begins_and_fit_takes_a_step_neverth
 ) -> None:
     outcomes = []
     for kills in ([], [Kill("train-end")]):
-        job = job_of(make_job, "at_once", **EVALUATED)
+        job = job_of(make_job, "at_once", **SMALL, **EVALUATED)
         job.run_to_end(*kills, goes_on=False)  # It is at its end before its first commit.
         outcomes.append(job.outcome())
     assert outcomes[0] == outcomes[1]
@@ -215,7 +216,7 @@ def test_a_callback_may_stop_a_job_before_it_begins_and_fit_takes_a_step_neverth
 def test_the_best_model_is_kept_over_restarts(make_job: MakeJob) -> None:
     best = []
     for kills in ([], [STOP, Kill("epoch-end", 2), Kill("epoch-end", 2)]):
-        job = job_of(make_job, "best", **EVALUATED)
+        job = job_of(make_job, "best", **SMALL, **EVALUATED)
         path = job.folder / "best.keras"
         job.config["builder"]["callbacksParams"] = {"path": str(path)}
         job.run_to_end(*kills)
@@ -346,7 +347,7 @@ def test_a_variable_that_only_callbacks_change_is_refused_before_a_commit_withou
 def test_a_variable_whose_value_a_callback_tells_is_its_own_business(make_job: MakeJob) -> None:
     outcomes = []
     for kills in ([], [STOP, Kill("epoch-end", 2)]):
-        job = job_of(make_job, "counts_in_variable")
+        job = job_of(make_job, "counts_in_variable", **SMALL)
         job.run_to_end(*kills)
         assert epoch_ends(job) == [0, 1, 2]
         outcomes.append(job.outcome())
@@ -373,7 +374,8 @@ def refused(name: str, words: list[str], make_job: MakeJob) -> Job:
 def test_a_validation_may_draw_with_a_seed_of_its_own(make_job: MakeJob) -> None:
     outcomes = []
     for kills in ([], [STOP, Kill("validation-batch", 7)]):
-        job = job_of(make_job, "recorder", validationFunction="seeded_validation", epochs=2)
+        validation = {"validationFunction": "seeded_validation"}
+        job = job_of(make_job, "recorder", epochs=2, **SMALL, **validation)
         job.run_to_end(*kills)
         outcomes.append(job.outcome())
     assert outcomes[0] == outcomes[1]
@@ -392,7 +394,7 @@ def test_a_validation_may_draw_with_a_seed_of_its_own(make_job: MakeJob) -> None
 def test_a_validation_that_is_another_each_time_is_refused_before_step_0(
     function: str, words: list[str], make_job: MakeJob
 ) -> None:
-    job = job_of(make_job, None, validationFunction=function)
+    job = job_of(make_job, None, validationFunction=function, **SMALL)
     assert job.run() == ExitCode.PERMANENT, job.log[-2000:]
     for word in words:
         assert word in job.final_record["message"]

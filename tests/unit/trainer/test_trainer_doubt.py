@@ -41,6 +41,10 @@ fork_from_here()
 """
 
 
+def small_job(make_job: MakeJob, function: str, source: str = GOOD) -> Job:
+    return make_job(source, datasetFunction=function, modelFunction="small_model")
+
+
 def unproven(job: Job, rehearsed: str = FORKED) -> Job:
     patch = job.folder / "patch.py"
     patch.write_text(UNPROVEN + rehearsed)
@@ -49,7 +53,7 @@ def unproven(job: Job, rehearsed: str = FORKED) -> Job:
 
 
 def test_a_job_killed_before_its_first_commit_is_rehearsed_once(make_job: MakeJob) -> None:
-    job = unproven(make_job(datasetFunction="shuffled"), rehearsed="")
+    job = unproven(small_job(make_job, "shuffled"), rehearsed="")
     assert job.run(Kill("step")) == -9, job.log[-3000:]
     assert "unproven BatchDatasetV2" in job.log
     assert job.run() == ExitCode.COMPLETED, job.log[-3000:]
@@ -59,7 +63,7 @@ def test_a_job_killed_before_its_first_commit_is_rehearsed_once(make_job: MakeJo
 
 def test_a_pipeline_whose_rehearsal_differs_is_refused(make_job: MakeJob) -> None:
     source = "from pathlib import Path\n" + GOOD + OTHER_IN_EACH_PROCESS
-    job = unproven(make_job(source, datasetFunction="build_other"))
+    job = unproven(small_job(make_job, "build_other", source))
     assert job.run() == ExitCode.PERMANENT, job.log[-3000:]
     assert job.final_record["reason"] == "PipelineNotResumable"
     assert "TextLineDataset builder.py:" in job.final_record["message"]
@@ -88,7 +92,7 @@ def build_failing():
 )
 def test_a_rehearsal_that_failed_is_no_refusal(failure: str, words: str, make_job: MakeJob) -> None:
     source = "from pathlib import Path\n" + GOOD + FAILS_ONCE.format(failure=failure)
-    job = unproven(make_job(source, datasetFunction="build_failing"))
+    job = unproven(small_job(make_job, "build_failing", source))
     assert job.run() == ExitCode.USER_ERROR, job.log[-3000:]
     message = job.final_record["message"]
     assert "the pipeline cannot be rehearsed, which BatchDatasetV2" in message
@@ -108,7 +112,7 @@ def build_slowly():
 
 
 def test_building_the_dataset_takes_nothing_of_the_time_to_rehearse(make_job: MakeJob) -> None:
-    job = unproven(make_job(GOOD + TAKES_AN_HOUR, datasetFunction="build_slowly"))
+    job = unproven(small_job(make_job, "build_slowly", GOOD + TAKES_AN_HOUR))
     assert job.run() == ExitCode.COMPLETED, job.log[-3000:]
     assert "begun anew and resumed at step 1, " in job.log
 
@@ -169,7 +173,7 @@ doubt._SECONDS = 1e-6
 
 
 def test_the_first_batches_are_compared_however_long_they_take(make_job: MakeJob) -> None:
-    job = unproven(make_job(datasetFunction="shuffled"), rehearsed=FORKED + HURRIES)
+    job = unproven(small_job(make_job, "shuffled"), rehearsed=FORKED + HURRIES)
     assert job.run() == ExitCode.COMPLETED, job.log[-3000:]
     assert "begun anew and resumed at step 1; " in job.log
 

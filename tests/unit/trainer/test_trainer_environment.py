@@ -35,7 +35,7 @@ def put_into(job: Job, gpu: str) -> None:
 def test_a_job_that_goes_on_on_another_gpu_or_on_none_is_refused_or_warned_of(
     make_job: MakeJob,
 ) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     put_into(job, "NVIDIA L4")
     assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED, job.log
     assert job.last_manifest.environment["accelerators"] == ["NVIDIA L4"]
@@ -62,7 +62,7 @@ def on(job: Job, instructions: str, **settings: str) -> None:
 
 
 def test_a_job_that_goes_on_on_another_cpu_is_refused_or_warned_of(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     on(job, "avx2 avx512f sse4_2 fma avx512bw")
     assert job.run(Kill("step", 7, "SIGTERM")) == ExitCode.PREEMPTED, job.log
     found = ["avx2", "avx512bw", "avx512f", "fma"]

@@ -111,7 +111,7 @@ def build_stopped():
 
 
 def test_a_stopped_trainer_loses_no_step(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     assert job.run(Kill("step", 8, TERM)) == ExitCode.PREEMPTED
     assert job.last_manifest.step == 8
     assert job.final_record["reason"] == "TrainerPreempted"
@@ -123,7 +123,7 @@ def test_a_stopped_trainer_loses_no_step(make_job: MakeJob) -> None:
 def test_a_request_to_stop_while_the_step_is_made_is_no_error_of_the_user(
     count: int, make_job: MakeJob
 ) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     assert job.run(Kill("loss-traced", count, TERM, before=True)) == ExitCode.PREEMPTED
     assert job.final_record["reason"] == "TrainerPreempted"
     assert "stopped before training began" in job.final_record["message"]
@@ -157,7 +157,7 @@ def test_a_trainer_killed_while_it_commits_for_a_stop_goes_on_from_what_is_there
 
 
 def test_a_request_to_stop_after_the_end_does_not_spoil_it(make_job: MakeJob) -> None:
-    job = make_job(datasetFunction="by_index")
+    job = make_job(datasetFunction="by_index", modelFunction="small_model")
     assert job.run(Kill("last-word", signal=TERM, before=True)) == ExitCode.COMPLETED
     assert job.final_record["reason"] == "Completed"
 
@@ -195,7 +195,7 @@ def test_total_steps_end_a_job_within_an_epoch(make_job: MakeJob) -> None:
 def test_status_counts_the_epochs_that_are_over(
     dataset: str, changes: dict[str, Any], finished: int, make_job: MakeJob
 ) -> None:
-    job = make_job(datasetFunction=dataset, **changes)
+    job = make_job(datasetFunction=dataset, modelFunction="small_model", **changes)
     told = job.folder / "beats"
     patch = job.folder / "patch.py"
     patch.write_text(
@@ -284,7 +284,7 @@ def test_a_lost_position_is_never_a_silent_restart(make_job: MakeJob) -> None:
 @pytest.fixture(scope="module")
 def stopped(make_job: MakeJob) -> Job:
     """A job that was stopped in its first epoch; it is not to be changed, but copied."""
-    job = make_job(datasetFunction="shuffled")
+    job = make_job(datasetFunction="shuffled", modelFunction="small_model")
     assert job.run(Kill("step", 7, TERM)) == ExitCode.PREEMPTED
     return job
 
@@ -317,7 +317,7 @@ def _change(job: Job, change: dict[str, Any]) -> None:
 
 def test_a_changed_builder_source_is_refused(make_job: MakeJob) -> None:
     source = (BUILDERS / "builder.py").read_text()
-    job = make_job(source, datasetFunction="by_index")
+    job = make_job(source, datasetFunction="by_index", modelFunction="small_model")
     job.run(Kill("step", 7, TERM))
     (job.folder / "builder" / "builder.py").write_text(source.replace("% 5.0", "% 4.0"))
     assert job.run() == ExitCode.PERMANENT

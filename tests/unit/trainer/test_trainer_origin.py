@@ -34,6 +34,8 @@ pytestmark = pytest.mark.unit
 
 TERM = "SIGTERM"
 CHOSEN = "000000000010-000001"
+MODELS = {"shuffled": "build_model", "by_index": "small_model"}
+"""Of the jobs of each dataset: all kinds of state go back, and are copied, with the one."""
 
 
 def back(commit: str = CHOSEN, request: int = 2) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def stopped(make_job: MakeJob) -> Any:
 
     @cache
     def run(dataset: str, step: int = 17) -> Job:
-        job = make_job(datasetFunction=dataset)
+        job = make_job(datasetFunction=dataset, modelFunction=MODELS[dataset])
         assert job.run(Kill("step", step, TERM)) == ExitCode.PREEMPTED
         return job
 
@@ -80,7 +82,7 @@ class TestGoingBack:
     ) -> None:
         job = copy_of(stopped(dataset, 22), tmp_path)
         assert job.run(**back(), expectedStep=22) == ExitCode.COMPLETED
-        assert job.outcome() == whole(dataset).outcome()
+        assert job.outcome() == whole(dataset, model=MODELS[dataset]).outcome()
         trajectory = job.outcome()[2]
         assert check_each_id_once_per_epoch(trajectory, range(100)) == {0: 100, 1: 100, 2: 100}
         assert answers(job)[2] == (CHOSEN, "Restored")
@@ -101,7 +103,7 @@ class TestGoingBack:
         assert job.last_manifest.step == 19
         assert len(committed_trajectory(job.directory.root)) == 19
         job.run_to_end()
-        assert job.outcome() == whole("by_index").outcome()
+        assert job.outcome() == whole("by_index", model="small_model").outcome()
 
     def test_another_request_for_the_same_commit_goes_back_again(self, stopped_at_22: Job) -> None:
         job = stopped_at_22
@@ -133,7 +135,7 @@ class TestGoingBack:
         warned = job.log.count("Going on from")
         job.run_to_end()
         assert job.log.count("Going on from") == warned
-        assert job.outcome() == whole("by_index").outcome()
+        assert job.outcome() == whole("by_index", model="small_model").outcome()
 
     def test_a_damaged_commit_is_refused_with_the_file(self, stopped_at_22: Job) -> None:
         job = stopped_at_22
@@ -143,7 +145,7 @@ class TestGoingBack:
         assert answers(job)[2] == ("000000000022-000001", "CommitDamaged")
 
     def test_a_new_job_has_nothing_to_go_back_to(self, make_job: MakeJob) -> None:
-        job = make_job(datasetFunction="by_index")
+        job = make_job(datasetFunction="by_index", modelFunction="small_model")
         assert job.run(**back()) == ExitCode.PERMANENT
         assert job.final_record["reason"] == "CommitNotFound"
         assert "spec.forkFrom" in job.final_record["message"]
@@ -205,7 +207,7 @@ class TestForking:
         job = fork(make_job, stopped(dataset), commit, epochs=4)
         before = contents(other(job))
         job.run_to_end(Kill("step", 8))
-        assert job.outcome() == whole(dataset, 4).outcome()
+        assert job.outcome() == whole(dataset, 4, MODELS[dataset]).outcome()
         assert contents(other(job)) == before
         shutil.rmtree(other(job).root)
         assert len(committed_trajectory(job.directory.root)) == 52
@@ -218,7 +220,7 @@ class TestForking:
     def test_a_fork_of_what_is_complete_already_is_complete(
         self, make_job: MakeJob, whole: Whole
     ) -> None:
-        job = fork(make_job, whole("by_index"))
+        job = fork(make_job, whole("by_index", model="small_model"))
         told, patch = job.folder / "beats", job.folder / "patch.py"
         patch.write_text(
             "from pathlib import Path\nfrom tests.unit.trainer import beats\n"
@@ -227,7 +229,10 @@ class TestForking:
         job.patches.append(patch)
         assert job.run() == ExitCode.COMPLETED
         assert beats.kept_in(told)[-1].commits == ["000000000039-000001"]
-        assert committed_trajectory(job.directory.root) == whole("by_index").outcome()[2]
+        assert (
+            committed_trajectory(job.directory.root)
+            == whole("by_index", model="small_model").outcome()[2]
+        )
 
     def test_its_first_manifest_says_where_it_comes_from(
         self, make_job: MakeJob, stopped: Any
@@ -248,7 +253,7 @@ class TestForking:
     ) -> None:
         job = fork(make_job, stopped("by_index"), CHOSEN)
         job.run_to_end(kill)
-        assert job.outcome() == whole("by_index").outcome()
+        assert job.outcome() == whole("by_index", model="small_model").outcome()
         assert len([found for found in job.directory.commit_ids() if found.step == 10]) <= 1
 
     def test_it_goes_on_from_its_own_commits_when_the_origin_is_gone(
@@ -258,7 +263,7 @@ class TestForking:
         job.run(Kill("step", 9))
         shutil.rmtree(other(job).root)
         job.run_to_end()
-        assert job.outcome() == whole("by_index").outcome()
+        assert job.outcome() == whole("by_index", model="small_model").outcome()
 
     @pytest.mark.parametrize("loss", ["removed", "damaged"])
     def test_without_its_start_record_a_fork_does_not_silently_begin_again(
@@ -342,7 +347,7 @@ def filtered():
     return numbers.map(_features).batch(8)
 """
     source = (BUILDERS / "builder.py").read_text() + filtered
-    job = make_job(source, datasetFunction="filtered")
+    job = make_job(source, datasetFunction="filtered", modelFunction="small_model")
     assert job.run(Kill("step", 14, TERM)) == ExitCode.PREEMPTED
     assert job.run(epochs=1) == ExitCode.PERMANENT
     assert job.final_record["reason"] == "InvalidSpec"

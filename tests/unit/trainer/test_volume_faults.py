@@ -9,9 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rtj_api.names import ExitCode
@@ -22,7 +20,7 @@ from rtj_trainer.errors import PermanentError
 
 from tests.unit.trainer import beats
 from tests.unit.trainer.small_volume import empty, fill, mounted
-from tests.unit.trainer.support import Job, Kill, MakeJob
+from tests.unit.trainer.support import Job, Kill, MakeJob, Whole, copy_of
 from tests.unit.trainer.test_trainer_commits import commit, start
 
 pytestmark = pytest.mark.unit
@@ -76,17 +74,6 @@ os.fsync = failing
 """
 
 
-@pytest.fixture(scope="module")
-def reference(make_job: MakeJob) -> Any:
-    @cache
-    def outcome() -> Any:
-        job = make_job(datasetFunction="shuffled")
-        job.run_to_end()
-        return job.outcome()
-
-    return outcome
-
-
 def patch(job: Job, source: str) -> None:
     path = job.folder / f"patch{len(job.patches)}.py"
     path.write_text(source)
@@ -111,9 +98,14 @@ def stopped_job(make_job: MakeJob) -> Job:
 
 
 @pytest.fixture
-def copy_of(stopped_job: Job, tmp_path: Path) -> JobDirectory:
-    shutil.copytree(stopped_job.directory.root, tmp_path / "uid")
-    return JobDirectory(tmp_path / "uid")
+def stopped(stopped_job: Job, tmp_path: Path) -> Job:
+    """A copy of it."""
+    return copy_of(stopped_job, tmp_path)
+
+
+@pytest.fixture
+def directory(stopped: Job) -> JobDirectory:
+    return stopped.directory
 
 
 def missing(path: Path) -> None:
@@ -155,23 +147,23 @@ def a_folder(path: Path) -> None:
     "damage", [missing, truncated, emptied, grown, flipped, of_another_commit, a_folder]
 )
 def test_damage_to_any_file_of_a_commit_means_going_on_from_the_one_before(
-    damage: Callable[[Path], None], stopped_job: Job, copy_of: JobDirectory
+    damage: Callable[[Path], None], stopped_job: Job, directory: JobDirectory
 ) -> None:
     newest = CommitId(12, 1)
-    names = sorted(path.name for path in copy_of.commit(newest).iterdir())
+    names = sorted(path.name for path in directory.commit(newest).iterdir())
     assert len(names) >= 6
     for name in names:
-        damage(copy_of.commit(newest) / name)
-        choice = lineage.choose(copy_of, 2, expected_step=12)
+        damage(directory.commit(newest) / name)
+        choice = lineage.choose(directory, 2, expected_step=12)
         assert choice.commit_id == CommitId(10, 1), name
         assert [name in found.why for found in choice.rejected] == [True]
-        shutil.rmtree(copy_of.commit(newest))
-        shutil.copytree(stopped_job.directory.commit(newest), copy_of.commit(newest))
-    assert lineage.choose(copy_of, 2, expected_step=12).commit_id == newest
+        shutil.rmtree(directory.commit(newest))
+        shutil.copytree(stopped_job.directory.commit(newest), directory.commit(newest))
+    assert lineage.choose(directory, 2, expected_step=12).commit_id == newest
 
 
-def test_no_flipped_bit_in_a_manifest_goes_unnoticed(copy_of: JobDirectory) -> None:
-    folder = copy_of.commit(CommitId(12, 1))
+def test_no_flipped_bit_in_a_manifest_goes_unnoticed(directory: JobDirectory) -> None:
+    folder = directory.commit(CommitId(12, 1))
     whole = (folder / "manifest.json").read_bytes()
     original = read_manifest(folder)
     for place in range(0, len(whole), 7):
@@ -184,34 +176,34 @@ def test_no_flipped_bit_in_a_manifest_goes_unnoticed(copy_of: JobDirectory) -> N
             continue
 
 
-def test_no_flipped_bit_in_a_start_record_changes_the_lineage(copy_of: JobDirectory) -> None:
-    assert start(copy_of, 2) == CommitId(12, 1)
-    record = copy_of.start_record(2)
+def test_no_flipped_bit_in_a_start_record_changes_the_lineage(directory: JobDirectory) -> None:
+    assert start(directory, 2) == CommitId(12, 1)
+    record = directory.start_record(2)
     whole = record.read_bytes()
     for place in range(8 * len(whole)):
         content = bytearray(whole)
         content[place // 8] ^= 1 << place % 8
         record.write_bytes(bytes(content))
         try:
-            newest = lineage.candidates(copy_of, 3)[0]
+            newest = lineage.candidates(directory, 3)[0]
         except ValueError as error:
             newest, damage = None, str(error)
         assert newest == CommitId(12, 1) or "000002.start.json is damaged" in damage
 
 
-def test_a_commit_under_the_name_of_another_is_none(copy_of: JobDirectory) -> None:
-    shutil.copytree(copy_of.commit(CommitId(12, 1)), copy_of.commit(CommitId(13, 1)))
-    choice = lineage.choose(copy_of, 2, expected_step=12)
+def test_a_commit_under_the_name_of_another_is_none(directory: JobDirectory) -> None:
+    shutil.copytree(directory.commit(CommitId(12, 1)), directory.commit(CommitId(13, 1)))
+    choice = lineage.choose(directory, 2, expected_step=12)
     assert choice.commit_id == CommitId(12, 1)
     assert "is of another commit, step 12" in choice.rejected[0].why
 
 
-def test_a_missing_start_record_is_never_a_start_from_scratch(copy_of: JobDirectory) -> None:
-    copy_of.fence(2).write_bytes(copy_of.fence(1).read_bytes())
-    copy_of.start_record(2).write_bytes(copy_of.start_record(1).read_bytes())
-    copy_of.start_record(1).unlink()
+def test_a_missing_start_record_is_never_a_start_from_scratch(directory: JobDirectory) -> None:
+    directory.fence(2).write_bytes(directory.fence(1).read_bytes())
+    directory.start_record(2).write_bytes(directory.start_record(1).read_bytes())
+    directory.start_record(1).unlink()
     with pytest.raises(PermanentError, match="does not say where it belongs"):
-        lineage.choose(copy_of, 3, expected_step=0)
+        lineage.choose(directory, 3, expected_step=0)
 
 
 def test_a_commit_that_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -235,10 +227,8 @@ def test_a_commit_that_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> Non
         assert lineage.choose(job, 2, expected_step=20).commit_id == CommitId(20, 1)
 
 
-def test_foreign_files_are_left_alone(make_job: MakeJob, reference: Any) -> None:
-    job = make_job(datasetFunction="shuffled")
-    job.run(Kill("step", 12, "SIGTERM"))
-    directory = job.directory
+def test_foreign_files_are_left_alone(stopped: Job, whole: Whole) -> None:
+    job, directory = stopped, stopped.directory
     newest = directory.commit(directory.commit_ids()[-1])
     foreign = [
         directory.root.parent / "lost+found",
@@ -251,14 +241,13 @@ def test_foreign_files_are_left_alone(make_job: MakeJob, reference: Any) -> None
     for path in [*foreign, newest / ".nfs0000000001"]:
         path.write_text("not ours")
     job.run_to_end()
-    assert job.outcome() == reference()
+    assert job.outcome() == whole("shuffled").outcome()
     kept = [path for path in foreign if "000000000099" not in path.name]
     assert all(path.read_text() == "not ours" for path in kept)
 
 
-def test_a_clock_that_goes_backwards_changes_nothing(make_job: MakeJob, reference: Any) -> None:
-    job = make_job(datasetFunction="shuffled")
-    job.run(Kill("step", 12, "SIGTERM"))
+def test_a_clock_that_goes_backwards_changes_nothing(stopped: Job, whole: Whole) -> None:
+    job = stopped
     patch(
         job,
         "import datetime\n"
@@ -272,19 +261,19 @@ def test_a_clock_that_goes_backwards_changes_nothing(make_job: MakeJob, referenc
     )
     before = job.last_manifest.time
     job.run_to_end()
-    assert job.outcome() == reference()
+    assert job.outcome() == whole("shuffled").outcome()
     assert job.last_manifest.time < before
     assert "rejected" not in job.log
 
 
-def test_a_full_volume_costs_commits_and_nothing_else(make_job: MakeJob, reference: Any) -> None:
+def test_a_full_volume_costs_commits_and_nothing_else(make_job: MakeJob, whole: Whole) -> None:
     job = make_job(datasetFunction="shuffled")
     volume, told = job.folder / "volume", job.folder / "beats"
     actions = "{8: lambda: fill_after('000000000005-000001'), 22: lambda: empty_once_told()}"
     with mounted(volume, megabytes=2):
         patch(job, act(volume, actions) + TOLD.format(path=str(told)))
         job.run_to_end()
-        assert job.outcome() == reference()
+        assert job.outcome() == whole("shuffled").outcome()
     assert "commit at step 10 was skipped: the volume is full" in job.log
     assert "commit at step 15 was skipped: the volume is full" in job.log
     assert "committed 000000000025-000001" in job.log
@@ -296,24 +285,24 @@ def test_a_full_volume_costs_commits_and_nothing_else(make_job: MakeJob, referen
 
 
 def test_lines_that_a_failed_fsync_dropped_are_written_again(
-    make_job: MakeJob, reference: Any
+    make_job: MakeJob, whole: Whole
 ) -> None:
     job = make_job(datasetFunction="shuffled")
     patch(job, DROPPED_PAGES)
     job.run_to_end(Kill("step", 22))
-    assert job.outcome() == reference()
+    assert job.outcome() == whole("shuffled").outcome()
     assert "commit at step 10 was skipped: the volume is full" in job.log
 
 
 def test_a_folder_that_cannot_be_listed_after_a_commit_costs_nothing(
-    make_job: MakeJob, reference: Any
+    make_job: MakeJob, whole: Whole
 ) -> None:
     best = {"metric": "loss", "mode": "min", "count": 1}
     policy = {"claimName": "claim", "everySteps": 5, "keep": 2, "keepBest": best}
     job = make_job(datasetFunction="shuffled", checkpoint=policy)
     patch(job, UNLISTED + AFTER_STEP)
     job.run_to_end()
-    assert job.outcome() == reference()
+    assert job.outcome() == whole("shuffled").outcome()
     words = "could not be {}: [Errno 5] Input/output error"
     for what in ("the best commits " + words.format("found"), words.format("deleted")):
         assert what in job.log
@@ -323,7 +312,7 @@ def test_a_folder_that_cannot_be_listed_after_a_commit_costs_nothing(
 
 
 def test_a_volume_that_is_full_at_the_end_fails_the_attempt_and_the_next_ends_the_job(
-    make_job: MakeJob, reference: Any
+    make_job: MakeJob, whole: Whole
 ) -> None:
     job = make_job(datasetFunction="shuffled")
     volume, told = job.folder / "volume", job.folder / "beats"
@@ -341,14 +330,14 @@ def test_a_volume_that_is_full_at_the_end_fails_the_attempt_and_the_next_ends_th
         assert job.final_record["reason"] == "VolumeUnusable"
         empty(volume)
         job.run_to_end()
-        assert job.outcome() == reference()
+        assert job.outcome() == whole("shuffled").outcome()
     assert "going on from commit 000000000035-000001" in job.log
 
 
 def test_a_volume_that_fills_during_the_checks_is_not_blamed_on_the_pipeline(
     make_job: MakeJob,
 ) -> None:
-    job = make_job(datasetFunction="shuffled")
+    job = make_job(datasetFunction="shuffled", modelFunction="small_model")
     volume = job.folder / "volume"
     with mounted(volume, megabytes=1):
         patch(
@@ -362,7 +351,7 @@ def test_a_volume_that_fills_during_the_checks_is_not_blamed_on_the_pipeline(
 
 
 def test_a_volume_that_becomes_read_only_costs_commits_and_nothing_else(
-    make_job: MakeJob, reference: Any
+    make_job: MakeJob, whole: Whole
 ) -> None:
     job = make_job(datasetFunction="shuffled")
     root = job.directory.root
@@ -383,7 +372,7 @@ def test_a_volume_that_becomes_read_only_costs_commits_and_nothing_else(
     with mounted(job.folder / "volume", megabytes=8):
         patch(job, remount + AFTER_STEP)
         job.run_to_end()
-        assert job.outcome() == reference()
+        assert job.outcome() == whole("shuffled").outcome()
     assert "commit at step 10 was skipped: the volume cannot be written" in job.log
     assert "Read-only file system" in job.log
     assert "committed 000000000025-000001" in job.log

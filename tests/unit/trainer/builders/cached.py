@@ -3,7 +3,7 @@
 import pathlib
 
 import tensorflow as tf
-from builder import _features, build_model  # noqa: F401 - the trainer calls build_model
+from builder import _features, build_model, small_model  # noqa: F401 - the trainer calls models
 from rtj_trainer import data
 
 

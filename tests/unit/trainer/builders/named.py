@@ -2,7 +2,7 @@
 
 import keras
 import tensorflow as tf
-from builder import _features, build_model, by_index, shuffled  # noqa: F401 - the trainer calls them
+from builder import _features, by_index, shuffled, small_model  # noqa: F401 - the trainer calls them
 from rtj_trainer.data import Tagged, indexed
 
 

@@ -9,7 +9,12 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from builder import build_model, by_index, shuffled  # noqa: F401 - functions of jobs
+from builder import (  # noqa: F401 - functions of jobs
+    build_model,
+    by_index,
+    shuffled,
+    small_model,
+)
 
 
 def die_at(place):
@@ -179,7 +184,7 @@ class Stopping(keras.callbacks.Callback):
 
 
 def fitted_and_stopped(session, within):
-    session.fit(build_model(), callbacks=[Stopping(session, within)])
+    session.fit(small_model(), callbacks=[Stopping(session, within)])
 
 
 def _variable(session):
@@ -196,7 +201,7 @@ def forgets_a_variable(session):
 
 
 def forgets_an_optimizer(session):
-    model = build_model()
+    model = small_model()
     session.track(model=model.layers)
     optimizer = keras.optimizers.Adam()
     for x, _ in session.steps():
@@ -277,7 +282,7 @@ def fits_and_reseeds(session):
         def on_epoch_begin(self, epoch, logs=None):
             keras.utils.set_random_seed(epoch)
 
-    session.fit(build_model(), callbacks=[Reseeds()])
+    session.fit(small_model(), callbacks=[Reseeds()])
 
 
 def reads_another_dataset(session):
@@ -351,7 +356,7 @@ def gives_the_same_object(session):
 
 
 def fits_by_keras(session):
-    model = build_model()
+    model = small_model()
     model.optimizer.build(model.trainable_variables)
     session.track(model=model)
     model.fit(batch for batch in session.steps())
@@ -389,7 +394,7 @@ def passes_on(session):
 
 
 def fits_with_a_csv_log(session):
-    session.fit(build_model(), callbacks=[keras.callbacks.CSVLogger("log.csv")])
+    session.fit(small_model(), callbacks=[keras.callbacks.CSVLogger("log.csv")])
 
 
 def fits_a_model_with_its_own_fit(session):

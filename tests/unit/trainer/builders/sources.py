@@ -1,7 +1,7 @@
 """The numbers 0 to 99 from each source of `rtj_trainer.data`, as `builder.by_index` makes them."""
 
 import tensorflow as tf
-from builder import _features, build_model  # noqa: F401 - the trainer calls build_model
+from builder import _features, small_model  # noqa: F401 - the trainer calls small_model
 from rtj_trainer import data
 
 NUMBER = {"n": tf.io.FixedLenFeature([], tf.int64)}
