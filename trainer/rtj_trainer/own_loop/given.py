@@ -79,6 +79,7 @@ class Steps:
         return self
 
     def __next__(self) -> Any:
+        # First, since a call of ours looks like one of the program's.
         asking, unused = sys._getframe(1), self._unused
         if threading.get_ident() != self._thread or _is_read_by_keras():
             misused(
