@@ -29,6 +29,7 @@ from rtj_trainer.preflight.lines import recorded_lines
 from rtj_trainer.preflight.named import file_names
 from rtj_trainer.preflight.options import exact
 from rtj_trainer.preflight.overruns import overruns
+from rtj_trainer.reader import Reader
 from rtj_trainer.results import results
 from rtj_trainer.seeding import seed_everything
 
@@ -183,7 +184,7 @@ class Evaluation:
         with self.undisturbed():
             self.model.reset_metrics()
             logs = None
-            for element in self.data.read():
+            for element in Reader(self.data.read()):
                 if interrupted():
                     return None
                 logs = self.test_function(training_data(element))

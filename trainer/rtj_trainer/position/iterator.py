@@ -29,6 +29,7 @@ import tensorflow as tf
 from rtj_trainer import batches
 from rtj_trainer.commits.manifest import EpochSize
 from rtj_trainer.position import Batch
+from rtj_trainer.reader import Reader
 
 _PREFIX = "iterator"
 _AHEAD = "ahead.tfrecord"
@@ -60,7 +61,7 @@ class IteratorPosition:
     def __init__(self, dataset: Any, epochs: int | None, generators: int) -> None:
         self._dataset = dataset.enumerate().repeat(epochs)
         self._generators = generators
-        self._iterator: Any = None
+        self._reader: Reader | None = None
         self._ahead: deque[Any] = deque()
         self._step = 0
         self._to_skip = 0
@@ -138,13 +139,13 @@ class IteratorPosition:
             next(self._source(), None)
         self._to_skip = 0
 
-    def _source(self) -> Any:
-        if self._iterator is None:
-            self._iterator = iter(self._dataset)
-        return self._iterator
+    def _source(self) -> Reader:
+        if self._reader is None:
+            self._reader = Reader(self._dataset)
+        return self._reader
 
     def _checkpoint(self) -> Any:
-        return tf.train.Checkpoint(iterator=self._source())
+        return tf.train.Checkpoint(iterator=self._source().iterator)
 
     def _write_whole(self, prefix: Path) -> bool:
         """Write the iterator with every place in it; return False if none of the next has them.

@@ -10,6 +10,7 @@ from rtj_trainer import batches
 from rtj_trainer.commits.manifest import EpochSize
 from rtj_trainer.data import IndexedSource
 from rtj_trainer.position import Batch
+from rtj_trainer.reader import Reader
 
 _COMPARED = 8
 """Batches of an attempt by which it is known whether ids are places: each takes a moment."""
@@ -42,11 +43,11 @@ class ReplayPosition(_Counted):
 
     def __init__(self, dataset: Any, epochs: int | None) -> None:
         self._dataset = dataset.enumerate().repeat(epochs)
-        self._iterator: Any = None
+        self._reader: Any = None
 
     def start(self, step: int) -> None:
         """Read and drop `step` batches."""
-        self._iterator = iter(self._dataset.skip(step))
+        self._reader = Reader(self._dataset.skip(step))
         self.replays = step > 0
 
     def next(self) -> Batch | None:
@@ -54,7 +55,7 @@ class ReplayPosition(_Counted):
         self.replays = False
         if batch := self._take_unread():
             return batch
-        numbered = next(self._iterator, None)
+        numbered = next(self._reader, None)
         if numbered is None:
             return None
         index, element = numbered
@@ -78,18 +79,18 @@ class IndexPosition(_Counted):
         self._seed = seed
         self._left_to_compare = _COMPARED
         self._next_step = 0
-        self._iterator: Any = None
+        self._reader: Any = None
 
     def start(self, step: int) -> None:
         """Build the dataset at `step`."""
         self._next_step = step
-        self._iterator = iter(self._build(step))
+        self._reader = Reader(self._build(step))
 
     def next(self) -> Batch | None:
         """Return the next batch; its index follows from its number."""
         if batch := self._take_unread():
             return batch
-        element = next(self._iterator, None)
+        element = next(self._reader, None)
         if element is None:
             return None
         if self._left_to_compare:
