@@ -17,8 +17,8 @@ BENCH ?=
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 # Those with an API server wait for it more than they compute.
 PARALLEL_INTEGRATION := --numprocesses 4 --dist worksteal
-# Tests that break nodes share no cluster: each of two processes has its own, and takes whole files.
-PARALLEL_E2E := $(if $(RTJ_CLUSTER),,--numprocesses 2 --dist loadfile --no-loadscope-reorder)
+# Tests that break nodes share no cluster: each process takes its share, see tests/e2e/shares.py.
+PARALLEL_E2E := $(if $(RTJ_CLUSTER),,--numprocesses 3 --dist loadscope)
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
@@ -90,7 +90,7 @@ test-integration: setup ## A real kube-apiserver.
 
 .PHONY: test-e2e
 test-e2e: setup ## The dev cluster: real nodes, real deaths.
-	$(BIN)/pytest -m e2e $(PARALLEL_E2E)
+	$(BIN)/pytest tests/e2e -m e2e $(PARALLEL_E2E)
 
 .PHONY: test
 test: lint ## All of it; this is what CI runs.

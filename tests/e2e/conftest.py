@@ -23,31 +23,21 @@ from rtj_demo.install import install_operator
 from rtj_demo.kube import Kube
 from rtj_devcluster import slots
 from rtj_devcluster.cluster import Cluster, ClusterOptions
+from xdist.remote import Producer
 
-from tests.e2e import rights
+from tests.e2e import rights, shares
 
-LONGEST = (
-    "test_node_death.py",
-    "test_demo.py",
-    "test_causes.py",
-    "test_disruptions.py",
-    "test_examples.py",
-    "test_devcluster_lifecycle.py",
-    "test_devcluster_cli.py",
-    "test_bad_input.py",
-)
-"""In the order in which workers take them; the short ones then fill the gaps."""
 NODE_LEASE_SECONDS = 20
 """Half of upstream's, so that kubelets renew it every 5 s. With upstream's 10 s, one that is 2 s
 late reaches the operator's limit, and on two busy cores a healthy node would be lost."""
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> shares.Scheduler:
+    return shares.Scheduler(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    gone = [name for name in LONGEST if not Path(__file__).with_name(name).exists()]
-    if gone:
-        raise pytest.UsageError(f"LONGEST names files that are not there: {', '.join(gone)}")
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+    shares.sort(items)
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +87,7 @@ def operator(
     kube: Kube,
     shared: Path,
 ) -> Iterator[None]:
+    rights.expect(cluster, shared)
     images = build_images()
     cluster.sync_images()
     install_operator(kube, images)

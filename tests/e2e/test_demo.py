@@ -3,10 +3,12 @@
 import pytest
 from rtj_demo.dev import DevCluster
 from rtj_demo.story import tell
-from rtj_devcluster.cluster import Cluster
+
+from tests.e2e.support import own_cluster
 
 pytestmark = pytest.mark.e2e
 
 
-def test_the_demo_keeps_what_it_promises(cluster: Cluster) -> None:
-    tell(DevCluster(cluster.name))
+def test_the_demo_keeps_what_it_promises() -> None:
+    with own_cluster("story") as cluster:
+        tell(DevCluster(cluster.name))
