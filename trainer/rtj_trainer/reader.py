@@ -5,6 +5,9 @@ time, up to a minute. Whoever destroys the iterator wakes that thread and waits 
 of ten cases, with TensorFlow 2.21, the wake-up is lost: the thread looks for the reason a moment
 before it is there. Then all of the sleep is waited for, which is about as long as the iterator was
 used; after a long evaluation, that would be a minute of training.
+
+It matters to nobody else when the thread ends: no dataset that the trainer accepts changes anything
+outside of itself.
 """
 
 import contextlib
