@@ -10,8 +10,9 @@ It matters to nobody else when the thread ends: no dataset that the trainer acce
 outside of itself.
 """
 
+import _thread
 import contextlib
-import threading
+import sys
 from typing import Any
 
 import tensorflow as tf
@@ -39,5 +40,7 @@ class Reader:
         # The resource alone: the Python object is gone at once, for whoever looks for iterators.
         held = tf.nest.flatten(self.iterator, expand_composites=True)
         del self.iterator
-        with contextlib.suppress(RuntimeError):  # At the end of Python no thread can be started.
-            threading.Thread(target=held.clear, name="let-go", daemon=True).start()
+        # At the end of Python no thread can be started, and Thread.start() would wait for it.
+        if not sys.is_finalizing():
+            with contextlib.suppress(RuntimeError):
+                _thread.start_new_thread(held.clear, ())

@@ -11,6 +11,7 @@ from rtj_trainer.errors import UserError
 from rtj_trainer.preflight.graph import complaint
 from rtj_trainer.preflight.refusal import refuse
 from rtj_trainer.preflight.strategy import refuse_empty
+from rtj_trainer.reader import Reader
 
 
 def probe(dataset: Any, strategy: str, folder: Path) -> None:
@@ -25,14 +26,14 @@ def probe(dataset: Any, strategy: str, folder: Path) -> None:
         PermanentError: the dataset is refused.
         UserError: the volume is full or broken.
     """
-    iterator = iter(dataset.enumerate())
-    if next(iterator, None) is None:
+    reader = Reader(dataset.enumerate())
+    if next(reader, None) is None:
         refuse_empty()
     if strategy != "iterator":
         return
     try:
         folder.mkdir()
-        tf.train.Checkpoint(iterator=iterator).write(str(folder / "probe"))
+        tf.train.Checkpoint(iterator=reader.iterator).write(str(folder / "probe"))
     except (tf.errors.UnimplementedError, tf.errors.FailedPreconditionError) as error:
         refuse([f"TensorFlow cannot save its iterator: {complaint(error)}; replace that operation"])
     except NotImplementedError as error:
