@@ -1,6 +1,8 @@
 """Whoever lets go of a reader goes on at once, whatever TensorFlow still has to end."""
 
 import queue
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -52,3 +54,13 @@ def test_whoever_looks_for_iterators_finds_none_that_was_let_go() -> None:
 def test_what_cannot_be_read_is_said_once() -> None:
     with pytest.raises(TypeError, match="not iterable"):
         Reader(7)
+
+
+def test_a_program_that_ends_with_a_reader_does_end() -> None:
+    program = (
+        "import tensorflow as tf\n"
+        "from rtj_trainer.reader import Reader\n"
+        "left = Reader(tf.data.Dataset.range(3))\n"
+        "next(left)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
