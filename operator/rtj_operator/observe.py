@@ -7,6 +7,7 @@ costs no request, and tells only whether another look is worth it.
 
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
+from typing import TypeVar
 
 from rtj_api.names import LABEL_JOB, MAX_JOB_NAME_LENGTH
 
@@ -38,6 +39,8 @@ from rtj_operator.parse import (
 from rtj_operator.prelaunch import Needs, find_needs
 from rtj_operator.together import together
 
+T = TypeVar("T")
+
 
 async def observe(
     cluster: Cluster, key: Key, memory: Memory, settings: Settings
@@ -53,10 +56,11 @@ async def observe(
 async def believe(
     cluster: Cluster, key: Key, memory: Memory, settings: Settings
 ) -> tuple[Manifest, Observed] | None:
-    """Read the pod and the Lease of a job whose attempt seems to be over; None if none is known.
+    """Read the Lease of a job whose attempt seems to be over; None if there seems to be none.
 
-    One pod is read by its name: a list waits until the API server's cache is as new as etcd. Pods
-    of older attempts are taken as they were seen; one that has gone since is deleted once more.
+    A pod that was seen to end stays so, and is not read again. Else it is read by its name: a list
+    waits until the API server's cache is as new as etcd. Pods of older attempts are taken as they
+    were seen; one that has gone since is deleted once more.
 
     Raises ClusterError.
     """
@@ -66,7 +70,10 @@ async def believe(
     attempt = memory.sightings.read(key, seen.job).status.attempt
     if attempt is None or any(p.name == attempt.pod_name and not p.ended for p in seen.pods):
         return None
-    job, pods = _at_once(seen.job), _pod(cluster, key.namespace, attempt.pod_name)
+    job = _at_once(seen.job)
+    if any(pod.uid == attempt.pod_uid for pod in seen.pods):
+        return await _observe(cluster, key, memory, settings, job, _at_once([]), seen.pods)
+    pods = _pod(cluster, key.namespace, attempt.pod_name)
     older = tuple(pod for pod in seen.pods if pod.name != attempt.pod_name)
     return await _observe(cluster, key, memory, settings, job, pods, older)
 
@@ -173,8 +180,8 @@ def _seen(memory: Memory, key: Key, raw: Manifest) -> Pod:
     return pod
 
 
-async def _at_once(raw: Manifest) -> Manifest:
-    return raw
+async def _at_once(known: T) -> T:
+    return known
 
 
 async def _get_or_none(cluster: Cluster, kind: Kind, namespace: str, name: str) -> Manifest | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from rtj_api.heartbeat import FinalRecord
-from rtj_api.names import Phase, Reason
+from rtj_api.names import ExitCode, Phase, Reason
 from rtj_operator.cluster import JOBS, LEASES, NODE_LEASES, NODES, PODS, Key, Manifest
 from rtj_operator.parse import parse_pod
 from rtj_operator.reconcile import mirror_interval
@@ -81,6 +81,32 @@ def test_news_is_answered_from_a_live_look(world: World, reads: list[str]) -> No
     assert "ResumableTrainingJob" not in reads, "what is written proves what it was"
     assert "PodList" not in reads, "a list waits for the API server's cache"
     assert [ended.reason for ended in world.status().attempts] == ["Evicted"]
+
+
+def test_a_pod_that_was_seen_to_end_is_not_read_again(world: World, reads: list[str]) -> None:
+    train_for(world, 5)
+    (pod,) = world.pods()
+    reads.clear()
+    world.evict(pod)
+    world.end(world.trainers[pod["metadata"]["uid"]], ExitCode.PREEMPTED, Reason.TRAINER_PREEMPTED)
+    world.work()
+    assert reads[:1] == ["Lease"], "it may hold a last word that no watch has told of"
+    assert not {"Pod", "PodList", "ResumableTrainingJob"} & set(reads)
+    assert [ended.reason for ended in world.status().attempts] == ["Evicted"]
+
+
+def test_the_end_of_an_earlier_pod_of_the_same_name_is_not_taken_for_that_of_the_pod(
+    world: World, reads: list[str]
+) -> None:
+    train_for(world, 5)
+    (pod,) = world.pods()
+    earlier = {**pod, "metadata": {**pod["metadata"], "uid": "earlier"}}
+    world.watches.tell("delete", PODS.kind, pod)
+    reads.clear()
+    world.watches.tell("replace", PODS.kind, {**earlier, "status": {"phase": "Failed"}})
+    world.work()
+    assert "Pod" in reads
+    assert world.status().attempts == []
 
 
 def suspend(world: World) -> None:
