@@ -94,8 +94,8 @@ class Handlers:
         """Take an event of a trainer pod; look at the job only if it says something new.
 
         Neither a pod that was just made does, which has no node yet, nor one that had ended before
-        it goes, unless a job of the same name waits for that. A pod is known by its uid, so nothing
-        is missed when its name is used again.
+        it changes or goes, unless a job of the same name waits for that. A pod is known by its uid,
+        so nothing is missed when its name is used again.
         """
         meta = body["metadata"]
         self._pulse.heard(PODS, meta["namespace"])
@@ -115,7 +115,8 @@ class Handlers:
         else:
             pod = parse_pod(dict(body))
             known = self._sightings.pod(key, body, pod)
-            stale = pod == known or (kind == "ADDED" and _blank(pod))
+            had_ended = known is not None and known.spent
+            stale = had_ended or pod == known or (kind == "ADDED" and _blank(pod))
             patience = 0.0 if _stops(pod) else PATIENCE_SECONDS
         if not stale:
             self._ask(key, patience)

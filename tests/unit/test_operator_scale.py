@@ -156,7 +156,8 @@ def raw_pod(node: str | None = None, phase: str = "Pending", **meta: Any) -> dic
 
 @leaping
 async def test_of_a_pods_life_only_what_is_new_asks_for_a_look() -> None:
-    events, gone = Events(), {"deletionTimestamp": "2026-05-01T12:00:00Z"}
+    events, asked = Events(), {"deletionTimestamp": "2026-05-01T12:00:00Z"}
+    gone = {**asked, "deletionGracePeriodSeconds": 60}
     life: list[tuple[str | None, dict[str, Any], bool]] = [
         ("ADDED", raw_pod(), False),  # We made it, and nothing has happened to it.
         ("MODIFIED", raw_pod(NODE), True),
@@ -164,7 +165,9 @@ async def test_of_a_pods_life_only_what_is_new_asks_for_a_look() -> None:
         ("MODIFIED", raw_pod(NODE, "Running"), True),
         ("MODIFIED", raw_pod(NODE, "Running", **gone), True),
         ("MODIFIED", raw_pod(NODE, "Failed", **gone), True),
-        ("DELETED", raw_pod(NODE, "Failed", **gone), False),  # Its end was news already.
+        # Its end was news already, and the kubelet lets it go.
+        ("MODIFIED", raw_pod(NODE, "Failed", **asked, deletionGracePeriodSeconds=0), False),
+        ("DELETED", raw_pod(NODE, "Failed", **gone), False),
     ]
     assert [await events.of_pod(kind, raw) for kind, raw, _ in life] == [
         news for _, _, news in life
