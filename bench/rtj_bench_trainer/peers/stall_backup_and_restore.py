@@ -3,8 +3,8 @@
 from typing import Any
 
 import keras
-from rtj_trainer.environment import prepare_tensorflow
 
+from rtj_bench_trainer.peers import cores
 from rtj_bench_trainer.peers.answer import answer
 from rtj_bench_trainer.peers.schedule import Schedule
 from rtj_bench_trainer.timeline import QUIET, TAIL
@@ -50,9 +50,9 @@ def measure(
         layers: Of the model.
         batch: Examples per step.
         commits: How many to measure.
-        threads: Of TensorFlow, for one operation.
+        threads: Of TensorFlow, and so cores.
     """
-    prepare_tensorflow({"intraOpThreads": threads})
+    cores.prepare(threads)
     model = build_model(width, layers)
     schedule = Schedule(commits)
     backup = keras.callbacks.BackupAndRestore(folder, save_freq=_EVERY_STEPS)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from rtj_trainer.environment import prepare_tensorflow
 
+from rtj_bench_trainer.peers import cores
 from rtj_bench_trainer.peers.answer import answer
 from rtj_bench_trainer.peers.plain import train
 from rtj_bench_trainer.peers.schedule import Schedule
@@ -27,10 +27,10 @@ def measure(
         layers: Of the model.
         batch: Examples per step.
         commits: How many to measure.
-        threads: Of TensorFlow, for one operation.
+        threads: Of TensorFlow, and so cores.
         use: `sync` or `async`.
     """
-    prepare_tensorflow({"intraOpThreads": threads})
+    cores.prepare(threads)
     model = build_model(width, layers)
     model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables]

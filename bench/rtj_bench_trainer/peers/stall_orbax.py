@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
-from rtj_trainer.environment import prepare_tensorflow
 
+from rtj_bench_trainer.peers import cores
 from rtj_bench_trainer.peers.answer import answer
 from rtj_bench_trainer.peers.plain import train
 from rtj_bench_trainer.peers.schedule import Schedule
@@ -24,9 +24,9 @@ def measure(
         layers: Of the model.
         batch: Examples per step.
         commits: How many to measure.
-        threads: Of TensorFlow, for one operation.
+        threads: Of TensorFlow, and so cores.
     """
-    prepare_tensorflow({"intraOpThreads": threads})
+    cores.prepare(threads)
     model = build_model(width, layers)
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=True)
     manager = ocp.CheckpointManager(folder, options=options)

@@ -8,11 +8,10 @@ from typing import Any
 import keras
 from rtj_api.heartbeat import CommitRef
 from rtj_trainer.committer import Committer
-from rtj_trainer.environment import prepare_tensorflow
 from rtj_trainer.heartbeat import Heart
 from rtj_trainer.joining import Attempt
 
-from rtj_bench_trainer.peers import attempt
+from rtj_bench_trainer.peers import attempt, cores
 from rtj_bench_trainer.peers.answer import answer
 from rtj_bench_trainer.peers.schedule import Schedule
 from rtj_bench_trainer.workload import build_dataset, build_model
@@ -74,7 +73,7 @@ def measure(
         layers: Of the model.
         batch: Examples per step.
         commits: How many to measure.
-        threads: Of TensorFlow, for one operation.
+        threads: Of TensorFlow, and so cores.
         every_seconds: Leave it to the policy when to commit; None for whenever all is quiet, after
             one that warms up.
     """
@@ -82,7 +81,7 @@ def measure(
     _schedule = Schedule(commits, warm_up=0 if every_seconds else 1)
 
     def prepare(self: Attempt) -> dict[str, Any]:
-        return prepare_tensorflow({"intraOpThreads": threads})
+        return cores.prepare(threads)
 
     Attempt.prepare = prepare  # type: ignore[method-assign]
     if every_seconds is None:
