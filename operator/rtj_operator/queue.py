@@ -2,10 +2,13 @@
 
 When more is to be done than can be, as after the loss of a zone, what needs an answer goes before
 what is only to be shown. The latter has patience, and is as urgent as anything once that is over.
+Until then it is not begun beside several other turns, though a worker were free: it would take from
+the API server what they need.
 """
 
 import asyncio
 import contextlib
+import heapq
 import logging
 import math
 import time
@@ -20,6 +23,8 @@ FIRST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 60.0
 LONGEST_CONFLICT_SECONDS = 1.0
 """Somebody wrote first. That is no sign of trouble, and the next look knows what they wrote."""
+BUSY_TURNS = 4
+"""With so many under way, a turn that has patience waits."""
 NOTEWORTHY_FAILURES = 3
 """Conflicts and short outages mend themselves; nobody needs to read of the first two."""
 
@@ -45,8 +50,10 @@ class WorkQueue:
     """Hands keys to workers; a key that is added during its own turn gets another turn."""
 
     def __init__(self) -> None:
-        self._ready: asyncio.PriorityQueue[tuple[float, Key]] = asyncio.PriorityQueue()
-        """With entries that have become more urgent since, and are here twice."""
+        self._ready: list[tuple[float, Key]] = []
+        """A heap, with entries that have become more urgent since, and are here twice."""
+        self._changed = asyncio.Semaphore(0)
+        """Released whenever there may be a turn to take, for one worker to see whether there is."""
         self._waiting: dict[Key, float] = {}
         """By when each should have its turn."""
         self._empty = asyncio.Event()
@@ -76,7 +83,8 @@ class WorkQueue:
         elif due < self._waiting.get(key, math.inf):
             self._waiting[key] = due
             self._empty.clear()
-            self._ready.put_nowait((due, key))
+            heapq.heappush(self._ready, (due, key))
+            self._changed.release()
 
     async def add_last(self, key: Key) -> None:
         """Ask for a turn that is in no hurry: wait until no other key waits for a worker."""
@@ -98,9 +106,23 @@ class WorkQueue:
     async def work(self, worker: Worker) -> None:
         """Take turns for ever; run several of these side by side."""
         while True:
-            due, key = await self._ready.get()
-            if self._waiting.get(key) == due:
+            await self._changed.acquire()
+            key = self._next()
+            if key is not None:
                 await self._turn(key, worker)
+
+    def _next(self) -> Key | None:
+        """Take the key out whose turn it is, if it is anybody's, and have another worker look."""
+        while self._ready:
+            due, key = self._ready[0]
+            waits = self._waiting.get(key) == due
+            if waits and due > time.monotonic() and len(self._working) >= BUSY_TURNS:
+                return None
+            heapq.heappop(self._ready)
+            if waits:
+                self._changed.release()
+                return key
+        return None
 
     async def _turn(self, key: Key, worker: Worker) -> None:
         del self._waiting[key]
@@ -118,6 +140,7 @@ class WorkQueue:
             delay = self._failed(key, error)
         finally:
             del self._working[key]
+            self._changed.release()
             RECONCILE.labels(result).observe(time.monotonic() - began)
         if delay is not None:
             timer = asyncio.get_running_loop().call_later(delay, self._due, key)

@@ -13,7 +13,7 @@ from rtj_operator.config import Config, ConfigError
 from rtj_operator.core.budget import backoff, idle_attempts, jittered
 from rtj_operator.core.validate import parse_spec
 from rtj_operator.parse import parse_heartbeat, parse_job, parse_pod
-from rtj_operator.queue import UnfinishedError, WorkQueue
+from rtj_operator.queue import BUSY_TURNS, UnfinishedError, WorkQueue
 from rtj_operator.silence import Silences
 
 from tests.unit.leaping_time import leaping
@@ -127,6 +127,59 @@ class TestQueue:
         await asyncio.wait_for(over.wait(), 5)
         await asyncio.sleep(0.01)
         assert turns == order
+        for task in tasks:
+            task.cancel()
+
+    @leaping
+    async def test_who_has_patience_is_not_looked_after_beside_many_others(self) -> None:
+        queue, turns, gate = WorkQueue(), list[Key](), asyncio.Semaphore(0)
+
+        async def worker(key: Key) -> None:
+            turns.append(key)
+            await gate.acquire()
+
+        tasks = await self.run(queue, worker, workers=3 * BUSY_TURNS)
+        busy = [Key("ns", f"{number}") for number in range(BUSY_TURNS)]
+        patient = [Key("ns", name) for name in ("p1", "p2", "p3")]
+        for key in busy:
+            queue.add(key)
+        await asyncio.sleep(0.01)
+        for key in patient:
+            queue.add(key, 30.0)
+        queue.add(OTHER)
+        await asyncio.sleep(0.01)
+        assert turns == [*busy, OTHER]
+        assert queue.depth() == 3
+        gate.release()
+        gate.release()
+        await asyncio.sleep(0.01)
+        assert turns == [*busy, OTHER, patient[0]]
+        await asyncio.sleep(30.0)
+        queue.add(KEY)
+        await asyncio.sleep(0.01)
+        assert sorted(turns) == sorted([*busy, OTHER, *patient, KEY]), "their patience is over"
+        for task in tasks:
+            task.cancel()
+
+    @leaping
+    async def test_once_the_others_are_done_all_who_waited_are_looked_after_at_once(self) -> None:
+        queue, turns, gate = WorkQueue(), list[Key](), asyncio.Semaphore(0)
+
+        async def worker(key: Key) -> None:
+            turns.append(key)
+            await gate.acquire()
+
+        tasks = await self.run(queue, worker, workers=3 * BUSY_TURNS)
+        for number in range(BUSY_TURNS):
+            queue.add(Key("ns", f"{number}"))
+        await asyncio.sleep(0.01)
+        for number in range(2 * BUSY_TURNS):
+            queue.add(Key("ns", f"p{number}"), 30.0)
+        await asyncio.sleep(0.01)
+        for _ in range(BUSY_TURNS):
+            gate.release()
+        await asyncio.sleep(0.01)
+        assert len(turns) == 2 * BUSY_TURNS
         for task in tasks:
             task.cancel()
 
