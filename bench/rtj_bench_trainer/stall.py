@@ -23,8 +23,8 @@ class Size:
 
 
 SIZES = {
-    "stall_100mb_s": Size(width=1024, layers=8, batch=32, commits=3),
-    "stall_1gb_s": Size(width=2048, layers=20, batch=8, commits=1),
+    "stall_100mb_s": Size(width=1024, layers=8, batch=32, commits=7),
+    "stall_1gb_s": Size(width=2048, layers=20, batch=8, commits=3),
 }
 """12 bytes for each weight: 100.8 and 1,007 MB."""
 
