@@ -49,6 +49,8 @@ _NOT_BUILT_ANEW = (
     "cache() that both results are made of, so it would go on from where the checks before "
     "training left it; build all of the dataset within the function"
 )
+_ENDLESS = 2**62
+"""More steps than anybody takes."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class PipelineFactory:
         build: Returns one epoch.
         seed: The job's.
         epochs: The job's; None for as many as total_steps need.
-        total_steps: The job's; None for all of its epochs.
+        total_steps: The job's; None for all of its epochs. With neither there is no end.
         store: Folder for what is found out about data files; None for memory only.
     """
 
@@ -207,9 +209,9 @@ class PipelineFactory:
         return Stream(position, element_spec, cutting, cutting, as_before)
 
     def _index_position(self, cutting: Cutting, shuffle: bool) -> Position:
-        stop = self._total_steps
+        stop = self._total_steps or _ENDLESS
         if self._epochs is not None:
-            stop = min(stop or 2**62, cutting.end(self._epochs))
+            stop = min(stop, cutting.end(self._epochs))
 
         def build(step: int) -> Any:
             context = self._context(cutting)
