@@ -1,7 +1,9 @@
 """The operator's small parts: its queue, its clocks of silence, its budgets, its reading."""
 
 import asyncio
+import contextlib
 import itertools
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -130,9 +132,12 @@ class TestQueue:
         for task in tasks:
             task.cancel()
 
-    @leaping
-    async def test_who_has_patience_is_not_looked_after_beside_many_others(self) -> None:
-        queue, turns, gate = WorkQueue(), list[Key](), asyncio.Semaphore(0)
+    @contextlib.asynccontextmanager
+    async def gated(
+        self, queue: WorkQueue
+    ) -> AsyncIterator[tuple[list[Key], list[Key], asyncio.Semaphore]]:
+        """Give the keys of turns that have begun, `BUSY_TURNS` of them, and what ends a turn."""
+        turns, gate = list[Key](), asyncio.Semaphore(0)
 
         async def worker(key: Key) -> None:
             turns.append(key)
@@ -140,48 +145,44 @@ class TestQueue:
 
         tasks = await self.run(queue, worker, workers=3 * BUSY_TURNS)
         busy = [Key("ns", f"{number}") for number in range(BUSY_TURNS)]
-        patient = [Key("ns", name) for name in ("p1", "p2", "p3")]
         for key in busy:
             queue.add(key)
         await asyncio.sleep(0.01)
-        for key in patient:
-            queue.add(key, 30.0)
-        queue.add(OTHER)
-        await asyncio.sleep(0.01)
-        assert turns == [*busy, OTHER]
-        assert queue.depth() == 3
-        gate.release()
-        gate.release()
-        await asyncio.sleep(0.01)
-        assert turns == [*busy, OTHER, patient[0]]
-        await asyncio.sleep(30.0)
-        queue.add(KEY)
-        await asyncio.sleep(0.01)
-        assert sorted(turns) == sorted([*busy, OTHER, *patient, KEY]), "their patience is over"
+        yield turns, busy, gate
         for task in tasks:
             task.cancel()
 
     @leaping
-    async def test_once_the_others_are_done_all_who_waited_are_looked_after_at_once(self) -> None:
-        queue, turns, gate = WorkQueue(), list[Key](), asyncio.Semaphore(0)
-
-        async def worker(key: Key) -> None:
-            turns.append(key)
-            await gate.acquire()
-
-        tasks = await self.run(queue, worker, workers=3 * BUSY_TURNS)
-        for number in range(BUSY_TURNS):
-            queue.add(Key("ns", f"{number}"))
-        await asyncio.sleep(0.01)
-        for number in range(2 * BUSY_TURNS):
-            queue.add(Key("ns", f"p{number}"), 30.0)
-        await asyncio.sleep(0.01)
-        for _ in range(BUSY_TURNS):
+    async def test_who_has_patience_is_not_looked_after_beside_many_others(self) -> None:
+        queue = WorkQueue()
+        patient = [Key("ns", name) for name in ("p1", "p2", "p3")]
+        async with self.gated(queue) as (turns, busy, gate):
+            for key in patient:
+                queue.add(key, 30.0)
+            queue.add(OTHER)
+            await asyncio.sleep(0.01)
+            assert turns == [*busy, OTHER]
+            assert queue.depth() == 3
             gate.release()
-        await asyncio.sleep(0.01)
-        assert len(turns) == 2 * BUSY_TURNS
-        for task in tasks:
-            task.cancel()
+            gate.release()
+            await asyncio.sleep(0.01)
+            assert turns == [*busy, OTHER, patient[0]]
+            await asyncio.sleep(30.0)
+            queue.add(KEY)
+            await asyncio.sleep(0.01)
+            assert sorted(turns) == sorted([*busy, OTHER, *patient, KEY]), "patience is over"
+
+    @leaping
+    async def test_once_the_others_are_done_all_who_waited_are_looked_after_at_once(self) -> None:
+        queue = WorkQueue()
+        async with self.gated(queue) as (turns, busy, gate):
+            for number in range(2 * BUSY_TURNS):
+                queue.add(Key("ns", f"p{number}"), 30.0)
+            await asyncio.sleep(0.01)
+            for _ in busy:
+                gate.release()
+            await asyncio.sleep(0.01)
+            assert len(turns) == 2 * BUSY_TURNS
 
     @leaping
     async def test_a_turn_that_asks_for_a_time_gets_it(self) -> None:
