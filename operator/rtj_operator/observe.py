@@ -70,12 +70,11 @@ async def believe(
     attempt = memory.sightings.read(key, seen.job).status.attempt
     if attempt is None or any(p.name == attempt.pod_name and not p.ended for p in seen.pods):
         return None
-    job = _at_once(seen.job)
-    if any(pod.uid == attempt.pod_uid for pod in seen.pods):
-        return await _observe(cluster, key, memory, settings, job, _at_once([]), seen.pods)
-    pods = _pod(cluster, key.namespace, attempt.pod_name)
-    older = tuple(pod for pod in seen.pods if pod.name != attempt.pod_name)
-    return await _observe(cluster, key, memory, settings, job, pods, older)
+    pods: Awaitable[list[Manifest]]
+    ended = any(pod.uid == attempt.pod_uid for pod in seen.pods)
+    pods = _at_once([]) if ended else _pod(cluster, key.namespace, attempt.pod_name)
+    known = tuple(pod for pod in seen.pods if ended or pod.name != attempt.pod_name)
+    return await _observe(cluster, key, memory, settings, _at_once(seen.job), pods, known)
 
 
 async def _observe(
@@ -85,7 +84,7 @@ async def _observe(
     settings: Settings,
     reading_job: Awaitable[Manifest | None],
     reading_pods: Awaitable[list[Manifest]],
-    older: tuple[Pod, ...] = (),
+    known: tuple[Pod, ...] = (),
 ) -> tuple[Manifest, Observed] | None:
     raw: Manifest | None
     pods: list[Manifest]
@@ -102,7 +101,7 @@ async def _observe(
     memory.looked(key, job)
     lease = _own(lease, job, key, memory)
     read = (_seen(memory, key, pod) for pod in pods if owned_by(pod, job.uid))
-    observed = _put_together(key, job, (*older, *read), lease, memory, settings)
+    observed = _put_together(key, job, (*known, *read), lease, memory, settings)
     if observed.pod:
         memory.saw_pod(key, observed.pod)
     observed = replace(observed, silence=await _silence(cluster, observed, lease, memory, lag))
